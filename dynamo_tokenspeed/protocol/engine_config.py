@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""What the worker tells the engine process when it starts it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one engine process needs, already checked by the worker's flags.
+
+    `None` means "decide from the model and the machine"; the decision comes back
+    in `Capacity`.
+    """
+
+    model: str  # a directory in the Hugging Face layout
+    device: str = "cpu"
+    dtype: str = "auto"  # auto | bfloat16 | float32
+    page_size: int = 16
+    num_pages: int | None = None
+    kv_cache_bytes: int | None = None  # used when num_pages is None
+    max_model_len: int | None = None
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int = 2048
+    chunked_prefill_size: int = 512
+    enable_prefix_caching: bool = True
+    kv_events_endpoint: str = ""  # "" off; "tcp://127.0.0.1:*" binds a free port
+    kv_events_topic: str = ""
+    dp_rank: int = 0
+    attention_backend: str | None = None
+    moe_backend: str | None = None
+    num_threads: int | None = None
+    inbox: str = ""  # ipc:// endpoint where the engine pulls WorkerMessage
+    outbox: str = ""  # ipc:// endpoint where the engine pushes EngineMessage
+    log_level: str = "info"
