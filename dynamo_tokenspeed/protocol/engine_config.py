@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What the worker tells the engine process when it starts it."""
+"""What the worker tells the engine process when it starts it.
+
+The worker binds both sockets before it starts the engine process (PUSH for
+`inbox`, PULL for `outbox`), writes this struct as one line of JSON to the
+process's stdin and keeps stdin open as the life line. The engine connects, and
+sends `Capacity` or `Failed` first.
+"""
 
 from __future__ import annotations
 
