@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""How many pages the KV cache gets, from the flags, the model and the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dynamo_tokenspeed.protocol import EngineConfig
+
+CPU_DEFAULT_BYTES = 512 << 20
+CPU_SHARE_OF_AVAILABLE = 0.5
+MIB = 1 << 20
+
+
+class CapacityError(Exception):
+    """The machine or the flags leave no room for one sequence: one sentence."""
+
+
+def num_pages(config: EngineConfig, max_model_len: int, bytes_per_page: int) -> int:
+    """Pages of the KV pool.
+
+    `--num-pages` or `--kv-cache-memory` decide when given. Otherwise a CPU worker
+    takes 512 MiB, or what one sequence of `max_model_len` needs if that is more,
+    but at most half of the memory that is available.
+    """
+    page_size = config.page_size
+    per_sequence = -(-max_model_len // page_size)
+    if config.num_pages is not None:
+        if config.num_pages < per_sequence:
+            raise CapacityError(
+                f"--num-pages {config.num_pages} holds {config.num_pages * page_size} tokens, "
+                f"but one sequence may have {max_model_len}: "
+                f"give at least {per_sequence} pages or lower --max-model-len"
+            )
+        return config.num_pages
+
+    needed = per_sequence * bytes_per_page
+    available = available_memory()
+    if config.kv_cache_bytes is not None:
+        granted, flag = config.kv_cache_bytes, "--kv-cache-memory"
+    else:
+        granted = min(
+            max(CPU_DEFAULT_BYTES, needed), int(available * CPU_SHARE_OF_AVAILABLE)
+        )
+        flag = "half of the available memory"
+    if granted < needed:
+        raise CapacityError(
+            f"one sequence of {max_model_len} tokens needs {needed / MIB:.0f} MiB of KV cache, "
+            f"but {flag} is {granted / MIB:.0f} MiB: "
+            "raise --kv-cache-memory or lower --max-model-len"
+        )
+    if granted > available:
+        raise CapacityError(
+            f"--kv-cache-memory asks for {granted / MIB:.0f} MiB, "
+            f"but only {available / MIB:.0f} MiB of memory are available: lower it"
+        )
+    return granted // bytes_per_page
+
+
+def available_memory() -> int:
+    """Bytes this process may still take: the machine's, or its cgroup's if that is less."""
+    available = _meminfo_available()
+    limit = _cgroup_number("memory.max")
+    used = _cgroup_number("memory.current")
+    if limit is not None and used is not None:
+        available = min(available, max(0, limit - used))
+    return available
+
+
+def _meminfo_available() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise CapacityError("/proc/meminfo does not say how much memory is available: give --num-pages")
+
+
+def _cgroup_number(name: str) -> int | None:
+    try:
+        text = Path("/sys/fs/cgroup", name).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

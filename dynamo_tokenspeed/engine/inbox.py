@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""What the worker asks for, applied to the scheduler between two steps."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import ts_scheduler
+import zmq
+
+from dynamo_tokenspeed.engine.outbox import Outbox
+from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
+from dynamo_tokenspeed.protocol import (
+    Abort,
+    Control,
+    ControlReply,
+    Rejected,
+    Shutdown,
+    Submit,
+    decode_worker_message,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Inbox:
+    """The receiving end of the worker's messages."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        outbox: Outbox,
+        constraints: TokenConstraints,
+    ) -> None:
+        self._socket = context.socket(zmq.PULL)
+        self._socket.set_hwm(0)
+        self._socket.connect(endpoint)
+        self._outbox = outbox
+        self._constraints = constraints
+
+    def apply(self, scheduler: ts_scheduler.Scheduler, wait: bool) -> bool:
+        """Apply every message that is there; with `wait`, block for the first one.
+
+        Returns False once the worker has asked for shutdown.
+        """
+        flags = 0 if wait else zmq.NOBLOCK
+        while True:
+            try:
+                frame = self._socket.recv(flags)
+            except zmq.Again:
+                return True
+            flags = zmq.NOBLOCK
+            match decode_worker_message(frame):
+                case Submit() as request:
+                    self._submit(scheduler, request)
+                case Abort(request_ids=ids):
+                    for request_id in ids:
+                        scheduler.abort(request_id)
+                        self._constraints.forget(request_id)
+                case Control() as control:
+                    self._outbox.send(_control(scheduler, control))
+                case Shutdown():
+                    return False
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+
+    def _submit(self, scheduler: ts_scheduler.Scheduler, request: Submit) -> None:
+        try:
+            scheduler.submit(
+                request.request_id,
+                np.frombuffer(request.token_ids, np.int32),
+                max_tokens=request.max_tokens,
+                min_tokens=request.min_tokens,
+                eos_token_ids=request.eos_token_ids,
+                stop_token_ids=request.stop_token_ids,
+                ignore_eos=request.ignore_eos,
+                cache_salt=request.cache_salt.encode(),
+                priority=request.priority,
+                params=request.sampling.record(),
+            )
+        except (ValueError, OverflowError, TypeError) as error:
+            log.warning("request %d refused: %s", request.request_id, error)
+            self._outbox.send(Rejected(request.request_id, str(error)))
+            return
+        self._constraints.remember(request)
+
+
+def _control(scheduler: ts_scheduler.Scheduler, control: Control) -> ControlReply:
+    if control.name == "clear_prefix_cache":
+        cleared = scheduler.clear_prefix_cache()
+        return ControlReply(control.call_id, result={"cleared": cleared})
+    known = "clear_prefix_cache"
+    return ControlReply(
+        control.call_id, error=f"unknown control {control.name!r}: this engine knows {known}"
+    )

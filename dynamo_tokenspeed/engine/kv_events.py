@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""KV events on a PUB socket, in the frames that Dynamo's ZmqSource subscribes to."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+import ts_scheduler
+import zmq
+
+MAX_HELD = 4096  # payloads kept until the first subscriber is there
+
+
+class KVEventPublisher:
+    """Frames `[topic, sequence number (8 bytes, big-endian), msgpack payload]`.
+
+    A PUB socket drops what nobody subscribes to, and the router rejects a page
+    whose parent it never heard of. So the socket is an XPUB, which hears of
+    subscriptions, and what is published before the first one is held back.
+    """
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, topic: str = ""
+    ) -> None:
+        self._socket = context.socket(zmq.XPUB)
+        self._socket.set_hwm(0)
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self._socket.close(linger=0)
+            raise OSError(
+                f"the KV event endpoint {endpoint} cannot be bound ({error.strerror}): "
+                "name a free one in --kv-events-config"
+            ) from error
+        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._topic = topic.encode()
+        self._sequence = 0
+        self._held: deque[list[bytes]] = deque(maxlen=MAX_HELD)
+        self._subscribed = False
+
+    def publish(self, scheduler: ts_scheduler.Scheduler) -> None:
+        """Send what happened to the prefix cache since the last call."""
+        payload = scheduler.kv_events(time.time())
+        if payload is None:
+            return
+        frames = [self._topic, self._sequence.to_bytes(8, "big"), payload]
+        self._sequence += 1
+        if self._subscribed or self._subscription_arrived():
+            self._socket.send_multipart(frames)
+        else:
+            self._held.append(frames)
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+
+    def _subscription_arrived(self) -> bool:
+        if not self._socket.poll(0):
+            return False
+        self._socket.recv()
+        self._subscribed = True
+        while self._held:
+            self._socket.send_multipart(self._held.popleft())
+        return True

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""From a configuration to an engine that can serve."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import NamedTuple
+
+import torch
+import ts_kernels
+import ts_scheduler
+import zmq
+
+from dynamo_tokenspeed.engine.capacity import MIB, CapacityError, num_pages
+from dynamo_tokenspeed.engine.executor import Executor
+from dynamo_tokenspeed.engine.kv_events import KVEventPublisher
+from dynamo_tokenspeed.engine.load_progress import load_progress
+from dynamo_tokenspeed.engine.sampler import Sampler
+from dynamo_tokenspeed.engine.slot_tables import SlotTables
+from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
+from dynamo_tokenspeed.model import KVPool, load_model, load_model_config
+from dynamo_tokenspeed.protocol import SAMPLING_DTYPE, Capacity, EngineConfig
+
+log = logging.getLogger("dynamo_tokenspeed.engine")
+
+
+class Engine(NamedTuple):
+    scheduler: ts_scheduler.Scheduler
+    executor: Executor
+    kv_events: KVEventPublisher | None
+    capacity: Capacity
+
+
+def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]]) -> Engine:
+    """Load the model, size the KV pool, make the scheduler.
+
+    Raises ModelError, CapacityError, NoImplementation or OSError, each one sentence.
+    """
+    started = time.perf_counter()
+    device = torch.device(config.device)
+    _set_threads(config)
+    model_config = load_model_config(config.model)
+    dtype = model_config.dtype if config.dtype == "auto" else getattr(torch, config.dtype)
+    max_model_len = _max_model_len(config, model_config.max_position_embeddings)
+
+    ops = ts_kernels.bind(device.type, dtype, _overrides(config))
+    for op, selection in ops.selections.items():
+        log.debug("%s: %s", op, selection)
+    with load_progress() as on_progress:
+        model = load_model(config.model, device, dtype, ops, on_progress)
+    pages = num_pages(
+        config, max_model_len, model.kv_spec.bytes_per_page(config.page_size, dtype)
+    )
+    pool = KVPool(model.kv_spec, pages, config.page_size, dtype, device)
+    tables = SlotTables(config.max_num_seqs, max_model_len, config.page_size, device)
+    executor = Executor(model, pool, tables, Sampler(ops), TokenConstraints())
+
+    scheduler = ts_scheduler.Scheduler(
+        ts_scheduler.SchedulerConfig(
+            page_size=config.page_size,
+            num_pages=pages,
+            max_num_seqs=config.max_num_seqs,
+            max_model_len=max_model_len,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            chunked_prefill_size=config.chunked_prefill_size,
+            vocab_size=model_config.vocab_size,
+            enable_prefix_caching=config.enable_prefix_caching,
+            enable_kv_events=bool(config.kv_events_endpoint),
+            params_size=SAMPLING_DTYPE.itemsize,
+            dp_rank=config.dp_rank,
+        )
+    )
+    kv_events = None
+    if config.kv_events_endpoint:
+        kv_events = KVEventPublisher(context, config.kv_events_endpoint, config.kv_events_topic)
+    capacity = Capacity(
+        num_pages=pages,
+        page_size=config.page_size,
+        max_model_len=max_model_len,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        vocab_size=model_config.vocab_size,
+        kv_events_endpoint=kv_events.endpoint if kv_events else "",
+        kv_bytes=pool.kv.nbytes,
+        weight_bytes=model.weight_bytes,
+    )
+    log.info(
+        "ready in %.1f s: %.0f MiB of weights in %s, %d pages of %d tokens (%.0f MiB)",
+        time.perf_counter() - started,
+        capacity.weight_bytes / MIB,
+        str(dtype).removeprefix("torch."),
+        pages,
+        config.page_size,
+        capacity.kv_bytes / MIB,
+    )
+    return Engine(scheduler, executor, kv_events, capacity)
+
+
+def _max_model_len(config: EngineConfig, max_position_embeddings: int) -> int:
+    if config.max_model_len is None:
+        return max_position_embeddings
+    if config.max_model_len > max_position_embeddings:
+        raise CapacityError(
+            f"--max-model-len {config.max_model_len} is more than the model's "
+            f"max_position_embeddings {max_position_embeddings}: lower it"
+        )
+    return config.max_model_len
+
+
+def _set_threads(config: EngineConfig) -> None:
+    threads = config.num_threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    ts_kernels.set_num_threads(threads)
+
+
+def _overrides(config: EngineConfig) -> dict[str, str]:
+    """`--attention-backend` and `--moe-backend` as choices by op."""
+    chosen: dict[str, str] = {}
+    if config.attention_backend is not None:
+        chosen |= dict.fromkeys(ts_kernels.ATTENTION_OPS, config.attention_backend)
+    if config.moe_backend is not None:
+        chosen |= dict.fromkeys(ts_kernels.MOE_OPS, config.moe_backend)
+    return chosen
