@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""From a model directory to a model: which class serves which architecture, and loading it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dynamo_tokenspeed.model.causal_lm import CausalLM, ModelConfig, Ops
+from dynamo_tokenspeed.model.config_file import ConfigFile
+from dynamo_tokenspeed.model.deepseek_v3 import DeepseekV3ForCausalLM
+from dynamo_tokenspeed.model.errors import ModelError
+from dynamo_tokenspeed.model.kimi_k25 import KimiK25ForConditionalGeneration
+from dynamo_tokenspeed.model.null import NullForCausalLM
+from dynamo_tokenspeed.model.weights import Progress, checkpoint_dtype, load_weights
+
+# The first name in config.json's `architectures` → the class that computes it.
+FAMILIES: dict[str, type[CausalLM]] = {
+    "DeepseekV3ForCausalLM": DeepseekV3ForCausalLM,
+    "KimiK25ForConditionalGeneration": KimiK25ForConditionalGeneration,
+    "Kimi_K25ForConditionalGeneration": KimiK25ForConditionalGeneration,  # as transformers saves it
+    "NullForCausalLM": NullForCausalLM,
+}
+SERVED_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_model_config(directory: str | Path) -> ModelConfig:
+    """The config of the model in `directory`, `dtype` filled in from the weights when config.json
+    does not state it. `ModelError` for a directory that cannot be served."""
+    file = ConfigFile.read(directory)
+    config: Any = _family(file).read_config(file)
+    if config.dtype is None:
+        config = replace(config, dtype=checkpoint_dtype(file.directory))
+    checked: ModelConfig = config
+    return checked
+
+
+def resolve_dtype(config: ModelConfig, requested: str | torch.dtype = "auto") -> torch.dtype:
+    """The dtype to compute in: `requested` ("auto": the checkpoint's), if this version has it."""
+    dtype = config.dtype if requested == "auto" else SERVED_DTYPES.get(str(requested), requested)
+    if dtype not in SERVED_DTYPES.values():
+        name = str(dtype).removeprefix("torch.")
+        origin = "the checkpoint's dtype is" if requested == "auto" else "the requested dtype is"
+        raise ModelError(
+            f"{origin} {name}, but this version computes in {' or '.join(SERVED_DTYPES)} (--dtype)"
+        )
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def load_model(
+    directory: str | Path,
+    device: torch.device | str,
+    dtype: str | torch.dtype,
+    ops: Ops,
+    on_progress: Progress | None = None,
+) -> CausalLM:
+    """The model in `directory`, its weights streamed onto `device` in `dtype` ("auto": theirs).
+
+    `ops` is what `ts_kernels.bind` returned for the same device and dtype.
+    `on_progress(done_bytes, total_bytes, tensor_name)` is called after each tensor.
+    """
+    directory = Path(directory)
+    config = load_model_config(directory)
+    family = FAMILIES[config.architecture]
+    model = family(config, device, resolve_dtype(config, dtype), ops)
+    targets = model.weight_targets()
+    if targets.wanted:
+        load_weights(directory, targets, on_progress)
+    return model
+
+
+def _family(file: ConfigFile) -> type[CausalLM]:
+    name = file.architecture()
+    if name not in FAMILIES:
+        raise ModelError(
+            f"{file.path} asks for architecture {name}, but this version serves "
+            f"{', '.join(sorted(FAMILIES))}"
+        )
+    return FAMILIES[name]
