@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Portable kernels of an LLM engine: one functional API, several backends, one registry.
+
+ops = ts_kernels.bind("cpu", torch.bfloat16)     # what a model holds: raw, chosen once
+ops.rms_norm(x, weight, 1e-6)
+
+ts_kernels.rms_norm(x, weight, 1e-6)             # checked, chosen at every call
+print(ts_kernels.select("mla_decode", spec))     # what would serve, and why
+"""
+
+from ts_kernels.ops import (
+    add_rms_norm,
+    embedding,
+    head_linear,
+    linear,
+    mla_cache_write,
+    mla_decode,
+    mla_prefill,
+    moe_experts,
+    moe_route,
+    rms_norm,
+    rope_interleaved,
+    sample,
+    silu_and_mul,
+    token_logprobs,
+)
+from ts_kernels.registry import (
+    BackendUnavailable,
+    Implementation,
+    NoImplementation,
+    Registry,
+    Selection,
+    Spec,
+)
+from ts_kernels.sampling_rows import SamplingRows
+from ts_kernels.selection import bind, default_registry, select
+from ts_kernels.signatures import OP_GROUPS, OP_NAMES, Ops
+
+__all__ = [
+    "OP_GROUPS",
+    "OP_NAMES",
+    "BackendUnavailable",
+    "Implementation",
+    "NoImplementation",
+    "Ops",
+    "Registry",
+    "SamplingRows",
+    "Selection",
+    "Spec",
+    "add_rms_norm",
+    "bind",
+    "default_registry",
+    "embedding",
+    "head_linear",
+    "linear",
+    "mla_cache_write",
+    "mla_decode",
+    "mla_prefill",
+    "moe_experts",
+    "moe_route",
+    "rms_norm",
+    "rope_interleaved",
+    "sample",
+    "select",
+    "silu_and_mul",
+    "token_logprobs",
+]

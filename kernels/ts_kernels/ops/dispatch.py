@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+"""From a public function's first tensor to the bound ops that serve it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ts_kernels.selection import bind
+from ts_kernels.signatures import Ops
+
+
+def ops_for(x: Tensor) -> Ops:
+    """The default choice for this tensor's device and dtype."""
+    return _bound(str(x.device), x.dtype)
+
+
+@cache
+def _bound(device: str, dtype: torch.dtype) -> Ops:
+    return bind(device, dtype)

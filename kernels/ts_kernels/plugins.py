@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""Where backends come from: this package, and entry points of other distributions.
+
+A backend is a callable `register(registry)` that registers its implementations, or raises
+`BackendUnavailable` (or any ImportError) with the reason why it offers nothing here. Ours are the
+modules `ts_kernels.<name>`; out-of-tree ones are entry points of the group `ts_kernels.plugins`,
+whose name is the backend's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from ts_kernels.registry import Registry
+
+Register = Callable[[Registry], None]
+ENTRY_POINT_GROUP = "ts_kernels.plugins"
+BUILTIN_BACKENDS = ("reference", "torch", "native")
+
+
+def load_backends(registry: Registry) -> None:
+    """Registers every backend that can be found; the others are marked with the reason.
+
+    A broken plug-in never takes the built-in backends down with it.
+    """
+    for name in BUILTIN_BACKENDS:
+        _load(registry, name, partial(_builtin, name))
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        _load(registry, entry_point.name, entry_point.load)
+
+
+def _builtin(name: str) -> Register:
+    register: Register = import_module(f"ts_kernels.{name}").register
+    return register
+
+
+def _load(registry: Registry, name: str, find: Callable[[], Register]) -> None:
+    try:
+        find()(registry)
+    except ImportError as error:
+        registry.mark_unavailable(name, str(error))
+    except Exception as error:
+        registry.mark_unavailable(name, f"it failed to register: {error!r}")

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""Sampling and log-probabilities, one row and one token at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ts_kernels.sampling_rows import Draw, Penalties, SamplingRows, TokenBias
+
+
+def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
+    logits = logits.clone()
+    if rows.bias is not None:
+        _add_bias(logits, rows.bias)
+    if rows.penalties is not None:
+        _penalise(logits, rows.penalties)
+    ids = logits.argmax(dim=-1)
+    if rows.draw is not None:
+        for index, row in enumerate(rows.draw.row.tolist()):
+            ids[row] = _drawn(logits[row], rows.draw, index)
+    return ids
+
+
+def token_logprobs(logits: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    logprobs = torch.log_softmax(logits.double(), dim=-1).float().clamp(min=-9999.0)
+    top, top_ids = logprobs.sort(dim=-1, descending=True, stable=True)
+    return logprobs[torch.arange(len(ids)), ids], top_ids[:, :k], top[:, :k]
+
+
+def _add_bias(logits: Tensor, bias: TokenBias) -> None:
+    for row, token, value in zip(bias.row, bias.token, bias.value, strict=True):
+        logits[row, token] += value
+
+
+def _penalise(logits: Tensor, penalties: Penalties) -> None:
+    for index, row in enumerate(penalties.row.tolist()):
+        tokens = penalties.token_table[penalties.slot[index]].tolist()
+        tokens = tokens[: int(penalties.total_len[index])]
+        factor = penalties.repetition[index]
+        for token in set(tokens):
+            logit = logits[row, token]
+            logits[row, token] = logit / factor if logit > 0 else logit * factor
+        generated = tokens[int(penalties.prompt_len[index]) :]
+        for token in set(generated):
+            logits[row, token] -= penalties.frequency[index] * generated.count(token)
+            logits[row, token] -= penalties.presence[index]
+
+
+def _drawn(logits: Tensor, draw: Draw, index: int) -> int:
+    scaled = logits / draw.temperature[index]
+    mass = torch.exp(scaled - scaled.max())
+    if draw.truncation is not None and index in draw.truncation.row.tolist():
+        at = draw.truncation.row.tolist().index(index)
+        top_k, top_p = int(draw.truncation.top_k[at]), float(draw.truncation.top_p[at])
+        if 0 < top_k < len(mass):
+            mass[mass < mass.sort(descending=True).values[top_k - 1]] = 0
+        if top_p < 1:
+            mass[mass < _smallest_in_nucleus(mass, top_p)] = 0
+        mass[mass < draw.truncation.min_p[at]] = 0
+    target = float(draw.uniform[index]) * float(mass.double().sum())
+    held = 0.0
+    for token, amount in enumerate(mass.tolist()):
+        held += amount
+        if held > target:
+            return token
+    return len(mass) - 1
+
+
+def _smallest_in_nucleus(mass: Tensor, top_p: float) -> float:
+    ordered = mass.sort(descending=True).values.tolist()
+    wanted = top_p * sum(ordered)
+    held = 0.0
+    for amount in ordered:
+        held += amount
+        if held >= wanted:
+            return float(amount)
+    return float(ordered[-1])

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+"""Backend `torch`: PyTorch on any device; what the CPU serves with unless `native` is built."""
+
+from __future__ import annotations
+
+from ts_kernels.registry import Implementation, Registry
+from ts_kernels.torch import attention, dense, moe, norm, rope, sampling
+
+_FUNCTIONS = (
+    dense.embedding,
+    dense.linear,
+    dense.head_linear,
+    norm.rms_norm,
+    norm.add_rms_norm,
+    norm.silu_and_mul,
+    rope.rope_interleaved,
+    attention.mla_cache_write,
+    attention.mla_decode,
+    attention.mla_prefill,
+    moe.moe_route,
+    moe.moe_experts,
+    sampling.sample,
+    sampling.token_logprobs,
+)
+
+
+def register(registry: Registry) -> None:
+    for function in _FUNCTIONS:
+        registry.register(Implementation(function.__name__, "torch", function))
