@@ -44,9 +44,7 @@ def main() -> int:
     return 0
 
 
-def _serve(
-    config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]], outbox: Outbox
-) -> None:
+def _serve(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]], outbox: Outbox) -> None:
     # Imported here so that the life line is held before torch takes its second to load.
     from dynamo_tokenspeed.engine import startup, step_loop
     from dynamo_tokenspeed.engine.inbox import Inbox
@@ -64,9 +62,10 @@ def _serve(
 
 def _is_expected(error: Exception) -> bool:
     """Errors that are one sentence for the user; anything else keeps its traceback in the log."""
+    from ts_kernels import NoImplementation
+
     from dynamo_tokenspeed.engine.capacity import CapacityError
     from dynamo_tokenspeed.model import ModelError
-    from ts_kernels import NoImplementation
 
     return isinstance(error, CapacityError | ModelError | NoImplementation | OSError)
 

@@ -39,9 +39,7 @@ def num_pages(config: EngineConfig, max_model_len: int, bytes_per_page: int) -> 
     if config.kv_cache_bytes is not None:
         granted, flag = config.kv_cache_bytes, "--kv-cache-memory"
     else:
-        granted = min(
-            max(CPU_DEFAULT_BYTES, needed), int(available * CPU_SHARE_OF_AVAILABLE)
-        )
+        granted = min(max(CPU_DEFAULT_BYTES, needed), int(available * CPU_SHARE_OF_AVAILABLE))
         flag = "half of the available memory"
     if granted < needed:
         raise CapacityError(

@@ -12,7 +12,7 @@ from dynamo_tokenspeed.engine.sampler import Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
 from dynamo_tokenspeed.model import CausalLM, ForwardBatch, KVPool
-from dynamo_tokenspeed.protocol.messages import TokenLogprobs
+from dynamo_tokenspeed.protocol import TokenLogprobs
 
 
 class StepResult:
@@ -57,9 +57,7 @@ class Executor:
         """Execute one step and write its sampled tokens to the token table."""
         self.tables.patch(plan)
         if len(plan.admitted_slot):
-            self.constraints.take_slots(
-                plan.admitted_request.tolist(), plan.admitted_slot.tolist()
-            )
+            self.constraints.take_slots(plan.admitted_request.tolist(), plan.admitted_slot.tolist())
         batch = forward_batch(plan, self.tables, self.pool.page_size)
         logits = self.model.forward(batch, self.pool)
 
@@ -102,5 +100,7 @@ def forward_batch(plan: ts_scheduler.Plan, tables: SlotTables, page_size: int) -
         block_table=tables.pages[on_device(slots), :columns],
         query_start=on_device(query_start),
         context_lens=on_device(context_lens),
-        sample_index=on_device((query_start[1:] - 1)[plan.row_samples.astype(bool)].astype(np.int64)),
+        sample_index=on_device(
+            (query_start[1:] - 1)[plan.row_samples.astype(bool)].astype(np.int64)
+        ),
     )

@@ -69,23 +69,28 @@ class Inbox:
 
     def _submit(self, scheduler: ts_scheduler.Scheduler, request: Submit) -> None:
         try:
-            scheduler.submit(
-                request.request_id,
-                np.frombuffer(request.token_ids, np.int32),
-                max_tokens=request.max_tokens,
-                min_tokens=request.min_tokens,
-                eos_token_ids=request.eos_token_ids,
-                stop_token_ids=request.stop_token_ids,
-                ignore_eos=request.ignore_eos,
-                cache_salt=request.cache_salt.encode(),
-                priority=request.priority,
-                params=request.sampling.record(),
-            )
-        except (ValueError, OverflowError, TypeError) as error:
+            submit(scheduler, request)
+        except (ValueError, TypeError, OverflowError) as error:
             log.warning("request %d refused: %s", request.request_id, error)
             self._outbox.send(Rejected(request.request_id, str(error)))
             return
         self._constraints.remember(request)
+
+
+def submit(scheduler: ts_scheduler.Scheduler, request: Submit) -> None:
+    """Hand a request to the scheduler; ValueError with its sentence when it is refused."""
+    scheduler.submit(
+        request.request_id,
+        np.frombuffer(request.token_ids, np.int32),
+        max_tokens=request.max_tokens,
+        min_tokens=request.min_tokens,
+        eos_token_ids=request.eos_token_ids,
+        stop_token_ids=request.stop_token_ids,
+        ignore_eos=request.ignore_eos,
+        cache_salt=request.cache_salt.encode(),
+        priority=request.priority,
+        params=request.sampling.record(),
+    )
 
 
 def _control(scheduler: ts_scheduler.Scheduler, control: Control) -> ControlReply:

@@ -22,7 +22,7 @@ def hold(config: EngineConfig) -> None:
 
 
 def _wait_for_the_end(config: EngineConfig) -> None:
-    while sys.stdin.buffer.raw.read(4096):
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     _remove_sockets(config)
     os._exit(0)

@@ -20,7 +20,7 @@ from dynamo_tokenspeed.engine.load_progress import load_progress
 from dynamo_tokenspeed.engine.sampler import Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
-from dynamo_tokenspeed.model import KVPool, load_model, load_model_config
+from dynamo_tokenspeed.model import KVPool, load_model, load_model_config, resolve_dtype
 from dynamo_tokenspeed.protocol import SAMPLING_DTYPE, Capacity, EngineConfig
 
 log = logging.getLogger("dynamo_tokenspeed.engine")
@@ -33,8 +33,10 @@ class Engine(NamedTuple):
     capacity: Capacity
 
 
-def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]]) -> Engine:
+def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> Engine:
     """Load the model, size the KV pool, make the scheduler.
+
+    `context` is needed for `kv_events_endpoint` only.
 
     Raises ModelError, CapacityError, NoImplementation or OSError, each one sentence.
     """
@@ -42,7 +44,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]]) -> Engi
     device = torch.device(config.device)
     _set_threads(config)
     model_config = load_model_config(config.model)
-    dtype = model_config.dtype if config.dtype == "auto" else getattr(torch, config.dtype)
+    dtype = resolve_dtype(model_config, config.dtype)
     max_model_len = _max_model_len(config, model_config.max_position_embeddings)
 
     ops = ts_kernels.bind(device.type, dtype, _overrides(config))
@@ -50,9 +52,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]]) -> Engi
         log.debug("%s: %s", op, selection)
     with load_progress() as on_progress:
         model = load_model(config.model, device, dtype, ops, on_progress)
-    pages = num_pages(
-        config, max_model_len, model.kv_spec.bytes_per_page(config.page_size, dtype)
-    )
+    pages = num_pages(config, max_model_len, model.kv_spec.bytes_per_page(config.page_size, dtype))
     pool = KVPool(model.kv_spec, pages, config.page_size, dtype, device)
     tables = SlotTables(config.max_num_seqs, max_model_len, config.page_size, device)
     executor = Executor(model, pool, tables, Sampler(ops), TokenConstraints())
@@ -74,6 +74,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]]) -> Engi
     )
     kv_events = None
     if config.kv_events_endpoint:
+        assert context is not None, "KV events need a ZMQ context"
         kv_events = KVEventPublisher(context, config.kv_events_endpoint, config.kv_events_topic)
     capacity = Capacity(
         num_pages=pages,
@@ -116,10 +117,6 @@ def _set_threads(config: EngineConfig) -> None:
 
 
 def _overrides(config: EngineConfig) -> dict[str, str]:
-    """`--attention-backend` and `--moe-backend` as choices by op."""
-    chosen: dict[str, str] = {}
-    if config.attention_backend is not None:
-        chosen |= dict.fromkeys(ts_kernels.ATTENTION_OPS, config.attention_backend)
-    if config.moe_backend is not None:
-        chosen |= dict.fromkeys(ts_kernels.MOE_OPS, config.moe_backend)
-    return chosen
+    """`--attention-backend` and `--moe-backend` as choices by group of ops."""
+    chosen = {"attention": config.attention_backend, "moe": config.moe_backend}
+    return {group: backend for group, backend in chosen.items() if backend is not None}

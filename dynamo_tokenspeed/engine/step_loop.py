@@ -3,22 +3,38 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import ts_scheduler
 
-from dynamo_tokenspeed.engine.executor import Executor
-from dynamo_tokenspeed.engine.inbox import Inbox
+from dynamo_tokenspeed.engine.executor import Executor, StepResult
 from dynamo_tokenspeed.engine.kv_events import KVEventPublisher
-from dynamo_tokenspeed.engine.outbox import Outbox
+
+
+class Requests(Protocol):
+    """Where requests and aborts come from."""
+
+    def apply(self, scheduler: ts_scheduler.Scheduler, wait: bool) -> bool: ...
+
+
+class Reports(Protocol):
+    """Where outputs go."""
+
+    def send_step(
+        self, output: ts_scheduler.Output, result: StepResult, stats: ts_scheduler.Stats
+    ) -> None: ...
+
+    def send_stats(self, stats: ts_scheduler.Stats) -> None: ...
 
 
 def run(
     scheduler: ts_scheduler.Scheduler,
     executor: Executor,
-    inbox: Inbox,
-    outbox: Outbox,
+    inbox: Requests,
+    outbox: Reports,
     kv_events: KVEventPublisher | None,
 ) -> None:
-    """Serve until the worker says `Shutdown`."""
+    """Serve until the inbox ends."""
     idle = True
     while inbox.apply(scheduler, wait=idle):
         plan = scheduler.plan()

@@ -134,8 +134,8 @@ class Failed(msgspec.Struct, tag="failed"):
 EngineMessage = Capacity | StepOutput | Rejected | ControlReply | Failed
 
 _encoder = msgspec.msgpack.Encoder()
-_worker_decoder = msgspec.msgpack.Decoder(WorkerMessage)
-_engine_decoder = msgspec.msgpack.Decoder(EngineMessage)
+_worker_decoder: msgspec.msgpack.Decoder[WorkerMessage] = msgspec.msgpack.Decoder(WorkerMessage)
+_engine_decoder: msgspec.msgpack.Decoder[EngineMessage] = msgspec.msgpack.Decoder(EngineMessage)
 
 
 def encode(message: WorkerMessage | EngineMessage) -> bytes:
