@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The package that `dynamo.tokenspeed` names once dynamo-tokenspeed is installed."""

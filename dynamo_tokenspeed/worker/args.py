@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: MIT
+"""The command line: Dynamo's own flags, ours, and what they mean together.
+
+A flag that is accepted does something or is refused with a sentence that says
+why. With nothing set by flag or environment, the worker uses the embedded
+planes: file discovery, TCP requests, ZMQ events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shutil
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import msgspec
+from dynamo.common.configuration.groups.runtime_args import (
+    DynamoRuntimeArgGroup,
+    DynamoRuntimeConfig,
+)
+
+from dynamo_tokenspeed.protocol import EngineConfig
+from dynamo_tokenspeed.worker.errors import UsageError
+from dynamo_tokenspeed.worker.flags import add_flags
+from dynamo_tokenspeed.worker.kv_events import KvEventsConfig, parse_kv_events_config
+from dynamo_tokenspeed.worker.refusals import refuse_what_is_not_served
+
+PROGRAM = "python -m dynamo.tokenspeed"
+EMBEDDED_PLANES = {"discovery_backend": "file", "request_plane": "tcp", "event_plane": "zmq"}
+DEFAULT_DRAIN_SECONDS = 20.0
+
+_DESCRIPTION = """\
+Serve a model as an NVIDIA Dynamo worker: register with Dynamo's runtime, take
+routed requests, run the engine, publish KV events for the router.
+
+Every flag has an environment variable; a flag wins over it. With no plane set,
+by flag or environment, the worker needs no server: --discovery-backend file,
+--request-plane tcp, --event-plane zmq (with ETCD_ENDPOINTS set: etcd).
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerArgs:
+    """What the command line says, resolved."""
+
+    dynamo: DynamoRuntimeConfig  # namespace, component, endpoint, planes, parsers
+    model: str  # as given; a directory once `resolve_model` has run
+    served_model_names: tuple[str, ...]
+    engine: EngineConfig
+    kv_events: KvEventsConfig
+    drain_seconds: float
+    seed: int | None
+
+    def for_dump(self) -> dict[str, Any]:
+        """JSON-encodable, for `--dump-config-to`."""
+        return {
+            "dynamo": dict(vars(self.dynamo)),
+            "model": self.model,
+            "served_model_names": list(self.served_model_names),
+            "engine": msgspec.to_builtins(self.engine),
+            "kv_events": dataclasses.asdict(self.kv_events),
+            "drain_seconds": self.drain_seconds,
+            "seed": self.seed,
+        }
+
+
+def parse_args(argv: Sequence[str] | None = None) -> WorkerArgs:
+    """Raises `UsageError` with one sentence that names the flag and the way out."""
+    parser = build_parser()
+    flags = parser.parse_args(argv)
+    _check_environment_choices(parser, flags)
+    if flags.model is None:
+        raise UsageError("--model is missing: give a directory in the Hugging Face layout")
+    refuse_what_is_not_served(flags)
+    dynamo = _dynamo_config(flags)
+    kv_events = parse_kv_events_config(flags.kv_events_config, flags.enable_prefix_caching)
+    return WorkerArgs(
+        dynamo=dynamo,
+        model=flags.model,
+        served_model_names=_names(flags),
+        engine=_engine_config(flags, kv_events),
+        kv_events=kv_events,
+        drain_seconds=(
+            DEFAULT_DRAIN_SECONDS if flags.drain_timeout is None else flags.drain_timeout
+        ),
+        seed=flags.seed,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line on stderr instead of the usage of a hundred flags."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (--help lists every flag)")
+
+
+class _HelpFormatter(argparse.RawTextHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        width = min(shutil.get_terminal_size().columns, 110)
+        super().__init__(prog, max_help_position=28, width=width)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} --model DIR [flags]",
+        description=_DESCRIPTION,
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    add_flags(parser)
+    try:
+        DynamoRuntimeArgGroup().add_arguments(parser)
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise UsageError(f"a DYN_* environment variable has a bad value: {error}") from None
+    parser.set_defaults(**_embedded_defaults())
+    return parser
+
+
+def _embedded_defaults() -> dict[str, str]:
+    defaults = {
+        name: value
+        for name, value in EMBEDDED_PLANES.items()
+        if f"DYN_{name.upper()}" not in os.environ
+    }
+    if "ETCD_ENDPOINTS" in os.environ and "discovery_backend" in defaults:
+        defaults["discovery_backend"] = "etcd"
+    return defaults
+
+
+def _check_environment_choices(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
+    """argparse checks `choices` on the command line only, and Dynamo's defaults are variables."""
+    for action in parser._actions:
+        value = getattr(flags, action.dest, None)
+        if action.choices is None or value is None or isinstance(value, list):
+            continue
+        if value not in action.choices:
+            name = "DYN_" + action.dest.removeprefix("dyn_").upper()
+            raise UsageError(
+                f"{action.option_strings[0]} ({name}) is {value!r}, "
+                f"but it must be one of {', '.join(map(str, action.choices))}"
+            )
+
+
+def _dynamo_config(flags: argparse.Namespace) -> DynamoRuntimeConfig:
+    config: Any = DynamoRuntimeConfig.from_cli_args(flags)
+    try:
+        config.validate()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if config.engine_request_limit is not None:
+        # Dynamo checks the flag; its runtime reads only the variable.
+        os.environ["DYN_ENGINE_REQUEST_LIMIT"] = str(config.engine_request_limit)
+    if config.custom_jinja_template:
+        path = os.path.expanduser(os.path.expandvars(config.custom_jinja_template))
+        if not os.path.isfile(path):
+            raise UsageError(f"--custom-jinja-template {path}: no such file")
+        config.custom_jinja_template = path
+    config.component = "backend"
+    if config.endpoint:
+        config.namespace, config.component, config.endpoint = _parse_endpoint(config.endpoint)
+    return config
+
+
+def _parse_endpoint(endpoint: str) -> tuple[str, str, str]:
+    parts = endpoint.removeprefix("dyn://").split(".")
+    if len(parts) != 3 or not all(parts):
+        raise UsageError(
+            f"--endpoint {endpoint}: give three names, dyn://namespace.component.endpoint"
+        )
+    return parts[0], parts[1], parts[2]
+
+
+def _names(flags: argparse.Namespace) -> tuple[str, ...]:
+    given = flags.served_model_name or [flags.model]
+    names = [name for item in given for name in (item if isinstance(item, list) else [item])]
+    if not names:
+        raise UsageError("--served-model-name is empty: give a name or leave the flag out")
+    return tuple(dict.fromkeys(names))
+
+
+def _engine_config(flags: argparse.Namespace, kv_events: KvEventsConfig) -> EngineConfig:
+    page_size = flags.block_size or 16
+    max_num_seqs = flags.max_num_seqs or 64
+    max_num_batched_tokens = flags.max_num_batched_tokens or max(
+        2048, flags.chunked_prefill_size or 0, max_num_seqs
+    )
+    chunked_prefill_size = flags.chunked_prefill_size or min(512, max_num_batched_tokens)
+    _refuse_contradictions(
+        flags, page_size, max_num_seqs, max_num_batched_tokens, chunked_prefill_size
+    )
+    return EngineConfig(
+        model=flags.model,
+        device="cpu",
+        dtype=flags.dtype or "auto",
+        page_size=page_size,
+        num_pages=flags.num_pages,
+        kv_cache_bytes=flags.kv_cache_memory,
+        max_model_len=flags.max_model_len,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        chunked_prefill_size=chunked_prefill_size,
+        enable_prefix_caching=flags.enable_prefix_caching is not False,
+        kv_events_endpoint=kv_events.endpoint,
+        kv_events_topic=kv_events.topic,
+        attention_backend=flags.attention_backend,
+        moe_backend=flags.moe_backend,
+        num_threads=flags.num_threads,
+        log_level=flags.log_level or "info",
+    )
+
+
+def _refuse_contradictions(
+    flags: argparse.Namespace,
+    page_size: int,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
+    chunked_prefill_size: int,
+) -> None:
+    if flags.num_pages and flags.kv_cache_memory:
+        raise UsageError(
+            "--num-pages and --kv-cache-memory both say how large the KV cache is: give one"
+        )
+    if chunked_prefill_size > max_num_batched_tokens:
+        raise UsageError(
+            f"--chunked-prefill-size {chunked_prefill_size} is larger than a whole step "
+            f"(--max-num-batched-tokens {max_num_batched_tokens}): lower the one or raise the other"
+        )
+    if max_num_batched_tokens < max_num_seqs:
+        raise UsageError(
+            f"--max-num-batched-tokens {max_num_batched_tokens} leaves no token for each of "
+            f"--max-num-seqs {max_num_seqs} sequences: raise the one or lower the other"
+        )
+    if flags.num_pages and flags.max_model_len and (
+        flags.num_pages * page_size < flags.max_model_len
+    ):
+        raise UsageError(
+            f"--num-pages {flags.num_pages} of --block-size {page_size} hold "
+            f"{flags.num_pages * page_size} tokens, less than one sequence of --max-model-len "
+            f"{flags.max_model_len}: raise --num-pages or lower --max-model-len"
+        )

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: MIT
+"""Our engine as Dynamo's unified backend contract sees it.
+
+Dynamo's `Worker` drives the lifecycle (`start`, `generate`, `abort`, `cleanup`)
+and owns discovery, signals and the order of shutdown. It drains no aggregated
+worker by itself: `cleanup` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import random
+import sys
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from dynamo._core import Context
+from dynamo.common.backend.engine import EngineConfig, LLMEngine, LlmRegistration
+from dynamo.common.backend.health_check import build_health_check_payload
+from dynamo.common.backend.metrics import register_engine_registry
+from dynamo.common.backend.publisher import ZmqSource
+from dynamo.common.backend.worker import WorkerConfig
+from dynamo.common.config_dump import dump_config
+from dynamo.llm import ModelInput
+from dynamo.llm.exceptions import EngineShutdown, InvalidArgument, Unknown
+
+from dynamo_tokenspeed.protocol import (
+    Abort,
+    Capacity,
+    Control,
+    ControlReply,
+    EngineMessage,
+    Rejected,
+    StepOutput,
+)
+from dynamo_tokenspeed.worker.args import WorkerArgs, parse_args
+from dynamo_tokenspeed.worker.dynamo_versions import construct, fields_of, structural_tags_off
+from dynamo_tokenspeed.worker.engine_process import ENGINE_MODULE, EngineProcess
+from dynamo_tokenspeed.worker.errors import StartError, UsageError
+from dynamo_tokenspeed.worker.kv_events import subscriber_endpoint
+from dynamo_tokenspeed.worker.metrics import EngineMetrics, Latencies
+from dynamo_tokenspeed.worker.model_directory import resolve_model
+from dynamo_tokenspeed.worker.request import Limits, check_request
+from dynamo_tokenspeed.worker.snapshots import SnapshotLoop
+from dynamo_tokenspeed.worker.streams import Chunk, Stream, StreamTable
+
+logger = logging.getLogger(__name__)
+
+CONTROLS = {"clear_kv_blocks": "clear_prefix_cache", "flush_cache": "clear_prefix_cache"}
+_CONTROL_SECONDS = 10.0
+_UNREGISTER_SECONDS = 1.0
+_FAILING_SECONDS = 0.3  # for the frontends to read the errors of their streams
+DEAD_ENGINE_EXIT_CODE = 1
+
+
+class TokenSpeedEngine(LLMEngine):
+    """One engine process, its streams, and Dynamo's view of both."""
+
+    def __init__(
+        self,
+        args: WorkerArgs,
+        *,
+        engine_module: str = ENGINE_MODULE,
+        exit_process: Callable[[int], Any] = os._exit,
+    ) -> None:
+        self._args = args
+        self._engine_module = engine_module
+        self._exit_process = exit_process
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process: EngineProcess | None = None
+        self._capacity: Capacity | None = None
+        self._limits: Limits | None = None
+        self._latencies = Latencies()
+        self._streams = StreamTable(self._latencies)
+        self._by_context: dict[str, Stream] = {}
+        self._request_ids = itertools.count(1)
+        self._seeds = random.Random(args.seed) if args.seed is not None else random.SystemRandom()
+        self._calls: dict[int, asyncio.Future[ControlReply]] = {}
+        self._call_ids = itertools.count(1)
+        self._snapshots = SnapshotLoop()
+        self._endpoint: Any = None
+        self._gone: str | None = None  # why no new request is taken
+        self._leaving: asyncio.Task[None] | None = None
+        self._start_error: StartError | None = None
+
+    # -- life cycle -----------------------------------------------------------
+
+    @classmethod
+    async def from_args(
+        cls, argv: list[str] | None = None
+    ) -> tuple[TokenSpeedEngine, WorkerConfig]:
+        args = await resolve_model(parse_args(argv))
+        if len(args.served_model_names) > 1 and "model_aliases" not in fields_of(EngineConfig):
+            raise UsageError(
+                f"--served-model-name has {len(args.served_model_names)} names, but this "
+                "ai-dynamo serves one: give one, or install ai-dynamo 1.6"
+            )
+        dump_config(args.dynamo.dump_config_to, args.for_dump())
+        config = WorkerConfig.from_runtime_config(
+            args.dynamo,
+            model_name=args.model,
+            served_model_name=args.served_model_names[0],
+            model_input=ModelInput.Tokens,
+            **structural_tags_off(WorkerConfig),
+        )
+        module = os.environ.get("TS_ENGINE_MODULE", ENGINE_MODULE)
+        return cls(args, engine_module=module), config
+
+    async def start(self, worker_id: int) -> EngineConfig:
+        """Raises `StartError` with the engine's own sentence."""
+        self._loop = asyncio.get_running_loop()
+        self._process = EngineProcess(
+            self._args.engine, self._receive, self._engine_died, self._engine_module
+        )
+        try:
+            capacity = await self._process.start()
+        except StartError as error:
+            self._start_error = error
+            raise
+        self._capacity = capacity
+        self._limits = Limits.of(capacity)
+        logger.info(
+            "engine process %s: %d pages of %d tokens, context %d, %d sequences, "
+            "weights %.1f MB, KV cache %.1f MB",
+            self._process.pid,
+            capacity.num_pages,
+            capacity.page_size,
+            capacity.max_model_len,
+            capacity.max_num_seqs,
+            capacity.weight_bytes / 1e6,
+            capacity.kv_bytes / 1e6,
+        )
+        return construct(
+            EngineConfig,
+            model=self._args.model,
+            served_model_name=self._args.served_model_names[0],
+            model_aliases=list(self._args.served_model_names[1:]),
+            llm=construct(
+                LlmRegistration,
+                context_length=capacity.max_model_len,
+                kv_cache_block_size=capacity.page_size,
+                total_kv_blocks=capacity.num_pages,
+                max_num_seqs=capacity.max_num_seqs,
+                max_num_batched_tokens=capacity.max_num_batched_tokens,
+            ),
+        )
+
+    def raise_start_error(self) -> None:
+        """Dynamo's Worker wraps what `start` raises in an exception of its own."""
+        if self._start_error is not None:
+            raise self._start_error
+
+    async def cleanup(self) -> None:
+        """Let running streams finish, hand the rest to other workers, end the engine process."""
+        if self._gone is None:
+            self._gone = "this worker is shutting down"
+        if self._streams:
+            await self._drain()
+        await self._snapshots.stop()
+        process, self._process = self._process, None
+        if process is not None:
+            await process.stop()
+            logger.info("engine process ended")
+
+    async def _drain(self) -> None:
+        logger.info(
+            "waiting up to %g s for %d running streams", self._args.drain_seconds, len(self._streams)
+        )
+        try:
+            await asyncio.wait_for(self._streams.all_closed(), self._args.drain_seconds)
+        except TimeoutError:
+            logger.info("handing %d streams to other workers", len(self._streams))
+        # EngineShutdown is what makes a frontend migrate a stream.
+        request_ids = self._streams.fail_all(EngineShutdown("this worker is shutting down"))
+        if request_ids:
+            self._send(Abort(request_ids))
+        await asyncio.sleep(_FAILING_SECONDS)  # the last chunks and errors leave this process
+
+    # -- requests -------------------------------------------------------------
+
+    async def generate(
+        self, request: dict[str, Any], context: Context
+    ) -> AsyncGenerator[Chunk, None]:
+        stream = self._submit(request)
+        context_id = context.id()
+        self._by_context[context_id] = stream
+        try:
+            if context.is_stopped():
+                self._abort(stream)
+            while True:
+                chunk = await stream.next_chunk()
+                yield chunk
+                if "finish_reason" in chunk:
+                    return
+        finally:
+            self._by_context.pop(context_id, None)
+            self._abort(stream)  # only if the consumer left before the end
+
+    async def abort(self, context: Context) -> None:
+        stream = self._by_context.get(context.id())
+        if stream is not None:
+            self._abort(stream)
+
+    def _submit(self, request: dict[str, Any]) -> Stream:
+        if self._gone is not None or self._limits is None:
+            raise EngineShutdown(self._gone or "this worker is not ready")
+        submit = check_request(request, next(self._request_ids), self._limits, self._seeds)
+        stream = Stream(
+            submit.request_id,
+            len(submit.token_ids) // 4,
+            stop_token_ids=frozenset(submit.stop_token_ids),
+            wants_logprobs=submit.sampling.logprobs >= 0,
+        )
+        self._streams.add(stream)
+        if not self._send(submit):
+            self._streams.cancel(stream)
+            raise EngineShutdown("the engine process is not there")
+        return stream
+
+    def _abort(self, stream: Stream) -> None:
+        if self._streams.cancel(stream):
+            self._send(Abort([stream.request_id]))
+
+    # -- the engine process ---------------------------------------------------
+
+    def _send(self, message: Any) -> bool:
+        return self._process is not None and self._process.send(message)
+
+    def _receive(self, message: EngineMessage) -> None:
+        if isinstance(message, StepOutput):
+            self._streams.deliver(message)
+            self._snapshots.stats = message.stats
+        elif isinstance(message, Rejected):
+            self._streams.fail(message.request_id, InvalidArgument(message.sentence))
+        elif isinstance(message, ControlReply):
+            call = self._calls.pop(message.call_id, None)
+            if call is not None and not call.done():
+                call.set_result(message)
+
+    def _engine_died(self, sentence: str) -> None:
+        """No fault of any request: their frontends may migrate them. Then this process ends."""
+        logger.critical("%s; ending this worker", sentence)
+        self._gone = sentence
+        self._streams.fail_all(EngineShutdown(sentence))
+        for call in self._calls.values():
+            if not call.done():
+                call.set_exception(Unknown(sentence))
+        self._leaving = asyncio.get_running_loop().create_task(self._leave())
+
+    async def _leave(self) -> None:
+        if self._endpoint is not None:
+            try:
+                await asyncio.wait_for(
+                    self._endpoint.unregister_endpoint_instance(), _UNREGISTER_SECONDS
+                )
+            except Exception as error:  # the end comes either way
+                logger.warning("could not unregister: %s", error)
+        await asyncio.sleep(_FAILING_SECONDS)
+        if self._process is not None:
+            await self._process.stop()
+        sys.stderr.flush()
+        self._exit_process(DEAD_ENGINE_EXIT_CODE)
+
+    # -- what Dynamo asks for -------------------------------------------------
+
+    async def on_endpoint_ready(self, endpoint: Any) -> None:
+        self._endpoint = endpoint
+
+    async def kv_event_sources(self) -> list[ZmqSource]:
+        if self._capacity is None or not self._capacity.kv_events_endpoint:
+            return []
+        endpoint = subscriber_endpoint(self._capacity.kv_events_endpoint)
+        return [ZmqSource(endpoint, self._args.kv_events.topic, dp_rank=0)]
+
+    def component_metrics_dp_ranks(self) -> list[int]:
+        return [0]
+
+    def attach_snapshot_publisher(self, publisher: Any) -> None:
+        assert self._capacity is not None and self._loop is not None
+        self._snapshots.start(self._loop, publisher, self._capacity.num_pages)
+
+    async def register_prometheus(self, metrics: Any) -> None:
+        collector = EngineMetrics(self._latencies, lambda: self._snapshots.stats)
+        register_engine_registry(metrics, collector.registry)
+
+    async def health_check_payload(self) -> dict[str, Any]:
+        return build_health_check_payload(bos_token_id=0)
+
+    async def is_quiescent(self) -> bool:
+        return not self._streams
+
+    def supported_controls(self) -> set[str]:
+        return set(CONTROLS)
+
+    async def engine_control(self, control: str, body: dict[str, Any]) -> dict[str, Any]:
+        call_id = next(self._call_ids)
+        reply: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
+        self._calls[call_id] = reply
+        try:
+            if not self._send(Control(call_id, CONTROLS[control])):
+                raise EngineShutdown("the engine process is not there")
+            answer = await asyncio.wait_for(reply, _CONTROL_SECONDS)
+        finally:
+            self._calls.pop(call_id, None)
+        if answer.error:
+            return {"status": "error", "message": answer.error}
+        return {"status": "ok", **answer.result}
+
+

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""The worker process from its command line to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from dynamo_tokenspeed.worker.errors import (
+    START_EXIT_CODE,
+    USAGE_EXIT_CODE,
+    StartError,
+    UsageError,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve until a signal. Exit code 2: a flag is wrong; 1: the engine cannot start or died."""
+    try:
+        import uvloop
+        from dynamo.common.backend.worker import Worker
+
+        from dynamo_tokenspeed.worker.llm_engine import TokenSpeedEngine
+    except ImportError as error:
+        exit_with_sentence(
+            f"{error}; this worker needs ai-dynamo 1.4.2 to 1.6.1 (pip install ai-dynamo)",
+            START_EXIT_CODE,
+        )
+
+    async def serve() -> None:
+        engine, config = await TokenSpeedEngine.from_args(list(argv) if argv is not None else None)
+        try:
+            await Worker(engine, config).run()
+        finally:
+            engine.raise_start_error()
+
+    try:
+        uvloop.run(serve())
+    except UsageError as error:
+        exit_with_sentence(str(error), USAGE_EXIT_CODE)
+    except StartError as error:
+        exit_with_sentence(str(error), START_EXIT_CODE)
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        exit_with_sentence(str(error), START_EXIT_CODE)  # Dynamo's runtime raises it bare
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)
+
+
+def exit_with_sentence(sentence: str, code: int) -> NoReturn:
+    """One line on stderr and the end, without a traceback."""
+    print(f"dynamo.tokenspeed: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
+    sys.exit(code)
