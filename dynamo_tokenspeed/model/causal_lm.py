@@ -8,13 +8,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from ts_kernels import Ops
 
 from dynamo_tokenspeed.model.config_file import ConfigFile
 from dynamo_tokenspeed.model.forward_batch import ForwardBatch
 from dynamo_tokenspeed.model.kv_pool import KVPool, KVSpec
 from dynamo_tokenspeed.model.weights import WeightTargets
-
-Ops = Any  # what `ts_kernels.bind` returns: one attribute per op
 
 
 class ModelConfig(Protocol):

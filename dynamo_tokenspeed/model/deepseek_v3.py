@@ -7,7 +7,7 @@ DeepSeek-V3 (arXiv:2412.19437).
 
 Modules work on flattened tokens `[T, ...]` and on the shard that they hold: sizes are read from
 their own parameters. Placements on the mesh axes: hidden states enter every module as Replicate.
-Attention is sharded over heads (`w_q`, `w_kv_b`, `w_o`; the latent is Replicate), an MLP over its
+Attention is sharded over heads (query, `w_kv_b`, `w_o`; the latent is Replicate), an MLP over its
 intermediate columns, and the experts over either; all leave as Partial.
 """
 
@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from ts_kernels import Ops
 
-from dynamo_tokenspeed.model.causal_lm import CausalLM, Ops
+from dynamo_tokenspeed.model.causal_lm import CausalLM
 from dynamo_tokenspeed.model.config_file import ConfigFile
 from dynamo_tokenspeed.model.deepseek_v3_config import DeepseekV3Config, MoeConfig
 from dynamo_tokenspeed.model.forward_batch import ForwardBatch
@@ -87,8 +88,11 @@ class LatentAttention:
         down_width = self.q_width + self.rank + self.rope
         self.w_down = new(down_width, hidden)
         self.b_down = new.zeros(down_width) if config.attention_bias else None
-        self.q_norm = new(config.q_lora_rank) if config.q_lora_rank else None
-        self.w_q = new(self.heads * self.qk, config.q_lora_rank) if config.q_lora_rank else None
+        self.q_up = (
+            (new(config.q_lora_rank), new(self.heads * self.qk, config.q_lora_rank))
+            if config.q_lora_rank
+            else None
+        )  # norm and matrix that turn the compressed query into heads
         self.kv_norm = new(self.rank)
         self.w_kv_b = new(self.heads, self.nope + value, self.rank)
         self.w_uk = self.w_kv_b[:, : self.nope].transpose(1, 2)  # [H, rank, nope]
@@ -116,14 +120,14 @@ class LatentAttention:
         """Cache the tokens' latent and rope key; queries `[T, H, nope]` and `[T, H, rope]`."""
         ops = self.ops
         down = ops.linear(x, self.w_down, self.b_down)
-        q, latent, key = down.split([self.q_width, self.rank, self.rope], dim=1)
+        q, latent, key = down.tensor_split((self.q_width, self.q_width + self.rank), dim=1)
         latent = ops.rms_norm(latent, self.kv_norm, LATENT_NORM_EPS)
         key = ops.rope_interleaved(key.unsqueeze(1), step.positions, self.cos_sin)
         ops.mla_cache_write(kv, latent, key.squeeze(1), step.cache_index)
-        if self.w_q is not None:
-            q = ops.linear(ops.rms_norm(q, self.q_norm, LATENT_NORM_EPS), self.w_q)
-        q = q.unflatten(1, (self.heads, self.qk))
-        q_nope, q_rope = q.split([self.nope, self.rope], dim=2)
+        if self.q_up is not None:
+            q_norm, w_q = self.q_up
+            q = ops.linear(ops.rms_norm(q, q_norm, LATENT_NORM_EPS), w_q)
+        q_nope, q_rope = q.view(-1, self.heads, self.qk).tensor_split((self.nope,), dim=2)
         return q_nope, ops.rope_interleaved(q_rope, step.positions, self.cos_sin)
 
     def _decode(self, q_nope: Tensor, q_rope: Tensor, step: Step, kv: Tensor) -> Tensor:
@@ -154,7 +158,6 @@ class LatentAttention:
 
     def weight_targets(self, config: DeepseekV3Config, prefix: str, targets: WeightTargets) -> None:
         q_down, kv_down = self.w_down.tensor_split((self.q_width,))
-        q_up = q_down if self.w_q is None else self.w_q
 
         def add_rotary(name: str, destination: Tensor, shape: tuple[int, ...]) -> None:
             targets.add_written_by(
@@ -165,18 +168,18 @@ class LatentAttention:
                 ),
             )
 
-        if self.q_norm is None:
-            q_name = "q_proj.weight"
+        if self.q_up is None:
+            q_name, w_q = "q_proj.weight", q_down
         else:
-            q_name = "q_b_proj.weight"
+            q_name, w_q = "q_b_proj.weight", self.q_up[1]
             targets.add(prefix + "q_a_proj.weight", q_down)
-            targets.add(prefix + "q_a_layernorm.weight", self.q_norm)
-        add_rotary(q_name, q_up.view(self.heads, self.qk, -1), tuple(q_up.shape))
+            targets.add(prefix + "q_a_layernorm.weight", self.q_up[0])
+        add_rotary(q_name, w_q.view(self.heads, self.qk, -1), tuple(w_q.shape))
         add_rotary("kv_a_proj_with_mqa.weight", kv_down, tuple(kv_down.shape))
         if self.b_down is not None:
             q_bias, kv_bias = self.b_down.tensor_split((self.q_width,))
             # Only the compressing projections have a bias; that of `q_proj` stays zero.
-            if self.q_norm is not None:
+            if self.q_up is not None:
                 targets.add(prefix + "q_a_proj.bias", q_bias)
             add_rotary("kv_a_proj_with_mqa.bias", kv_bias.unsqueeze(1), tuple(kv_bias.shape))
         targets.add(prefix + "kv_a_layernorm.weight", self.kv_norm)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from ts_kernels import Ops
 
-from dynamo_tokenspeed.model.causal_lm import CausalLM, Ops
+from dynamo_tokenspeed.model.causal_lm import CausalLM
 from dynamo_tokenspeed.model.config_file import ConfigFile
 from dynamo_tokenspeed.model.errors import ModelError
 from dynamo_tokenspeed.model.forward_batch import ForwardBatch

@@ -24,6 +24,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from ts_kernels import bind
 
 from dynamo_tokenspeed.model.errors import ModelError
 from dynamo_tokenspeed.model.random_geometry import (
@@ -101,7 +102,7 @@ def write_random_checkpoint(
 def _write_weights(directory: Path, dtype: torch.dtype, seed: int, std: float, shards: int) -> None:
     """Fill the tensors that the model of `directory`'s config.json asks for, shard by shard."""
     config: Any = load_model_config(directory)
-    model = FAMILIES[config.architecture](config, "meta", dtype, None)
+    model = FAMILIES[config.architecture](config, "meta", dtype, bind("cpu", dtype))
     shapes = {name: target.shape for name, target in model.weight_targets().wanted.items()}
     if not shapes:
         return

@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ts_kernels import Ops
 
-from dynamo_tokenspeed.model.causal_lm import CausalLM, ModelConfig, Ops
+from dynamo_tokenspeed.model.causal_lm import CausalLM, ModelConfig
 from dynamo_tokenspeed.model.config_file import ConfigFile
 from dynamo_tokenspeed.model.deepseek_v3 import DeepseekV3ForCausalLM
 from dynamo_tokenspeed.model.errors import ModelError
 from dynamo_tokenspeed.model.kimi_k25 import KimiK25ForConditionalGeneration
 from dynamo_tokenspeed.model.null import NullForCausalLM
-from dynamo_tokenspeed.model.weights import Progress, checkpoint_dtype, load_weights
+from dynamo_tokenspeed.model.weights import (
+    Progress,
+    check_checkpoint,
+    checkpoint_dtype,
+    load_weights,
+)
 
 # The first name in config.json's `architectures` → the class that computes it.
 FAMILIES: dict[str, type[CausalLM]] = {
@@ -65,11 +71,12 @@ def load_model(
     """
     directory = Path(directory)
     config = load_model_config(directory)
-    family = FAMILIES[config.architecture]
-    model = family(config, device, resolve_dtype(config, dtype), ops)
-    targets = model.weight_targets()
-    if targets.wanted:
-        load_weights(directory, targets, on_progress)
+    family, dtype = FAMILIES[config.architecture], resolve_dtype(config, dtype)
+    # Shapes first: a config.json that belongs to other weights must not allocate anything.
+    shapes = family(config, "meta", dtype, ops).weight_targets()
+    found = check_checkpoint(directory, shapes) if shapes.wanted else {}
+    model = family(config, device, dtype, ops)
+    load_weights(found, model.weight_targets(), on_progress)
     return model
 
 

@@ -80,13 +80,21 @@ class TensorInfo:
         return math.prod(self.shape) * LOADABLE_DTYPES[self.dtype].itemsize
 
 
-def load_weights(directory: Path, targets: WeightTargets, on_progress: Progress | None) -> int:
-    """Fill every wanted target from the checkpoint in `directory`; the bytes read.
+def check_checkpoint(directory: Path, targets: WeightTargets) -> dict[str, TensorInfo]:
+    """The checkpoint's tensors by name, having checked that they are those of `targets`.
 
     Raises `WeightsError`, naming tensor and file, for a file or tensor that is missing,
     truncated, of another shape, of a dtype that is not loaded, or not known to the model.
     """
-    found = check_checkpoint(directory, targets)
+    found = read_headers(directory)
+    check_tensors(directory, targets, found)
+    return found
+
+
+def load_weights(
+    found: dict[str, TensorInfo], targets: WeightTargets, on_progress: Progress | None
+) -> None:
+    """Fill every wanted target from the checked tensors `found`, file by file."""
     by_file: dict[Path, list[str]] = {}
     for name in targets.wanted:
         by_file.setdefault(found[name].file, []).append(name)
@@ -99,14 +107,6 @@ def load_weights(directory: Path, targets: WeightTargets, on_progress: Progress 
                 done += found[name].nbytes
                 if on_progress is not None:
                     on_progress(done, total, name)
-    return done
-
-
-def check_checkpoint(directory: Path, targets: WeightTargets) -> dict[str, TensorInfo]:
-    """The checkpoint's tensors, having checked that they are those of `targets`."""
-    found = read_headers(directory)
-    check_tensors(directory, targets, found)
-    return found
 
 
 def checkpoint_dtype(directory: Path) -> torch.dtype:

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""Drives a model by hand: its own page allocator, any mix of rows in a step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dynamo_tokenspeed.model import CausalLM, ForwardBatch, KVPool
+
+
+@dataclass
+class Sequence_:
+    """Tokens so far, how many of them are in the cache, and the pages that hold them."""
+
+    tokens: list[int]
+    cached: int = 0
+    pages: list[int] = field(default_factory=list)
+
+    @property
+    def pending(self) -> int:
+        return len(self.tokens) - self.cached
+
+
+class ModelDriver:
+    """Pages are handed out in random order, and unwritten ones hold huge values, so that reading
+    a wrong one shows."""
+
+    def __init__(self, model: CausalLM, page_size: int, num_pages: int = 256, seed: int = 0):
+        dtype = model.embedding.dtype
+        self.model = model
+        self.pool = KVPool(model.kv_spec, num_pages, page_size, dtype, "cpu")
+        self.pool.kv.fill_(1e4)
+        self.free = list(range(num_pages))
+        random.Random(seed).shuffle(self.free)
+
+    def sequence(self, tokens: Sequence[int], prefix_of: Sequence_ | None = None) -> Sequence_:
+        """A new sequence; with `prefix_of` it shares that one's full cached pages of the common
+        prefix, its last token excepted, as a prefix cache would."""
+        new = Sequence_(list(tokens))
+        if prefix_of is not None:
+            common = 0
+            for mine, other in zip(tokens[:-1], prefix_of.tokens[: prefix_of.cached], strict=False):
+                if mine != other:
+                    break
+                common += 1
+            pages = common // self.pool.page_size
+            new.pages = prefix_of.pages[:pages]
+            new.cached = pages * self.pool.page_size
+        return new
+
+    def step(self, rows: Sequence[tuple[Sequence_, int]], sample: bool = True) -> list[Tensor]:
+        """Compute the next `n` tokens of each sequence; logits after the last one, row by row.
+
+        One-token rows are put first, the result is in the order of `rows`.
+        """
+        order = sorted(range(len(rows)), key=lambda i: rows[i][1] > 1)
+        tokens, positions, cache_index, query_start, context, table = [], [], [], [0], [], []
+        page_size = self.pool.page_size
+        for i in order:
+            sequence, n = rows[i]
+            assert 1 <= n <= sequence.pending
+            start, end = sequence.cached, sequence.cached + n
+            while len(sequence.pages) * page_size < end:
+                sequence.pages.append(self.free.pop())
+            tokens += sequence.tokens[start:end]
+            positions += range(start, end)
+            cache_index += [
+                sequence.pages[p // page_size] * page_size + p % page_size
+                for p in range(start, end)
+            ]
+            query_start.append(len(tokens))
+            context.append(end)
+            table.append(sequence.pages)
+            sequence.cached = end
+        columns = max(map(len, table))
+        batch = ForwardBatch(
+            token_ids=torch.tensor(tokens),
+            positions=torch.tensor(positions),
+            cache_index=torch.tensor(cache_index),
+            num_decode_rows=sum(n == 1 for _, n in rows),
+            block_table=torch.tensor(
+                [pages + [0] * (columns - len(pages)) for pages in table], dtype=torch.int32
+            ),
+            query_start=torch.tensor(query_start, dtype=torch.int32),
+            context_lens=torch.tensor(context, dtype=torch.int32),
+            sample_index=torch.tensor(query_start[1:] if sample else []).long() - 1,
+        )
+        logits = self.model.forward(batch, self.pool)
+        assert logits.dtype == torch.float32
+        if not sample:
+            assert logits.shape[0] == 0
+            return []
+        by_row = dict(zip(order, logits.unbind(0), strict=True))
+        return [by_row[i] for i in range(len(rows))]
