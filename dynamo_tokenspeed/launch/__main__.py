@@ -6,17 +6,16 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from pathlib import Path
 
-from dynamo_tokenspeed.launch import LaunchError, serve
-
-RECIPES = Path(__file__).parents[2] / "recipes"
+from dynamo_tokenspeed.launch import LaunchError, demo, manifest, serve
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dynamo_tokenspeed.launch", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve.add_command(commands)
+    demo.add_command(commands)
+    manifest.add_command(commands)
     args = parser.parse_args(argv)
     # SIGTERM, and SIGHUP of a closed terminal, take the same way out as Ctrl-C.
     for name in (signal.SIGTERM, signal.SIGHUP):

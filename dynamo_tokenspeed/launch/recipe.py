@@ -8,12 +8,14 @@ strict: a key this module does not know is an error, never ignored.
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import yaml
+from msgspec.structs import replace
 
 from dynamo_tokenspeed.launch.errors import RecipeError
 
@@ -74,6 +76,24 @@ class Recipe(_Part):
         """The command line of the frontend behind `python -m dynamo.frontend`."""
         return to_argv({"router-mode": self.frontend.router_mode} | self.frontend.flags)
 
+    def in_folder(self, folder: Path) -> Recipe:
+        """This recipe with its relative paths (`.`, `./…`, `../…`) as paths below `folder`."""
+
+        def resolved(flags: Flags) -> Flags:
+            return {
+                name: os.path.normpath(folder / str(value)) if _is_relative_path(value) else value
+                for name, value in flags.items()
+            }
+
+        model, frontend = self.model, self.frontend
+        path = str(resolved({"path": model.path})["path"])
+        return replace(
+            self,
+            model=replace(model, path=path),
+            frontend=replace(frontend, flags=resolved(frontend.flags)),
+            workers=[replace(worker, flags=resolved(worker.flags)) for worker in self.workers],
+        )
+
     def with_replicas(self, replicas: int) -> Recipe:
         """This recipe with another number of workers."""
         if len(self.workers) > 1:
@@ -81,14 +101,14 @@ class Recipe(_Part):
                 f"the recipe {self.name} has {len(self.workers)} kinds of workers, so it alone "
                 "can say how many there are of each; leave --workers out"
             )
-        workers = [msgspec.structs.replace(self.workers[0], replicas=replicas)]
-        return msgspec.structs.replace(self, workers=workers)
+        workers = [replace(self.workers[0], replicas=replicas)]
+        return replace(self, workers=workers)
 
     def with_model(self, directory: Path) -> Recipe:
         """This recipe with another checkpoint, served under its directory's name."""
         directory = directory.resolve()
         model = Model(path=str(directory), name=directory.name)
-        return msgspec.structs.replace(self, model=model)
+        return replace(self, model=model)
 
 
 def to_argv(flags: Flags) -> list[str]:
@@ -110,25 +130,8 @@ def to_argv(flags: Flags) -> list[str]:
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read and check a recipe; paths in it (`.`, `./…`, `../…`) come back absolute."""
-    recipe = read_recipe(path)
-    folder = Path(path).resolve().parent
-
-    def resolved(flags: Flags) -> Flags:
-        return {
-            name: resolve_path(value, folder) if isinstance(value, str) else value
-            for name, value in flags.items()
-        }
-
-    return msgspec.structs.replace(
-        recipe,
-        model=msgspec.structs.replace(recipe.model, path=resolve_path(recipe.model.path, folder)),
-        frontend=msgspec.structs.replace(recipe.frontend, flags=resolved(recipe.frontend.flags)),
-        workers=[
-            msgspec.structs.replace(worker, flags=resolved(worker.flags))
-            for worker in recipe.workers
-        ],
-    )
+    """Read and check a recipe; the paths in it come back absolute."""
+    return read_recipe(path).in_folder(Path(path).resolve().parent)
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -147,10 +150,8 @@ def read_recipe(path: str | Path) -> Recipe:
     return recipe
 
 
-def resolve_path(value: str, folder: Path) -> str:
-    """`value`, absolute if it is written as a path relative to the recipe's folder."""
-    relative = value in (".", "..") or value.startswith(("./", "../"))
-    return str((folder / value).resolve()) if relative else value
+def _is_relative_path(value: object) -> bool:
+    return isinstance(value, str) and (value in (".", "..") or value.startswith(("./", "../")))
 
 
 def _check(recipe: Recipe, path: str | Path) -> None:
