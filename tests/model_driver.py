@@ -14,7 +14,7 @@ from dynamo_tokenspeed.model import CausalLM, ForwardBatch, KVPool
 
 
 @dataclass
-class Sequence_:
+class CachedSequence:
     """Tokens so far, how many of them are in the cache, and the pages that hold them."""
 
     tokens: list[int]
@@ -38,10 +38,12 @@ class ModelDriver:
         self.free = list(range(num_pages))
         random.Random(seed).shuffle(self.free)
 
-    def sequence(self, tokens: Sequence[int], prefix_of: Sequence_ | None = None) -> Sequence_:
+    def sequence(
+        self, tokens: Sequence[int], prefix_of: CachedSequence | None = None
+    ) -> CachedSequence:
         """A new sequence; with `prefix_of` it shares that one's full cached pages of the common
         prefix, its last token excepted, as a prefix cache would."""
-        new = Sequence_(list(tokens))
+        new = CachedSequence(list(tokens))
         if prefix_of is not None:
             common = 0
             for mine, other in zip(tokens[:-1], prefix_of.tokens[: prefix_of.cached], strict=False):
@@ -53,7 +55,7 @@ class ModelDriver:
             new.cached = pages * self.pool.page_size
         return new
 
-    def step(self, rows: Sequence[tuple[Sequence_, int]], sample: bool = True) -> list[Tensor]:
+    def step(self, rows: Sequence[tuple[CachedSequence, int]], sample: bool = True) -> list[Tensor]:
         """Compute the next `n` tokens of each sequence; logits after the last one, row by row.
 
         One-token rows are put first, the result is in the order of `rows`.

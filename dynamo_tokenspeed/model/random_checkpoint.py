@@ -56,13 +56,15 @@ def write_random_checkpoint(
     dtype: str = "float32",
     seed: int = 0,
     std: float = 0.02,
+    router_bias_std: float = 0.1,
     shards: int = 1,
     tokenizer: bool = True,
     **geometry: Any,
 ) -> Path:
     """Write a checkpoint to `directory` and return it.
 
-    `geometry` overrides fields of the preset's `Geometry`. `std` is that of every matrix.
+    `geometry` overrides fields of the preset's `Geometry`. `std` is that of every matrix,
+    `router_bias_std` that of the correction bias, whose scores lie around 0.5.
     `shards` > 1 writes that many files and an index. `tokenizer=False` saves its second of
     learning where only token ids are used, and allows a vocabulary below 261.
     """
@@ -95,27 +97,44 @@ def write_random_checkpoint(
         directory / "generation_config.json",
         {"bos_token_id": eos_token_id, "eos_token_id": eos_token_id, "do_sample": False},
     )
-    _write_weights(directory, SERVED_DTYPES[dtype], seed, std, shards)
+    noise = Noise(SERVED_DTYPES[dtype], seed, std, router_bias_std)
+    _write_weights(directory, noise, shards)
     return directory
 
 
-def _write_weights(directory: Path, dtype: torch.dtype, seed: int, std: float, shards: int) -> None:
+class Noise:
+    """The random values of a checkpoint, one tensor after the other."""
+
+    def __init__(self, dtype: torch.dtype, seed: int, std: float, router_bias_std: float) -> None:
+        self.dtype = dtype
+        self.std = std
+        self.router_bias_std = router_bias_std
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        noise = torch.empty(shape).normal_(generator=self.generator)
+        if name.endswith("e_score_correction_bias"):
+            return noise * self.router_bias_std  # kept in fp32, as published checkpoints do
+        if "norm." in name and name.endswith("weight"):
+            return (1 + 0.1 * noise).to(self.dtype)  # so that a norm that is left out shows
+        return (noise * self.std).to(self.dtype)
+
+
+def _write_weights(directory: Path, noise: Noise, shards: int) -> None:
     """Fill the tensors that the model of `directory`'s config.json asks for, shard by shard."""
     config: Any = load_model_config(directory)
-    model = FAMILIES[config.architecture](config, "meta", dtype, bind("cpu", dtype))
+    ops = bind("cpu", noise.dtype)
+    model = FAMILIES[config.architecture](config, "meta", noise.dtype, ops)
     shapes = {name: target.shape for name, target in model.weight_targets().wanted.items()}
     if not shapes:
         return
     if config.architecture.startswith("Kimi"):
         shapes |= VISION_TENSORS
 
-    generator = torch.Generator().manual_seed(seed)
     weight_map: dict[str, str] = {}
     total = 0
     for number, names in enumerate(_split(shapes, shards), start=1):
-        tensors = {
-            name: _random_tensor(name, shapes[name], dtype, std, generator) for name in names
-        }
+        tensors = {name: noise.tensor(name, shapes[name]) for name in names}
         many = f"model-{number:05d}-of-{shards:05d}.safetensors"
         file_name = SINGLE_NAME if shards == 1 else many
         save_file(tensors, directory / file_name, metadata={"format": "pt"})
@@ -125,19 +144,6 @@ def _write_weights(directory: Path, dtype: torch.dtype, seed: int, std: float, s
     if shards > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         _write_json(directory / INDEX_NAME, index)
-
-
-def _random_tensor(
-    name: str, shape: tuple[int, ...], dtype: torch.dtype, std: float, generator: torch.Generator
-) -> Tensor:
-    noise = torch.empty(shape).normal_(generator=generator)
-    if name.endswith("e_score_correction_bias"):
-        return noise * 0.1  # moves choices between scores near 0.5; kept in fp32
-    if "norm." in name and len(shape) == 1 and name.endswith("weight"):
-        noise = 1 + 0.1 * noise  # so that a norm that is left out shows
-    else:
-        noise *= std
-    return noise.to(dtype)
 
 
 def _split(shapes: dict[str, tuple[int, ...]], shards: int) -> Iterator[list[str]]:
@@ -174,6 +180,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=sorted(SERVED_DTYPES), default="float32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--std", type=float, default=0.02, help="of every matrix (%(default)s)")
+    parser.add_argument(
+        "--router-bias-std", type=float, default=0.1, help="of e_score_correction_bias"
+    )
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--no-tokenizer", dest="tokenizer", action="store_false")
     sizes = parser.add_argument_group("geometry (config.json's names; default: the preset's)")
