@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+#include "ts/config.h"
+
+#include "arguments.h"
+#include "config.h"
+
+namespace ts::python {
+
+void bind_config(nb::module_& module) {
+  using namespace nb::literals;
+  const auto make = [](SchedulerConfig* self, nb::handle page_size, nb::handle num_pages,
+                       nb::handle max_num_seqs, nb::handle max_model_len,
+                       nb::handle max_num_batched_tokens, nb::handle chunked_prefill_size,
+                       nb::handle vocab_size, nb::handle enable_prefix_caching,
+                       nb::handle enable_kv_events, nb::handle params_size, nb::handle dp_rank,
+                       nb::handle max_overtakes) {
+    const auto int32 = [](nb::handle value, const char* name) {
+      return static_cast<std::int32_t>(integer_argument(value, name, INT32_MIN, INT32_MAX));
+    };
+    const SchedulerConfig config{
+        .page_size = int32(page_size, "page_size"),
+        .num_pages = int32(num_pages, "num_pages"),
+        .max_num_seqs = int32(max_num_seqs, "max_num_seqs"),
+        .max_model_len = int32(max_model_len, "max_model_len"),
+        .max_num_batched_tokens = int32(max_num_batched_tokens, "max_num_batched_tokens"),
+        .chunked_prefill_size = int32(chunked_prefill_size, "chunked_prefill_size"),
+        .vocab_size = int32(vocab_size, "vocab_size"),
+        .enable_prefix_caching = bool_argument(enable_prefix_caching, "enable_prefix_caching"),
+        .enable_kv_events = bool_argument(enable_kv_events, "enable_kv_events"),
+        .params_size = int32(params_size, "params_size"),
+        .dp_rank = int32(dp_rank, "dp_rank"),
+        .max_overtakes = int32(max_overtakes, "max_overtakes"),
+    };
+    validate(config);
+    new (self) SchedulerConfig(config);
+  };
+  const SchedulerConfig defaults;
+  nb::class_<SchedulerConfig>(module, "SchedulerConfig", "Sizes and limits; immutable.")
+      .def("__init__", make, nb::kw_only(), "page_size"_a = defaults.page_size,
+           "num_pages"_a = defaults.num_pages, "max_num_seqs"_a = defaults.max_num_seqs,
+           "max_model_len"_a = defaults.max_model_len,
+           "max_num_batched_tokens"_a = defaults.max_num_batched_tokens,
+           "chunked_prefill_size"_a = defaults.chunked_prefill_size,
+           "vocab_size"_a = defaults.vocab_size,
+           "enable_prefix_caching"_a = defaults.enable_prefix_caching,
+           "enable_kv_events"_a = defaults.enable_kv_events, "params_size"_a = defaults.params_size,
+           "dp_rank"_a = defaults.dp_rank, "max_overtakes"_a = defaults.max_overtakes)
+      .def_ro("page_size", &SchedulerConfig::page_size)
+      .def_ro("num_pages", &SchedulerConfig::num_pages)
+      .def_ro("max_num_seqs", &SchedulerConfig::max_num_seqs)
+      .def_ro("max_model_len", &SchedulerConfig::max_model_len)
+      .def_ro("max_num_batched_tokens", &SchedulerConfig::max_num_batched_tokens)
+      .def_ro("chunked_prefill_size", &SchedulerConfig::chunked_prefill_size)
+      .def_ro("vocab_size", &SchedulerConfig::vocab_size)
+      .def_ro("enable_prefix_caching", &SchedulerConfig::enable_prefix_caching)
+      .def_ro("enable_kv_events", &SchedulerConfig::enable_kv_events)
+      .def_ro("params_size", &SchedulerConfig::params_size)
+      .def_ro("dp_rank", &SchedulerConfig::dp_rank)
+      .def_ro("max_overtakes", &SchedulerConfig::max_overtakes)
+      .def_prop_ro("pages_per_sequence", &pages_per_sequence, "Columns of the block table.");
+}
+
+}  // namespace ts::python

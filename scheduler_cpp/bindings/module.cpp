@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+// The Python module: argument checks, the GIL, and views. No decision is made here.
+#include <nanobind/nanobind.h>
+
+#include <memory>
+#include <mutex>
+
+#include "arguments.h"
+#include "config.h"
+#include "ts/scheduler.h"
+#include "views.h"
+
+namespace ts::python {
+namespace {
+
+// Calls from several threads take turns; a waiting thread does not hold the GIL.
+class SchedulerObject {
+  template <class Call>
+  auto alone(Call call) {
+    const nb::gil_scoped_release without_gil;
+    const std::lock_guard lock(mutex_);
+    return call();
+  }
+
+ public:
+  explicit SchedulerObject(const SchedulerConfig& config)
+      : scheduler_(std::make_shared<Scheduler>(config)),
+        plan_(nb::cast(PlanView(scheduler_))),
+        output_(nb::cast(OutputView(scheduler_))) {}
+
+  void submit(nb::handle request_id, nb::handle prompt, nb::handle max_tokens,
+              nb::handle min_tokens, nb::handle eos_token_ids, nb::handle stop_token_ids,
+              nb::handle ignore_eos, nb::handle cache_salt, nb::handle priority,
+              nb::handle params) {
+    const BufferArgument prompt_buffer(prompt, "prompt", true);
+    const BufferArgument salt_buffer(cache_salt, "cache_salt", false);
+    const BufferArgument params_buffer(params, "params", false);
+    const std::vector<Token> eos = token_set_argument(eos_token_ids, "eos_token_ids");
+    const std::vector<Token> stops = token_set_argument(stop_token_ids, "stop_token_ids");
+    const auto salt = salt_buffer.bytes();
+    const Submission submission{
+        .id = unsigned_argument(request_id, "request_id"),
+        .prompt = prompt_buffer.tokens(),
+        .max_tokens = integer_argument(max_tokens, "max_tokens"),
+        .min_tokens = integer_argument(min_tokens, "min_tokens"),
+        .eos_token_ids = eos,
+        .stop_token_ids = stops,
+        .ignore_eos = bool_argument(ignore_eos, "ignore_eos"),
+        .cache_salt = {reinterpret_cast<const char*>(salt.data()), salt.size()},
+        .priority = integer_argument(priority, "priority"),
+        .params = params_buffer.bytes(),
+    };
+    alone([&] { scheduler_->submit(submission); });
+  }
+
+  bool abort(nb::handle request_id) {
+    const RequestId id = unsigned_argument(request_id, "request_id");
+    return alone([&] { return scheduler_->abort(id); });
+  }
+
+  nb::object plan() {
+    const bool planned = alone([&] { return scheduler_->plan(); });
+    return planned ? plan_ : nb::none();
+  }
+
+  nb::object commit(nb::handle step, nb::handle token_ids) {
+    const std::uint64_t number = unsigned_argument(step, "step");
+    const BufferArgument sampled(token_ids, "token_ids", true);
+    alone([&] { scheduler_->commit(number, sampled.tokens()); });
+    return output_;
+  }
+
+  nb::object kv_events(double timestamp) {
+    const std::string payload = alone([&] { return scheduler_->drain_kv_events(timestamp); });
+    if (payload.empty()) return nb::none();
+    return nb::bytes(payload.data(), payload.size());
+  }
+
+  bool clear_prefix_cache() {
+    return alone([&] { return scheduler_->clear_prefix_cache(); });
+  }
+  Stats stats() {
+    return alone([&] { return scheduler_->stats(); });
+  }
+  void check_invariants() {
+    alone([&] { scheduler_->check_invariants(); });
+  }
+  [[nodiscard]] SchedulerConfig config() const { return scheduler_->config(); }
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<Scheduler> scheduler_;
+  nb::object plan_;
+  nb::object output_;
+};
+
+}  // namespace
+}  // namespace ts::python
+
+NB_MODULE(_core, module) {
+  namespace nb = nanobind;
+  using namespace nb::literals;
+  using ts::SchedulerConfig;
+  using ts::Stats;
+  using namespace ts::python;
+
+  module.doc() = "The C++ scheduler; see ts_scheduler.";
+  bind_config(module);
+  PlanView::bind(module);
+  OutputView::bind(module);
+
+  nb::class_<Stats>(module, "Stats", "Scheduler state between two calls.")
+      .def_ro("waiting", &Stats::waiting)
+      .def_ro("running", &Stats::running)
+      .def_ro("pages_used", &Stats::pages_used)
+      .def_ro("pages_cached", &Stats::pages_cached)
+      .def_ro("pages_free", &Stats::pages_free)
+      .def_ro("prefix_query_tokens", &Stats::prefix_query_tokens)
+      .def_ro("prefix_hit_tokens", &Stats::prefix_hit_tokens)
+      .def_ro("retractions", &Stats::retractions)
+      .def_ro("steps", &Stats::steps);
+
+  nb::class_<SchedulerObject>(module, "Scheduler")
+      .def(nb::init<const SchedulerConfig&>(), "config"_a)
+      .def("submit", &SchedulerObject::submit, "request_id"_a, "prompt"_a, nb::kw_only(),
+           "max_tokens"_a, "min_tokens"_a = 0, "eos_token_ids"_a = nb::tuple(),
+           "stop_token_ids"_a = nb::tuple(), "ignore_eos"_a = false, "cache_salt"_a = nb::bytes(""),
+           "priority"_a = 0, "params"_a = nb::bytes(""),
+           "Queue a request; ValueError with one sentence if it can never run.")
+      .def("abort", &SchedulerObject::abort, "request_id"_a,
+           "End a request now; True if this call ended it and nothing more will be reported.")
+      .def("plan", &SchedulerObject::plan, "Plan and launch the next step; None if idle.")
+      .def("commit", &SchedulerObject::commit, "step"_a, "token_ids"_a,
+           "Hand in the step's sampled tokens (int32, one per sampling row, in row order).")
+      .def("kv_events", &SchedulerObject::kv_events, "timestamp"_a,
+           "The msgpack payload [timestamp, [events], dp_rank] since the last call, or None.")
+      .def("clear_prefix_cache", &SchedulerObject::clear_prefix_cache,
+           "Empty the prefix cache; False, and nothing changes, while a sequence holds pages.")
+      .def("stats", &SchedulerObject::stats)
+      .def("check_invariants", &SchedulerObject::check_invariants,
+           "RuntimeError naming the first violated invariant; O(pages), for tests.")
+      .def_prop_ro("config", &SchedulerObject::config);
+}

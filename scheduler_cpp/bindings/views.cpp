@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+#include "views.h"
+
+namespace ts::python {
+
+void PlanView::bind(nb::module_& module) {
+  nb::class_<PlanView> plan(module, "Plan", "What one step does; valid until the next plan().");
+  plan.def_prop_ro("step", [](PlanView& self) { return self.plan().step; })
+      .def_prop_ro("num_rows", [](PlanView& self) { return self.plan().row_slot.size(); })
+      .def_prop_ro("num_decode_rows", [](PlanView& self) { return self.plan().num_decode_rows; })
+      .def_prop_ro("num_tokens", [](PlanView& self) { return self.plan().num_tokens; });
+
+  const auto column = [&plan](const char* name, auto buffer, ArrayView PlanView::* view) {
+    plan.def_prop_ro(name, [buffer, view](PlanView& self) {
+      auto& data = self.plan().*buffer;
+      return (self.*view).get(data.data(), data.size(), data.capacity(), 0, self.scheduler_);
+    });
+  };
+  column("row_slot", &Plan::row_slot, &PlanView::row_slot_);
+  column("row_start", &Plan::row_start, &PlanView::row_start_);
+  column("row_tokens", &Plan::row_tokens, &PlanView::row_tokens_);
+  column("row_samples", &Plan::row_samples, &PlanView::row_samples_);
+  column("admitted_slot", &Plan::admitted_slot, &PlanView::admitted_slot_);
+  column("admitted_request", &Plan::admitted_request, &PlanView::admitted_request_);
+  column("admitted_offset", &Plan::admitted_offset, &PlanView::admitted_offset_);
+  column("admitted_prompt_tokens", &Plan::admitted_prompt_tokens,
+         &PlanView::admitted_prompt_tokens_);
+  column("admitted_tokens", &Plan::admitted_tokens, &PlanView::admitted_tokens_);
+  plan.def_prop_ro("admitted_params", [](PlanView& self) {
+    auto& data = self.plan().admitted_params;
+    const auto width = static_cast<std::size_t>(self.scheduler_->config().params_size);
+    const auto slots = self.plan().admitted_slot.capacity();
+    return self.admitted_params_.get(reinterpret_cast<std::uint8_t*>(data.data()),
+                                     self.plan().admitted_slot.size(), slots, width,
+                                     self.scheduler_);
+  });
+  plan.def_prop_ro("page_patch", [](PlanView& self) {
+    auto& data = self.plan().page_patch;
+    static_assert(sizeof(PagePatch) == 3 * sizeof(std::int32_t));
+    return self.page_patch_.get(reinterpret_cast<std::int32_t*>(data.data()), data.size(),
+                                data.capacity(), 3, self.scheduler_);
+  });
+}
+
+void OutputView::bind(nb::module_& module) {
+  nb::class_<OutputView> output(module, "Output",
+                                "The tokens a step yielded; valid until the next commit().");
+  const auto column = [&output](const char* name, auto buffer, ArrayView OutputView::* view) {
+    output.def_prop_ro(name, [buffer, view](OutputView& self) {
+      auto& data = self.output().*buffer;
+      return (self.*view).get(data.data(), data.size(), data.capacity(), 0, self.scheduler_);
+    });
+  };
+  column("request", &Output::request, &OutputView::request_);
+  column("token", &Output::token, &OutputView::token_);
+  column("row", &Output::row, &OutputView::row_);
+  column("finish", &Output::finish, &OutputView::finish_);
+  column("cached_tokens", &Output::cached_tokens, &OutputView::cached_tokens_);
+}
+
+}  // namespace ts::python

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// A plan, what one step does, and an output, what it yielded: structs of arrays in buffers that
+// are allocated once. docs/architecture.md gives each field's meaning.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "ts/check.h"
+#include "ts/config.h"
+#include "ts/types.h"
+
+namespace ts {
+
+// A fixed-capacity array; memory that is never written is never resident.
+template <class T>
+class Column {
+ public:
+  explicit Column(std::size_t capacity)
+      : data_(std::make_unique_for_overwrite<T[]>(capacity)), capacity_(capacity) {}
+
+  void clear() { size_ = 0; }
+  void push(T value) {
+    TS_ASSERT(size_ < capacity_);
+    data_[size_++] = value;
+  }
+  void append(std::span<const T> values) {
+    TS_ASSERT(size_ + values.size() <= capacity_);
+    std::copy(values.begin(), values.end(), data_.get() + size_);
+    size_ += values.size();
+  }
+  [[nodiscard]] T* data() { return data_.get(); }
+  [[nodiscard]] const T* data() const { return data_.get(); }
+  [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] std::size_t capacity() const { return capacity_; }
+  [[nodiscard]] const T& operator[](std::size_t i) const { return data_[i]; }
+
+ private:
+  std::unique_ptr<T[]> data_;
+  std::size_t capacity_;
+  std::size_t size_ = 0;
+};
+
+struct PagePatch {
+  std::int32_t slot;
+  std::int32_t column;
+  std::int32_t page;
+};
+
+struct Plan {
+  explicit Plan(const SchedulerConfig& config);
+
+  std::uint64_t step = 0;
+  std::int32_t num_decode_rows = 0;
+  std::int32_t num_tokens = 0;
+  Column<std::int32_t> row_slot, row_start, row_tokens;
+  Column<std::uint8_t> row_samples;
+  Column<std::int32_t> admitted_slot;
+  Column<std::uint64_t> admitted_request;
+  Column<std::int32_t> admitted_offset, admitted_prompt_tokens, admitted_tokens;
+  Column<std::byte> admitted_params;
+  Column<PagePatch> page_patch;
+
+  void clear();
+};
+
+struct Output {
+  explicit Output(const SchedulerConfig& config);
+
+  Column<std::uint64_t> request;
+  Column<std::int32_t> token, row;
+  Column<std::uint8_t> finish;
+  Column<std::int32_t> cached_tokens;
+
+  void clear();
+};
+
+}  // namespace ts

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// The scheduler's elementary words.
+#pragma once
+
+#include <cstdint>
+
+namespace ts {
+
+using Token = std::int32_t;
+using PageId = std::int32_t;
+using SlotId = std::int32_t;
+using RequestId = std::uint64_t;
+
+inline constexpr PageId kNoPage = -1;
+inline constexpr SlotId kNoSlot = -1;
+
+// Why a request's output ended, as reported in Output::finish.
+enum class FinishReason : std::uint8_t {
+  kNone = 0,    // still running
+  kStop = 1,    // an eos or stop token was sampled
+  kLength = 2,  // max_tokens, or the context limit
+};
+
+[[nodiscard]] constexpr std::int32_t pages_for(std::int64_t tokens, std::int32_t page_size) {
+  return static_cast<std::int32_t>((tokens + page_size - 1) / page_size);
+}
+
+}  // namespace ts

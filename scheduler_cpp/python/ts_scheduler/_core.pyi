@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""Types of the C++ module; docs/architecture.md gives each field's meaning and dtype."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Buffer
+
+Int32 = npt.NDArray[np.int32]
+UInt8 = npt.NDArray[np.uint8]
+UInt64 = npt.NDArray[np.uint64]
+
+class SchedulerConfig:
+    """Sizes and limits; immutable. ValueError with a sentence if they contradict each other."""
+
+    def __init__(
+        self,
+        *,
+        page_size: int = 16,
+        num_pages: int = 1024,
+        max_num_seqs: int = 64,
+        max_model_len: int = 4096,
+        max_num_batched_tokens: int = 2048,
+        chunked_prefill_size: int = 512,
+        vocab_size: int = 32000,
+        enable_prefix_caching: bool = True,
+        enable_kv_events: bool = True,
+        params_size: int = 0,
+        dp_rank: int = 0,
+        max_overtakes: int = 64,
+    ) -> None: ...
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def num_pages(self) -> int: ...
+    @property
+    def max_num_seqs(self) -> int: ...
+    @property
+    def max_model_len(self) -> int: ...
+    @property
+    def max_num_batched_tokens(self) -> int: ...
+    @property
+    def chunked_prefill_size(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def enable_prefix_caching(self) -> bool: ...
+    @property
+    def enable_kv_events(self) -> bool: ...
+    @property
+    def params_size(self) -> int: ...
+    @property
+    def dp_rank(self) -> int: ...
+    @property
+    def max_overtakes(self) -> int: ...
+    @property
+    def pages_per_sequence(self) -> int:
+        """Columns of the block table."""
+
+class Plan:
+    """What one step does; valid until the next `plan()`."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def num_decode_rows(self) -> int: ...
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def row_slot(self) -> Int32: ...
+    @property
+    def row_start(self) -> Int32: ...
+    @property
+    def row_tokens(self) -> Int32: ...
+    @property
+    def row_samples(self) -> UInt8: ...
+    @property
+    def admitted_slot(self) -> Int32: ...
+    @property
+    def admitted_request(self) -> UInt64: ...
+    @property
+    def admitted_offset(self) -> Int32: ...
+    @property
+    def admitted_prompt_tokens(self) -> Int32: ...
+    @property
+    def admitted_tokens(self) -> Int32: ...
+    @property
+    def admitted_params(self) -> UInt8: ...
+    @property
+    def page_patch(self) -> Int32: ...
+
+class Output:
+    """The tokens a step yielded; valid until the next `commit()`."""
+
+    @property
+    def request(self) -> UInt64: ...
+    @property
+    def token(self) -> Int32: ...
+    @property
+    def row(self) -> Int32: ...
+    @property
+    def finish(self) -> UInt8: ...
+    @property
+    def cached_tokens(self) -> Int32: ...
+
+class Stats:
+    """Scheduler state between two calls."""
+
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def running(self) -> int: ...
+    @property
+    def pages_used(self) -> int: ...
+    @property
+    def pages_cached(self) -> int: ...
+    @property
+    def pages_free(self) -> int: ...
+    @property
+    def prefix_query_tokens(self) -> int: ...
+    @property
+    def prefix_hit_tokens(self) -> int: ...
+    @property
+    def retractions(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+
+class Scheduler:
+    """Plans steps. A call that raises leaves the scheduler as it was."""
+
+    def __init__(self, config: SchedulerConfig) -> None: ...
+    @property
+    def config(self) -> SchedulerConfig: ...
+    def submit(
+        self,
+        request_id: int,
+        prompt: Buffer,
+        *,
+        max_tokens: int,
+        min_tokens: int = 0,
+        eos_token_ids: Iterable[int] = (),
+        stop_token_ids: Iterable[int] = (),
+        ignore_eos: bool = False,
+        cache_salt: Buffer = b"",
+        priority: int = 0,
+        params: Buffer = b"",
+    ) -> None:
+        """Queue a request; ValueError with one sentence if it can never run."""
+
+    def abort(self, request_id: int) -> bool:
+        """End a request now; True if this call ended it and nothing more will be reported."""
+
+    def plan(self) -> Plan | None:
+        """Plan and launch the next step; None if idle, RuntimeError while a step is in flight."""
+
+    def commit(self, step: int, token_ids: Buffer) -> Output:
+        """Hand in the step's sampled tokens (int32, one per sampling row, in row order)."""
+
+    def kv_events(self, timestamp: float) -> bytes | None:
+        """The msgpack payload [timestamp, [events], dp_rank] since the last call, or None."""
+
+    def clear_prefix_cache(self) -> bool:
+        """Empty the prefix cache; False, and nothing changes, while a sequence holds pages."""
+
+    def stats(self) -> Stats: ...
+    def check_invariants(self) -> None:
+        """RuntimeError naming the first violated invariant; O(pages), for tests."""

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+#include "ts/config.h"
+
+#include <stdexcept>
+#include <string>
+
+#include "ts/types.h"
+
+namespace ts {
+namespace {
+
+// Keeps every product of two sizes (table entries, byte counts) far inside 64 bits, and every
+// token count inside 32.
+constexpr std::int32_t kLargest = 1 << 28;
+
+void demand_range(const char* name, std::int32_t value, std::int32_t low, std::int32_t high) {
+  if (value >= low && value <= high) return;
+  throw std::invalid_argument(std::string(name) + " is " + std::to_string(value) +
+                              "; it must be between " + std::to_string(low) + " and " +
+                              std::to_string(high));
+}
+
+}  // namespace
+
+void validate(const SchedulerConfig& config) {
+  demand_range("page_size", config.page_size, 1, 1 << 16);
+  demand_range("num_pages", config.num_pages, 1, kLargest);
+  demand_range("max_num_seqs", config.max_num_seqs, 1, 1 << 16);
+  demand_range("max_model_len", config.max_model_len, 2, kLargest);
+  demand_range("max_num_batched_tokens", config.max_num_batched_tokens, 1, kLargest);
+  demand_range("chunked_prefill_size", config.chunked_prefill_size, 1, kLargest);
+  demand_range("vocab_size", config.vocab_size, 1, INT32_MAX);
+  demand_range("params_size", config.params_size, 0, 1 << 20);
+  demand_range("dp_rank", config.dp_rank, 0, INT32_MAX);
+  demand_range("max_overtakes", config.max_overtakes, 0, INT32_MAX);
+  if (config.max_num_batched_tokens < config.max_num_seqs) {
+    throw std::invalid_argument(
+        "max_num_batched_tokens is " + std::to_string(config.max_num_batched_tokens) +
+        ", but max_num_seqs lets " + std::to_string(config.max_num_seqs) +
+        " sequences decode in one step; raise the first or lower the second");
+  }
+  if (static_cast<std::int64_t>(config.num_pages) * config.page_size > INT32_MAX) {
+    throw std::invalid_argument("num_pages is " + std::to_string(config.num_pages) +
+                                ", but pages of " + std::to_string(config.page_size) +
+                                " tokens make at most " +
+                                std::to_string(INT32_MAX / config.page_size) + " pages");
+  }
+}
+
+std::int32_t pages_per_sequence(const SchedulerConfig& config) {
+  return pages_for(config.max_model_len, config.page_size);
+}
+
+}  // namespace ts

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+// What holds between any two calls; see the guarantees in the design.
+#include <stdexcept>
+#include <string>
+
+#include "ts/scheduler.h"
+
+namespace ts {
+namespace {
+
+void demand(bool holds, const char* invariant) {
+  if (!holds) throw std::logic_error(invariant);
+}
+
+template <class... Visitors>
+struct Overloaded : Visitors... {
+  using Visitors::operator()...;
+};
+
+}  // namespace
+
+void Scheduler::check_invariants() const {
+  cache_.check();
+
+  // Every page is owned exactly once: free, leased, or in the prefix cache.
+  enum class Owner : std::uint8_t { kNobody, kPool, kSequence, kCache };
+  std::vector<Owner> owners(static_cast<std::size_t>(config_.num_pages), Owner::kNobody);
+  const auto own = [&owners](PageId page, Owner owner) {
+    demand(page >= 0 && page < static_cast<PageId>(owners.size()), "a page id is in the pool");
+    Owner& current = owners[static_cast<std::size_t>(page)];
+    demand(current == Owner::kNobody, "a page has one owner");
+    current = owner;
+  };
+  for (const PageId page : pool_.free_pages()) own(page, Owner::kPool);
+  for (PageId page = 0; page < config_.num_pages; ++page) {
+    if (cache_.holds(page)) own(page, Owner::kCache);
+  }
+
+  std::vector<std::int32_t> references(owners.size(), 0);
+  std::int32_t seats = 0;
+  std::int32_t reserved = 0;
+  const auto seated = [&](const Seat& seat) {
+    ++seats;
+    for (const PageLease& lease : seat.pages.tail) own(lease.id(), Owner::kSequence);
+    for (const SharedPage& page : seat.pages.prefix)
+      ++references[static_cast<std::size_t>(page.id())];
+    demand(seat.pages.sent <= seat.pages.columns(), "only existing columns were sent");
+    demand(seat.pages.columns() <= pages_per_sequence(config_), "a sequence fits its table row");
+  };
+  const auto prefilling = [&](const Prefilling& state) {
+    seated(state.seat());
+    reserved += state.promised().pages();
+    demand(state.computed() < state.request().length(), "a prefill has something left");
+    demand(state.seat().pages.columns() + state.promised().pages() ==
+               pages_for(state.request().length(), config_.page_size),
+           "a prefill has been promised every page it needs");
+  };
+  const auto decoding = [&](const Decoding& state) {
+    seated(state.seat());
+    demand(
+        state.seat().pages.columns() >= pages_for(state.request().length() - 1, config_.page_size),
+        "a decoding sequence has a page for every computed token");
+  };
+  std::int32_t flying = 0;
+  std::int32_t draining = 0;
+  for (SlotId id = 0; id < config_.max_num_seqs; ++id) {
+    std::visit(Overloaded{
+                   [](std::monostate) {},
+                   [&](const Prefilling& state) { prefilling(state); },
+                   [&](const Decoding& state) { decoding(state); },
+                   [&](const InFlight<Prefilling>& state) { ++flying, prefilling(state.peek()); },
+                   [&](const InFlight<Decoding>& state) { ++flying, decoding(state.peek()); },
+                   [&](const InFlight<Draining>& state) {
+                     ++draining;
+                     seated(state.peek().seat());
+                     reserved += state.peek().promised().pages();
+                   },
+               },
+               slots_[static_cast<std::size_t>(id)]);
+  }
+  for (PageId page = 0; page < config_.num_pages; ++page) {
+    const auto at = static_cast<std::size_t>(page);
+    demand(owners[at] != Owner::kNobody, "no page is lost");
+    demand(references[at] == (cache_.holds(page) ? cache_.references(page) : 0),
+           "a shared page is counted once per sequence that holds it");
+  }
+  demand(reserved == pool_.reserved(), "every promise is held by a prefill");
+  demand(pool_.available() >= 0, "no page is promised twice");
+  demand(seats + slot_pool_.free() == config_.max_num_seqs, "a slot has one owner");
+
+  demand(static_cast<std::int32_t>(running_.size()) + draining == seats,
+         "every sequence with a slot runs or drains");
+  for (std::size_t i = 1; i < running_.size(); ++i) {
+    demand(request_in(running_[i - 1]).order < request_in(running_[i]).order,
+           "running sequences stand in service order");
+  }
+  demand(places_.size() == running_.size() + waiting_.size(), "every request is in one place");
+  for (const SlotId id : running_) {
+    const auto place = places_.find(request_in(id).id);
+    demand(place != places_.end() && place->second.slot == id, "a running request is found");
+  }
+  if (clock_.in_flight()) {
+    demand(static_cast<std::size_t>(flying + draining) == rows_.size(),
+           "every row of the step in flight has a sequence in flight");
+  } else {
+    demand(flying + draining == 0, "nothing is in flight between steps");
+  }
+}
+
+}  // namespace ts

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+#include "ts/plan.h"
+
+#include <algorithm>
+
+namespace ts {
+namespace {
+
+// Token history of a step's admissions. One admission always fits; a burst of long, cached
+// prompts is spread over steps instead of growing the buffer.
+std::size_t history_capacity(const SchedulerConfig& config) {
+  constexpr std::int64_t kGenerous = 1 << 24;
+  const auto all = static_cast<std::int64_t>(config.max_num_seqs) * config.max_model_len;
+  return static_cast<std::size_t>(
+      std::max<std::int64_t>(config.max_model_len, std::min(all, kGenerous)));
+}
+
+std::size_t block_table_entries(const SchedulerConfig& config) {
+  return static_cast<std::size_t>(config.max_num_seqs) *
+         static_cast<std::size_t>(pages_per_sequence(config));
+}
+
+}  // namespace
+
+Plan::Plan(const SchedulerConfig& config)
+    : row_slot(static_cast<std::size_t>(config.max_num_seqs)),
+      row_start(row_slot.capacity()),
+      row_tokens(row_slot.capacity()),
+      row_samples(row_slot.capacity()),
+      admitted_slot(row_slot.capacity()),
+      admitted_request(row_slot.capacity()),
+      admitted_offset(row_slot.capacity() + 1),
+      admitted_prompt_tokens(row_slot.capacity()),
+      admitted_tokens(history_capacity(config)),
+      admitted_params(row_slot.capacity() * static_cast<std::size_t>(config.params_size)),
+      page_patch(block_table_entries(config)) {
+  clear();
+}
+
+void Plan::clear() {
+  num_decode_rows = 0;
+  num_tokens = 0;
+  row_slot.clear();
+  row_start.clear();
+  row_tokens.clear();
+  row_samples.clear();
+  admitted_slot.clear();
+  admitted_request.clear();
+  admitted_offset.clear();
+  admitted_offset.push(0);
+  admitted_prompt_tokens.clear();
+  admitted_tokens.clear();
+  admitted_params.clear();
+  page_patch.clear();
+}
+
+Output::Output(const SchedulerConfig& config)
+    : request(static_cast<std::size_t>(config.max_num_seqs)),
+      token(request.capacity()),
+      row(request.capacity()),
+      finish(request.capacity()),
+      cached_tokens(request.capacity()) {}
+
+void Output::clear() {
+  request.clear();
+  token.clear();
+  row.clear();
+  finish.clear();
+  cached_tokens.clear();
+}
+
+}  // namespace ts
