@@ -152,15 +152,15 @@ def _moe(file: ConfigFile) -> MoeConfig | None:
             f"{file.path} has topk_group {moe.topk_groups}, more than its n_group {moe.num_groups}"
         )
     group_size = moe.num_experts // moe.num_groups
-    if moe.top_k > moe.topk_groups * group_size:
-        raise ModelError(
-            f"{file.path} has num_experts_per_tok {moe.top_k}, but topk_group {moe.topk_groups} "
-            f"groups hold only {moe.topk_groups * group_size} experts"
-        )
     # A group's score is the sum of its two best experts.
     if group_size < 2:
         raise ModelError(
             f"{file.path} has n_group {moe.num_groups} for n_routed_experts {moe.num_experts}, "
             "but a group holds at least 2 experts"
+        )
+    if moe.top_k > moe.topk_groups * group_size:
+        raise ModelError(
+            f"{file.path} has num_experts_per_tok {moe.top_k}, but topk_group {moe.topk_groups} "
+            f"groups hold only {moe.topk_groups * group_size} experts"
         )
     return moe

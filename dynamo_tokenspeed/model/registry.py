@@ -73,9 +73,17 @@ def load_model(
     config = load_model_config(directory)
     family, dtype = FAMILIES[config.architecture], resolve_dtype(config, dtype)
     # Shapes first: a config.json that belongs to other weights must not allocate anything.
-    shapes = family(config, "meta", dtype, ops).weight_targets()
+    outline = family(config, "meta", dtype, ops)
+    shapes = outline.weight_targets()
     found = check_checkpoint(directory, shapes) if shapes.wanted else {}
-    model = family(config, device, dtype, ops)
+    try:
+        model = family(config, device, dtype, ops)
+    except (RuntimeError, MemoryError) as error:
+        raise ModelError(
+            f"the model in {directory} does not fit on {device}: "
+            f"{outline.weight_bytes / 1e9:.1f} GB "
+            f"of weights and rope tables for {config.max_position_embeddings} positions"
+        ) from error
     load_weights(found, model.weight_targets(), on_progress)
     return model
 

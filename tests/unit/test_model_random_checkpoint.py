@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""Random checkpoints are what `transformers` and the frontend expect of a model directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+import ts_kernels
+from safetensors.torch import load_file
+
+from dynamo_tokenspeed.model import ForwardBatch, KVPool, ModelError, load_model
+from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
+
+
+def test_the_same_arguments_write_the_same_weights(tmp_path: Path) -> None:
+    a, b, c = (
+        write_random_checkpoint(tmp_path / name, tokenizer=False, seed=seed)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    read = [(d / "model.safetensors").read_bytes() for d in (a, b, c)]
+    assert read[0] == read[1]
+    assert read[0] != read[2]
+
+
+def test_the_number_of_shards_does_not_change_the_weights(tmp_path: Path) -> None:
+    one = write_random_checkpoint(tmp_path / "1", tokenizer=False)
+    many = write_random_checkpoint(tmp_path / "7", tokenizer=False, shards=7)
+    expected = load_file(one / "model.safetensors")
+    files = sorted(many.glob("*.safetensors"))
+    written = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    assert len(files) == 7
+    assert written.keys() == expected.keys()
+    assert all(torch.equal(written[name], expected[name]) for name in expected)
+
+
+def test_the_tokenizer_encodes_any_text_and_applies_its_chat_template(tmp_path: Path) -> None:
+    write_random_checkpoint(tmp_path, vocab_size=600)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    text = "def f(x):\n\treturn 'äöü 🙂'"
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert len(tokenizer) <= 600
+    assert len(tokenizer.encode("self")) == 1  # merges were learned, from code
+
+    chat = [{"role": "user", "content": "hi"}]
+    prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert prompt == "<|user|>hi<|eos|><|assistant|>"
+    assert tokenizer.encode("<|eos|>") == [tokenizer.eos_token_id]
+    generation = json.loads((tmp_path / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == tokenizer.eos_token_id
+
+
+def test_a_vocabulary_without_room_for_all_bytes_needs_no_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="261"):
+        write_random_checkpoint(tmp_path, vocab_size=260)
+    write_random_checkpoint(tmp_path, vocab_size=260, tokenizer=False)
+
+
+def test_the_null_model_repeats_one_token_and_writes_nothing(tmp_path: Path) -> None:
+    write_random_checkpoint(tmp_path, arch="null")
+    model = load_model(tmp_path, "cpu", "auto", ts_kernels.bind("cpu", torch.float32))
+    pool = KVPool(model.kv_spec, 2, 16, torch.float32, "cpu")
+    ints = torch.zeros(3, dtype=torch.int32)
+    longs = torch.arange(3)
+
+    logits = model.forward(
+        ForwardBatch(longs, longs, longs, 3, ints[:, None], ints, ints, longs), pool
+    )
+
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(tmp_path / "tokenizer.json")
+    )
+    assert logits.shape == (3, 512)
+    assert tokenizer.decode(logits.argmax(-1)) == "aaa"
+    assert not pool.kv.any()
