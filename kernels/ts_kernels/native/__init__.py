@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""Backend `native`: C++ kernels for CPUs, few and fused, bound by memory (`kernels/csrc/`).
+
+The instruction set is chosen when the module is loaded: AVX-512 with bf16 dot products, AVX-512,
+AVX2, or plain vectors of four. Sums are in fp32.
+
+*The same bits in any company.* An output's order of additions depends on the op's own reduction
+length and, in attention, on the row's own context: not on how many tokens or rows the call has, on
+their order, or on the number of threads. So a request's numbers do not change with its batch, and
+a prompt's not with how it is cut into chunks. (Other instruction sets give other bits.)
+
+Ops without a native kernel (`embedding`, `sample`, `token_logprobs`) come from the next backend.
+"""
+
+from __future__ import annotations
+
+from ts_kernels.registry import BackendUnavailable, Implementation, Registry
+
+_PRIORITY = 10
+
+
+def register(registry: Registry) -> None:
+    try:
+        from ts_kernels import _native
+    except ImportError as error:
+        raise BackendUnavailable(f"its extension module is not built ({error})") from error
+    # They import the extension module.
+    from ts_kernels.native import attention, dense, moe, norm, rope
+
+    if _native.isa() == "baseline":
+        raise BackendUnavailable("this CPU has no AVX2, and without it PyTorch is faster")
+    for function in (
+        dense.linear,
+        dense.head_linear,
+        norm.rms_norm,
+        norm.add_rms_norm,
+        norm.silu_and_mul,
+        rope.rope_interleaved,
+        attention.mla_cache_write,
+        attention.mla_decode,
+        attention.mla_prefill,
+        moe.moe_route,
+        moe.moe_experts,
+    ):
+        registry.register(
+            Implementation(
+                function.__name__,
+                "native",
+                function,
+                devices=frozenset({"cpu"}),
+                priority=_PRIORITY,
+            )
+        )

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""Multi-head latent attention that reads the pages where they are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ts_kernels import _native
+
+BF16 = torch.bfloat16
+
+
+def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: Tensor) -> None:
+    tokens, rank = latent.shape
+    if latent.stride(1) != 1:
+        latent = latent.contiguous()
+    if rope_key.stride(1) != 1:
+        rope_key = rope_key.contiguous()
+    _native.mla_cache_write(
+        kv.dtype is BF16,
+        kv.data_ptr(),
+        latent.data_ptr(),
+        rope_key.data_ptr(),
+        cache_index.contiguous().data_ptr(),
+        tokens,
+        rank,
+        rope_key.shape[1],
+        kv.shape[1],
+        kv.stride(0),
+        latent.stride(0),
+        rope_key.stride(0),
+    )
+
+
+def mla_decode(
+    q: Tensor,
+    kv: Tensor,
+    block_table: Tensor,
+    context_lens: Tensor,
+    scale: float,
+    kv_lora_rank: int = 512,
+) -> Tensor:
+    rows, q_tokens, heads, width = q.shape
+    if q.stride(3) != 1:
+        q = q.contiguous()
+    q_row, q_token, q_head, _ = q.stride()
+    block_table = block_table.contiguous()
+    out = torch.empty((rows, q_tokens, heads, kv_lora_rank), dtype=q.dtype)
+    _native.mla_decode(
+        q.dtype is BF16,
+        q.data_ptr(),
+        kv.data_ptr(),
+        block_table.data_ptr(),
+        context_lens.contiguous().data_ptr(),
+        out.data_ptr(),
+        rows,
+        q_tokens,
+        heads,
+        kv_lora_rank,
+        width - kv_lora_rank,
+        kv.shape[1],
+        kv.stride(0),
+        block_table.shape[1],
+        q_row,
+        q_token,
+        q_head,
+        scale,
+    )
+    return out
+
+
+def mla_prefill(
+    q: Tensor,
+    kv: Tensor,
+    block_table: Tensor,
+    query_start: Tensor,
+    context_lens: Tensor,
+    w_kv_b: Tensor,
+    scale: float,
+) -> Tensor:
+    tokens, heads, q_width = q.shape
+    rank = w_kv_b.shape[2]
+    rope = kv.shape[2] - rank
+    nope = q_width - rope
+    value = w_kv_b.shape[1] - nope
+    if q.stride(2) != 1:
+        q = q.contiguous()
+    block_table = block_table.contiguous()
+    out = torch.empty((tokens, heads, value), dtype=q.dtype)
+    _native.mla_prefill(
+        q.dtype is BF16,
+        q.data_ptr(),
+        kv.data_ptr(),
+        w_kv_b.contiguous().data_ptr(),
+        block_table.data_ptr(),
+        query_start.contiguous().data_ptr(),
+        context_lens.contiguous().data_ptr(),
+        out.data_ptr(),
+        tokens,
+        context_lens.shape[0],
+        heads,
+        nope,
+        rope,
+        value,
+        rank,
+        kv.shape[1],
+        kv.stride(0),
+        block_table.shape[1],
+        q.stride(0),
+        q.stride(1),
+        scale,
+    )
+    return out

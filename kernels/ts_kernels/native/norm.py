@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""RMS norms and the gated activation, one pass each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ts_kernels import _native
+
+BF16 = torch.bfloat16
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    tokens, width = x.shape
+    x_token, step = x.stride()
+    if step != 1:
+        x = x.contiguous()
+        x_token = width
+    out = torch.empty((tokens, width), dtype=x.dtype)
+    _native.rms_norm(
+        x.dtype is BF16,
+        x.data_ptr(),
+        0,
+        weight.data_ptr(),
+        out.data_ptr(),
+        0,
+        tokens,
+        width,
+        x_token,
+        0,
+        eps,
+    )
+    return out
+
+
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    tokens, width = x.shape
+    if x.stride(1) != 1:
+        x = x.contiguous()
+    if residual.stride(1) != 1:
+        residual = residual.contiguous()
+    out = torch.empty((tokens, width), dtype=x.dtype)
+    total = torch.empty((tokens, width), dtype=x.dtype)
+    _native.rms_norm(
+        x.dtype is BF16,
+        x.data_ptr(),
+        residual.data_ptr(),
+        weight.data_ptr(),
+        out.data_ptr(),
+        total.data_ptr(),
+        tokens,
+        width,
+        x.stride(0),
+        residual.stride(0),
+        eps,
+    )
+    return out, total
+
+
+def silu_and_mul(gate_up: Tensor) -> Tensor:
+    tokens, double = gate_up.shape
+    if gate_up.stride(1) != 1:
+        gate_up = gate_up.contiguous()
+    out = torch.empty((tokens, double // 2), dtype=gate_up.dtype)
+    _native.silu_and_mul(
+        gate_up.dtype is BF16,
+        gate_up.data_ptr(),
+        out.data_ptr(),
+        tokens,
+        double // 2,
+        gate_up.stride(0),
+    )
+    return out

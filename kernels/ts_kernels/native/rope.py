@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""Rotary position embedding of interleaved pairs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ts_kernels import _native
+
+BF16 = torch.bfloat16
+
+
+def rope_interleaved(x: Tensor, positions: Tensor, cos_sin: Tensor) -> Tensor:
+    tokens, heads, width = x.shape
+    if x.stride(2) != 1:
+        x = x.contiguous()
+    x_token, x_head, _ = x.stride()
+    out = torch.empty((tokens, heads, width), dtype=x.dtype)
+    _native.rope_interleaved(
+        x.dtype is BF16,
+        x.data_ptr(),
+        positions.contiguous().data_ptr(),
+        cos_sin.contiguous().data_ptr(),
+        out.data_ptr(),
+        tokens,
+        heads,
+        width,
+        x_token,
+        x_head,
+        heads * width,
+        width,
+    )
+    return out
