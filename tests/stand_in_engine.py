@@ -47,7 +47,8 @@ from dynamo_tokenspeed.protocol.messages import TokenLogprobs
 
 
 def end_with_the_worker() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     os._exit(0)
 
 
@@ -101,7 +102,10 @@ def main() -> None:
                     continue
                 prompt = len(message.token_ids) // 4
                 running[message.request_id] = [
-                    prompt, 0, message.max_tokens, message.sampling.logprobs
+                    prompt,
+                    0,
+                    message.max_tokens,
+                    message.sampling.logprobs,
                 ]
             elif isinstance(message, Abort):
                 for request_id in message.request_ids:
@@ -123,12 +127,16 @@ def main() -> None:
             state[1] += 1
             stopped = state[1] == manners.get("stop_after")
             finish.append(
-                FinishReason.STOP if stopped
-                else FinishReason.LENGTH if state[1] >= max_tokens
+                FinishReason.STOP
+                if stopped
+                else FinishReason.LENGTH
+                if state[1] >= max_tokens
                 else FinishReason.NONE
             )
             if k >= 0:
-                logprobs.append(TokenLogprobs(i, -0.5, list(range(k)), [-0.5 - j for j in range(k)]))
+                logprobs.append(
+                    TokenLogprobs(i, -0.5, list(range(k)), [-0.5 - j for j in range(k)])
+                )
         cached = array("i", [state[0] // 16 * 16 for state in running.values()])
         running = {r: s for (r, s), f in zip(running.items(), finish, strict=True) if not f}
         outbox.send(
@@ -139,8 +147,11 @@ def main() -> None:
                     finish_reasons=bytes(finish),
                     cached_tokens=cached.tobytes(),
                     stats=Stats(
-                        running=len(running), pages_free=num_pages, steps=steps,
-                        prefix_query_tokens=100, prefix_hit_tokens=40,
+                        running=len(running),
+                        pages_free=num_pages,
+                        steps=steps,
+                        prefix_query_tokens=100,
+                        prefix_hit_tokens=40,
                     ),
                     logprobs=logprobs,
                 )

@@ -40,8 +40,9 @@ class EngineLink:
         self._monitors: list[zmq.Socket[bytes]] = []
         self._sender = self._bind(zmq.PUSH, self.inbox)
         self._receiver = self._bind(zmq.PULL, self.outbox)
-        self._loop.add_reader(self._receiver.FD, self._read)
         self._closed = False
+        self._loop.add_reader(self._receiver.FD, self._read)
+        self._read()  # arms the edge-triggered descriptor
 
     def _bind(self, kind: int, endpoint: str) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
@@ -52,6 +53,7 @@ class EngineLink:
         self._monitors.append(monitor)
         self._loop.add_reader(monitor.FD, self._connected, socket, monitor)
         socket.bind(endpoint)
+        self._connected(socket, monitor)  # arms the edge-triggered descriptor
         return socket
 
     def _connected(self, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:
@@ -60,6 +62,7 @@ class EngineLink:
         self._loop.remove_reader(monitor.FD)
         self._monitors.remove(monitor)
         socket.disable_monitor()
+        monitor.close(0)
         if not self._monitors:
             shutil.rmtree(self._directory, ignore_errors=True)
 

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 ENGINE_MODULE = "dynamo_tokenspeed.engine"
 _LAST_WORDS_SECONDS = 0.05  # what an ended process sent may still be on its way through ZMQ
+_GIVE_UP_SECONDS = 1.0  # from `Failed` to the end of the process
 _STOP_SECONDS = 3.0
 
 
@@ -132,6 +133,8 @@ class EngineProcess:
     def _receive(self, message: EngineMessage) -> None:
         if isinstance(message, Failed):
             self._last_words = message.sentence
+            if self._process is not None:  # it ends by itself, or is ended
+                asyncio.get_running_loop().call_later(_GIVE_UP_SECONDS, self._process.kill)
         elif isinstance(message, Capacity):
             if self._ready is not None and not self._ready.done():
                 self._ready.set_result(message)
