@@ -51,6 +51,10 @@ class OfflineEngine:
     def scheduler(self) -> ts_scheduler.Scheduler:
         return self._engine.scheduler
 
+    @property
+    def vocab_size(self) -> int:
+        return self._engine.capacity.vocab_size
+
     def generate(
         self,
         prompts: Iterable[Sequence[int]],

@@ -113,7 +113,6 @@ def _max_model_len(config: EngineConfig, max_position_embeddings: int) -> int:
 def _set_threads(config: EngineConfig) -> None:
     threads = config.num_threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    ts_kernels.set_num_threads(threads)
 
 
 def _overrides(config: EngineConfig) -> dict[str, str]:
