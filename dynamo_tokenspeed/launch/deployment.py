@@ -151,7 +151,7 @@ class Deployment:
         if self._keeps_run_dir:
             self.run_dir.mkdir(parents=True, exist_ok=True)
         else:
-            self.run_dir = Path(tempfile.mkdtemp(prefix="dynamo-tokenspeed-"))
+            self.run_dir = Path(tempfile.mkdtemp(prefix="tokenspeed-launch-"))
         try:
             frontend = self._spawn_frontend(self._frontend_command)
             workers = [
@@ -173,7 +173,9 @@ class Deployment:
             self._last_logs = self.logs()
             self.frontends, self.workers = [], []
             shutil.rmtree(self._discovery, ignore_errors=True)
-            if not self._keeps_run_dir and not keep_logs:
+            if keep_logs:
+                self._on_progress(f"logs are in {self.run_dir}")
+            elif not self._keeps_run_dir:
                 shutil.rmtree(self.run_dir, ignore_errors=True)
 
     def add_frontend(self, command: FrontendCommand) -> Frontend:

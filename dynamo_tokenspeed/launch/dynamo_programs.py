@@ -62,12 +62,15 @@ class Worker(Program):
         """Whether its endpoint takes requests. False as well when it does not answer."""
         if self.instance_id is None:
             try:
+                # Before it has an endpoint, /health would only fill its log with errors.
+                endpoint = re.search(r'dynamo_endpoint=".*worker_id="([0-9a-f]+)"', self.metrics())
+                if endpoint is None:
+                    return False
                 loopback.get_text(f"{self.system_url}/health")  # 503 until it is ready
-                label = re.search(r'worker_id="([0-9a-f]+)"', self.metrics())
             except OSError:
                 return False
-            self.instance_id = int(label[1], 16) if label else None
-        return self.instance_id is not None
+            self.instance_id = int(endpoint[1], 16)
+        return True
 
     def metrics(self) -> str:
         """Its metrics in Prometheus' text format."""

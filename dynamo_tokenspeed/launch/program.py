@@ -68,11 +68,14 @@ class Program:
         return self._process.returncode
 
     def log(self) -> str:
-        """The last 64 KiB it wrote."""
-        with self.log_path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _LOG_TAIL_BYTES))
-            return file.read().decode(errors="replace")
+        """The last 64 KiB it wrote; nothing if somebody removed its log."""
+        try:
+            with self.log_path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - _LOG_TAIL_BYTES))
+                return file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
 
     def terminate(self) -> None:
         """Ask it to stop. Its own children are its own to stop."""

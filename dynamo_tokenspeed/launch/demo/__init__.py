@@ -39,6 +39,10 @@ def add_command(commands: Any) -> None:
 
 def demo(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
+    console.print(
+        "A model of 9 million parameters writes text like code, not answers, and which tool is "
+        "called when is scripted. The requests, routing, caches and figures are real."
+    )
     deployment = Deployment.from_recipe(
         args.recipe, workers=WORKERS, router_mode="kv", on_progress=console.print
     )

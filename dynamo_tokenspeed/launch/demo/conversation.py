@@ -3,7 +3,8 @@
 
 A 9M-parameter model cannot choose tools, so which tool is called when is written
 down here. All else is real: the tools run, their results go into the context, the
-model's own replies stay in the history.
+model's own replies stay in the history. What is said is bounded in length, so that
+four turns fit a context of 4,096 tokens with any version of Python.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
+
+from dynamo_tokenspeed.launch.demo import tools
 
 Message = dict[str, Any]
 
@@ -26,10 +29,11 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Session:
-    """One agent's work: a task, then a tool call before each further turn."""
+    """One agent's work: a task about an open file, then a tool call before each further turn."""
 
     name: str
     task: str
+    open_file: ToolCall  # its result is pasted below the task, as editors do
     calls: tuple[ToolCall, ...]
 
     @property
@@ -41,9 +45,11 @@ class History:
     """The messages of one session as they grow from turn to turn."""
 
     def __init__(self, session: Session) -> None:
+        file = session.open_file
+        pasted = tools.call(file.name, file.arguments, most_characters=3_600)
         self.messages: list[Message] = [
             {"role": "system", "content": SYSTEM_PROMPT},
-            {"role": "user", "content": session.task},
+            {"role": "user", "content": f"{session.task}\n\nOpen in the editor:\n\n{pasted}"},
         ]
 
     def add_step(self, reply: str, call: ToolCall, result: str) -> None:
@@ -77,40 +83,44 @@ SESSIONS = (
         "A",
         "Our log viewer wraps long lines badly when they hold hyphenated words. Find out how "
         "textwrap chooses the place of a break, and whether break_on_hyphens helps us.",
+        _read("textwrap", "TextWrapper._wrap_chunks"),
         (
             _outline("textwrap"),
             _read("textwrap", "TextWrapper._split"),
-            _read("textwrap", "TextWrapper._wrap_chunks"),
+            _read("textwrap", "TextWrapper._handle_long_word"),
         ),
     ),
     Session(
         "B",
         "We build shell commands from user input. Check what shlex.quote leaves unquoted, and "
         "whether shlex.join is the exact inverse of shlex.split.",
+        _read("shlex", "shlex.read_token"),
         (
             _read("shlex", "quote"),
+            _read("shlex", "split"),
             _read("shlex", "shlex.__init__"),
-            _read("shlex", "shlex.read_token"),
         ),
     ),
     Session(
         "C",
         "A scheduler of ours keeps its jobs in a heap and sometimes runs them in the wrong "
         "order. Read heapq and tell me what happens to entries that compare equal.",
+        _read("heapq", "merge"),
         (
             _outline("heapq"),
+            _read("heapq", "heappush"),
             _read("heapq", "_siftup"),
-            _read("heapq", "merge"),
         ),
     ),
     Session(
         "D",
         "Our ignore files should understand the same patterns as fnmatch. List which special "
         "characters it knows and how it turns a pattern into a regular expression.",
+        _read("fnmatch", "translate"),
         (
-            _find("fnmatch", "pat"),
+            _outline("fnmatch"),
             _read("fnmatch", "filter"),
-            _read("fnmatch", "translate"),
+            _find("fnmatch", "re."),
         ),
     ),
 )

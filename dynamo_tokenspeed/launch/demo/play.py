@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +16,11 @@ from dynamo_tokenspeed.launch.demo.chat import Reply, chat
 from dynamo_tokenspeed.launch.demo.conversation import History, Session, ToolCall
 
 REPLY_TOKENS = 48
-# Agents do not start together, and their tools take different times; the same ones in
-# every run. In seconds.
-_START_APART = 0.3
-_TOOL_SECONDS = (0.15, 0.6, 0.3, 0.9, 0.45)
+# Agents do not start together, and their tools take different times, which are the
+# same in every run: otherwise four sessions would take turns in a fixed order, and
+# round robin over two workers would bring each back to its own by accident.
+_START_APART = 0.3  # seconds
+_TOOL_SECONDS = (0.1, 2.0)  # at least, at most
 
 _POLL_SECONDS = 0.2
 
@@ -114,7 +116,7 @@ def _play_session(
             said = reply if recorded is None else recorded[session.name, turn]
             next_call = session.calls[turn - 1]
             result = tools.call(next_call.name, next_call.arguments)
-            time.sleep(_TOOL_SECONDS[(3 * number + turn) % len(_TOOL_SECONDS)])
+            time.sleep(random.Random(f"{session.name}{turn}").uniform(*_TOOL_SECONDS))
             history.add_step(said.text, next_call, result)
 
 

@@ -37,7 +37,7 @@ class Run:
 def table(kv: Run, round_robin: Run, worker_name: Callable[[int | None], str]) -> Table:
     """One row per turn, at most 80 columns wide."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0), caption_justify="left")
-    table.caption = "A1: session A, turn 1. The same requests in both runs, caches empty at first."
+    table.caption = "A1: session A, turn 1. Same requests in both runs, empty caches before."
     table.add_column("\nturn")
     table.add_column("prompt\ntokens", justify="right")
     for name in ("KV router", "round robin"):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MOST_LINES = 56  # of one result, so that four turns fit a 4,096-token context
+MOST_CHARACTERS = 1_200  # of one result, some 400 tokens
 
 _MODULE = {"type": "string", "description": "A module of the standard library, such as shlex."}
 SCHEMA: list[dict[str, Any]] = [
@@ -61,11 +61,14 @@ SCHEMA: list[dict[str, Any]] = [
 ]
 
 
-def call(name: str, arguments: dict[str, str]) -> str:
-    """The result of one tool call, cut after `MOST_LINES` lines."""
+def call(name: str, arguments: dict[str, str], most_characters: int = MOST_CHARACTERS) -> str:
+    """The result of one tool call; whole lines are cut off if it is too long."""
     lines = _TOOLS[name](**arguments)
-    if len(lines) > MOST_LINES:
-        lines = [*lines[:MOST_LINES], f"... {len(lines) - MOST_LINES} more lines"]
+    kept, size = 0, 0
+    while kept < len(lines) and (size := size + len(lines[kept]) + 1) <= most_characters:
+        kept += 1
+    if kept < len(lines):
+        lines = [*lines[:kept], f"... {len(lines) - kept} more lines"]
     return "\n".join(lines)
 
 
