@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from ts_kernels import OP_NAMES, Implementation, Spec, default_registry
 from ts_kernels.architecture import architecture_of
 from ts_kernels.conformance import CASES, Case, check
