@@ -135,7 +135,12 @@ def main() -> None:
             )
             if k >= 0:
                 logprobs.append(
-                    TokenLogprobs(i, -0.5, list(range(k)), [-0.5 - j for j in range(k)])
+                    TokenLogprobs(
+                        i,
+                        -0.5,
+                        [tokens[-1] + rank for rank in range(k)],
+                        [-0.5 - rank for rank in range(k)],
+                    )
                 )
         cached = array("i", [state[0] // 16 * 16 for state in running.values()])
         running = {r: s for (r, s), f in zip(running.items(), finish, strict=True) if not f}

@@ -95,15 +95,7 @@ class Stream:
         records, self.logprobs = self.logprobs, []
         chunk["log_probs"] = [record.logprob for record in records]
         if any(record.top_ids for record in records):
-            chunk["top_logprobs"] = [
-                [
-                    {"rank": rank, "token_id": token_id, "token": None, "logprob": logprob}
-                    for rank, (token_id, logprob) in enumerate(
-                        zip(record.top_ids, record.top_logprobs, strict=True), start=1
-                    )
-                ]
-                for record in records
-            ]
+            chunk["top_logprobs"] = [_alternatives(record) for record in records]
 
     def _add_end(self, chunk: Chunk) -> None:
         chunk["finish_reason"] = self.finish
@@ -122,6 +114,14 @@ class Stream:
         tokens = chunk["token_ids"]
         if self.finish == "stop" and tokens and tokens[-1] in self.stop_token_ids:
             chunk["stop_reason"] = tokens[-1]
+
+
+def _alternatives(record: TokenLogprobs) -> list[dict[str, Any]]:
+    ranked = enumerate(zip(record.top_ids, record.top_logprobs, strict=True), start=1)
+    return [  # the frontend fills in the texts
+        {"rank": rank, "token_id": token_id, "token": None, "logprob": logprob}
+        for rank, (token_id, logprob) in ranked
+    ]
 
 
 class StreamTable:

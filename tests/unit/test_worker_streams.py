@@ -93,14 +93,14 @@ async def test_an_eos_has_no_stop_reason(table: StreamTable) -> None:
 async def test_logprobs_are_one_per_token_with_ranked_alternatives(table: StreamTable) -> None:
     stream = opened(table, 2, wants_logprobs=True)
     other = opened(table, 1)
-    records = [TokenLogprobs(1, -0.5, [7, 8], [-0.5, -1.5])]
-    table.deliver(step((1, 1, 0), (2, 7, 0), logprobs=records))
+    records = [TokenLogprobs(1, -0.5, [270, 271], [-0.5, -1.5])]
+    table.deliver(step((1, 1, 0), (2, 270, 0), logprobs=records))
     chunk = await stream.next_chunk()
     assert chunk["log_probs"] == [-0.5]
     assert chunk["top_logprobs"] == [
         [
-            {"rank": 1, "token_id": 7, "token": None, "logprob": -0.5},
-            {"rank": 2, "token_id": 8, "token": None, "logprob": -1.5},
+            {"rank": 1, "token_id": 270, "token": None, "logprob": -0.5},
+            {"rank": 2, "token_id": 271, "token": None, "logprob": -1.5},
         ]
     ]
     assert "log_probs" not in await other.next_chunk()
