@@ -124,7 +124,7 @@ def _write_weights(directory: Path, noise: Noise, shards: int) -> None:
     """Fill the tensors that the model of `directory`'s config.json asks for, shard by shard."""
     config: Any = load_model_config(directory)
     ops = bind("cpu", noise.dtype)
-    model = FAMILIES[config.architecture](config, "meta", noise.dtype, ops)
+    model = FAMILIES[config.architecture](config, "cpu", noise.dtype, ops)
     shapes = {name: target.shape for name, target in model.weight_targets().wanted.items()}
     if not shapes:
         return

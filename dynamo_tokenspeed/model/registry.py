@@ -72,19 +72,16 @@ def load_model(
     directory = Path(directory)
     config = load_model_config(directory)
     family, dtype = FAMILIES[config.architecture], resolve_dtype(config, dtype)
-    # Shapes first: a config.json that belongs to other weights must not allocate anything.
-    outline = family(config, "meta", dtype, ops)
-    shapes = outline.weight_targets()
-    found = check_checkpoint(directory, shapes) if shapes.wanted else {}
     try:
         model = family(config, device, dtype, ops)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:  # torch's out-of-memory errors are RuntimeErrors
         raise ModelError(
-            f"the model in {directory} does not fit on {device}: "
-            f"{outline.weight_bytes / 1e9:.1f} GB "
-            f"of weights and rope tables for {config.max_position_embeddings} positions"
+            f"the model that {directory}/config.json describes does not fit on {device}: "
+            f"{str(error).splitlines()[0]}"
         ) from error
-    load_weights(found, model.weight_targets(), on_progress)
+    targets = model.weight_targets()
+    found = check_checkpoint(directory, targets) if targets.wanted else {}
+    load_weights(found, targets, on_progress)
     return model
 
 
