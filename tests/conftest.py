@@ -3,28 +3,28 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-_PR_SET_CHILD_SUBREAPER = 36
+# In the environment of this session's programs, of theirs, and of orphans: none can hide.
+_MARK = "DYNAMO_TOKENSPEED_TEST_SESSION"
 _SECONDS_TO_END = 5.0
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Orphans of the programs that tests start become our children: none can hide."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.environ[_MARK] = uuid.uuid4().hex
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     deadline = time.monotonic() + _SECONDS_TO_END
-    while (left := _children()) and time.monotonic() < deadline:
+    while (left := _survivors()) and time.monotonic() < deadline:
         time.sleep(0.1)
     for pid, command in left.items():
         print(f"\nERROR: a test left process {pid} running: {command}")
@@ -34,14 +34,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _children() -> dict[int, str]:
-    """Our living children by process id, with their command lines."""
-    children = {}
-    for listing in Path("/proc/self/task").glob("*/children"):
-        for pid in map(int, listing.read_text().split()):
-            with suppress(OSError):
-                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                # A zombie has no command line; Python's own helper ends after us.
-                if command and "multiprocessing.resource_tracker" not in command:
-                    children[pid] = command.strip()
-    return children
+def _survivors() -> dict[int, str]:
+    """Living processes that carry this session's mark, with their command lines."""
+    mark = f"{_MARK}={os.environ[_MARK]}".encode()
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # gone meanwhile, or another user's
+            if mark not in (folder / "environ").read_bytes().split(b"\0"):
+                continue
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            # Python's own helper ends after us.
+            if int(folder.name) != os.getpid() and "resource_tracker" not in command:
+                found[int(folder.name)] = command.strip()
+    return found

@@ -8,8 +8,8 @@ import time
 
 import openai
 import pytest
-from client import NO_END, connect, connect_async, user
-from conftest import MAX_MODEL_LEN
+from openai_client import NO_END, connect, connect_async, user
+from tiny_kimi import MAX_MODEL_LEN
 from worker_metrics import eventually, metric, total
 
 from dynamo_tokenspeed.launch.deployment import Deployment
