@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -19,6 +20,8 @@ from dynamo_tokenspeed.worker.errors import (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve until a signal. Exit code 2: a flag is wrong; 1: the engine cannot start or died."""
+    # Dynamo's logging set-up writes a file for SGLang into the temporary directory and leaves it.
+    os.environ.setdefault("DYN_SKIP_SGLANG_LOG_FORMATTING", "1")
     try:
         import uvloop
         from dynamo.common.backend.worker import Worker
@@ -32,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     async def serve() -> None:
         engine, config = await TokenSpeedEngine.from_args(list(argv) if argv is not None else None)
+        # Dynamo's runtime answers SIGINT with its graceful shutdown, and then calls the handler
+        # that was there before: asyncio's, which would cancel that shutdown.
+        signal.signal(signal.SIGINT, lambda number, frame: None)
         try:
             await Worker(engine, config).run()
         finally:
