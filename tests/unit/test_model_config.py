@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def test_the_classic_keys_and_those_of_transformers_5_mean_the_same(tmp_path: Pa
         (YARN, {"mscale_all_dim": 0.0}),
         (YARN, {"attention_factor": 1.3}),
         (YARN, {"beta_fast": 8.0, "beta_slow": 2.0}),
+        (YARN, {"beta_fast": 1.0, "beta_slow": 1.0}),
         (YARN, {"truncate": False}),
         (YARN, {"original_max_position_embeddings": 2}),
         (Geometry(qk_rope_head_dim=64, yarn_factor=32.0, rope_theta=50000.0), {}),
@@ -90,6 +92,60 @@ def test_the_text_half_of_kimi_k25_is_read_from_text_config(tmp_path: Path) -> N
     assert nested.architecture == "KimiK25ForConditionalGeneration"
     assert nested.dtype == torch.bfloat16
     assert nested.vocab_size == YARN.vocab_size
+
+
+def test_the_published_geometry_of_kimi_k2_is_read(tmp_path: Path) -> None:
+    published = {
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "attention_bias": False,
+        "aux_loss_alpha": 0.001,
+        "first_k_dense_replace": 1,
+        "hidden_act": "silu",
+        "hidden_size": 7168,
+        "intermediate_size": 18432,
+        "kv_lora_rank": 512,
+        "max_position_embeddings": 131072,
+        "model_type": "kimi_k2",
+        "moe_intermediate_size": 2048,
+        "moe_layer_freq": 1,
+        "n_group": 1,
+        "n_routed_experts": 384,
+        "n_shared_experts": 1,
+        "norm_topk_prob": True,
+        "num_attention_heads": 64,
+        "num_experts_per_tok": 8,
+        "num_hidden_layers": 61,
+        "num_key_value_heads": 64,
+        "num_nextn_predict_layers": 0,
+        "q_lora_rank": 1536,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "rms_norm_eps": 1e-06,
+        "rope_scaling": {
+            "beta_fast": 1.0,
+            "beta_slow": 1.0,
+            "factor": 32.0,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+            "original_max_position_embeddings": 4096,
+            "type": "yarn",
+        },
+        "rope_theta": 50000.0,
+        "routed_scaling_factor": 2.827,
+        "scoring_func": "sigmoid",
+        "tie_word_embeddings": False,
+        "topk_group": 1,
+        "topk_method": "noaux_tc",
+        "torch_dtype": "bfloat16",
+        "v_head_dim": 128,
+        "vocab_size": 163840,
+    }
+    config = load_model_config(write(tmp_path, published))
+    assert isinstance(config, DeepseekV3Config)
+    assert config.softmax_scale == pytest.approx(192**-0.5 * (0.1 * math.log(32) + 1) ** 2)
+    assert config.moe_of_layer(0) is None
+    assert config.moe_of_layer(60) is not None
+    assert config.kv_spec.bytes_per_page(1, torch.bfloat16) == 61 * 576 * 2
 
 
 def test_the_kv_pool_page_counts_latent_and_rope_key_of_every_layer(tmp_path: Path) -> None:
