@@ -86,7 +86,7 @@ std::string Scheduler::drain_kv_events(double timestamp) {
 }
 
 bool Scheduler::clear_prefix_cache() {
-  if (cache_.referenced() > 0) return false;
+  if (slot_pool_.free() < config_.max_num_seqs) return false;
   while (cache_.evictable() > 0) pool_.give_back(cache_.forget());
   events_.cleared();
   return true;

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""The C++ tests of the scheduler, built with ASan and UBSan and run by CTest.
+
+The build folder is kept between runs (`build/scheduler-tests`), so only what changed
+is compiled again.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "scheduler-tests"
+
+
+def tool(name: str) -> Path:
+    """A build tool of this environment (cmake and ninja come from PyPI)."""
+    return Path(sysconfig.get_path("scripts")) / name
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, f"{command[0]} failed\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_cpp_tests_pass_under_address_and_undefined_behaviour_sanitizers() -> None:
+    cmake, ctest = tool("cmake"), tool("ctest")
+    run(
+        cmake,
+        *("-S", ROOT / "scheduler_cpp", "-B", BUILD),
+        *("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}"),
+        "-DCMAKE_BUILD_TYPE=Debug",
+        "-DCMAKE_UNITY_BUILD=ON",
+        "-DTS_SCHEDULER_PYTHON=OFF",
+        "-DTS_SCHEDULER_TESTS=ON",
+        "-DTS_SANITIZE=ON",
+    )
+    run(cmake, "--build", BUILD, "--parallel", "2")
+    run(ctest, "--test-dir", BUILD, "--output-on-failure", "--parallel", "2")
