@@ -43,7 +43,30 @@ TS_INLINE void dot_tile(const T* const* x, const T* const* w, i64 k, i64 ahead, 
   }
 }
 
-// x_row(t) . w_row(n) for t in [t0, t1), n in [n0, n1). emit(t, n, rows, cols, out) gets each tile.
+inline constexpr int kTile = kDotRows * kDotCols;
+
+// Rounds a whole tile to T at once.
+template <class T>
+TS_INLINE void round_tile(const float* out, T* rounded) {
+  for (int i = 0; i < kTile; i += kW) vstore(rounded + i, vload(out + i));
+}
+
+// y[i * stride + j] = out[i][j] for the tile's valid part
+template <class T>
+TS_INLINE void store_tile(T* y, i64 stride, const float* out, int rows, int cols) {
+  T rounded[kTile];
+  round_tile(out, rounded);
+  for (int i = 0; i < rows; ++i) {
+    if (cols == kDotCols) {
+      __builtin_memcpy(y + i * stride, rounded + i * kDotCols, kDotCols * sizeof(T));
+    } else {
+      for (int j = 0; j < cols; ++j) y[i * stride + j] = rounded[i * kDotCols + j];
+    }
+  }
+}
+
+// x_row(t) . w_row(n) for t in [t0, t1), n in [n0, n1). emit(t, n, rows, cols, out) gets each tile and
+// may change it.
 template <class T, class XRow, class WRow, class Emit>
 TS_INLINE void dot_block(i64 t0, i64 t1, i64 n0, i64 n1, i64 k, i64 ahead, const XRow& x_row,
                          const WRow& w_row, const Emit& emit) {
@@ -54,7 +77,7 @@ TS_INLINE void dot_block(i64 t0, i64 t1, i64 n0, i64 n1, i64 k, i64 ahead, const
     for (i64 n = n0; n < n1; n += kDotCols) {
       const T* w[kDotCols];
       for (int j = 0; j < kDotCols; ++j) w[j] = w_row(lesser(n + j, n1 - 1));
-      float out[kDotRows * kDotCols] = {};
+      float out[kTile] = {};
       const i64 fetch = t == t0 ? ahead : 0;
       if (rows == kDotRows) {
         dot_tile<T, kDotRows>(x, w, k, fetch, out);

@@ -23,15 +23,13 @@ void linear_rows(const LinearArgs& a) {
       dot_block<T>(
           t0, t1, n0, n1, a.k, kDotCols * a.w_row, [&](i64 t) { return xh + t * a.x_token; },
           [&](i64 n) { return wh + n * a.w_row; },
-          [&](i64 t, i64 n, int rows, int cols, const float* out) TS_LAMBDA_INLINE {
-            float b[kDotCols] = {};
+          [&](i64 t, i64 n, int rows, int cols, float* out) TS_LAMBDA_INLINE {
             if (bias != nullptr) {
-              for (int j = 0; j < cols; ++j) b[j] = to_float(bias[n + j]);
+              for (int i = 0; i < rows; ++i) {
+                for (int j = 0; j < cols; ++j) out[i * kDotCols + j] += to_float(bias[n + j]);
+              }
             }
-            for (int i = 0; i < rows; ++i) {
-              auto* const y = yh + (t + i) * a.y_token + n;
-              for (int j = 0; j < cols; ++j) assign(y[j], out[i * kDotCols + j] + b[j]);
-            }
+            store_tile(yh + t * a.y_token + n, a.y_token, out, rows, cols);
           });
     };
     if (a.out_fp32) {
@@ -42,63 +40,106 @@ void linear_rows(const LinearArgs& a) {
   });
 }
 
-// Weights [N, K] with N contiguous (a transposed view): sums of weight columns, each weighted by
-// one number of x. The same order of additions whatever the number of tokens.
+// Weights [N, K] with N contiguous (a transposed view): weight columns mixed by x.
+template <class T, int kRows, int kGroups>
+struct ColumnsUnit {
+  using M = Mix<T>;
+  using P = typename M::P;
+  using Tile = MixTile<T, kRows, kGroups>;
+  static constexpr bool kInPlace = sizeof(P) == sizeof(T);  // x itself can be the weights
+  const LinearArgs& a;
+  i64 head, t0, t1, n0, n1;
+  P* scratch;  // [kRows, padded k]
+
+  TS_INLINE void run() const {
+    for (i64 t = t0; t < t1; t += kRows) {
+      const P* p[kRows];
+      rows(t, p);
+      for (i64 n = n0; n < n1; n += Tile::kColumns) tile(t, n, p);
+    }
+  }
+
+  // The rows of x as weights; a pair must not reach past the end of k.
+  TS_INLINE void rows(i64 t, const P** p) const {
+    const i64 padded = ceil_div(a.k, M::kKeys) * M::kKeys;
+    for (int i = 0; i < kRows; ++i) {
+      const T* const x =
+          static_cast<const T*>(a.x) + head * a.x_head + lesser(t + i, t1 - 1) * a.x_token;
+      if constexpr (kInPlace) {
+        p[i] = x;
+        if (padded == a.k) continue;
+      }
+      P* const to = scratch + i * padded;
+      for (i64 k = 0; k < a.k; k += kW) {
+        const int n = static_cast<int>(lesser(kW, a.k - k));
+        vstore_n(to + k, vload_n(x + k, n), n);
+      }
+      for (i64 k = a.k; k < padded; ++k) assign(to[k], 0.0f);
+      p[i] = to;
+    }
+  }
+
+  TS_INLINE void tile(i64 t, i64 n, const P* const* p) const {
+    const i64 columns = lesser(Tile::kColumns, n1 - n);
+    const T* const w = static_cast<const T*>(a.w) + head * a.w_head + n;
+    Tile sum;
+    sum.clear();
+    if (columns == Tile::kColumns) {
+      add_all(sum, p, w, Tile::kColumns);
+    } else {
+      add_all(sum, p, w, columns);
+    }
+    for (int i = 0; i < kRows && t + i < t1; ++i) {
+      float row[Tile::kColumns];
+      for (int g = 0; g < kGroups; ++g) {
+        M::store(row + g * 2 * kW, sum.acc[i][g][0], sum.acc[i][g][1]);
+      }
+      const i64 at = head * a.y_head + (t + i) * a.y_token + n;
+      if (a.out_fp32) {
+        copy_row(static_cast<float*>(a.y) + at, row, columns);
+      } else {
+        copy_row(static_cast<T*>(a.y) + at, row, columns);
+      }
+    }
+  }
+
+  TS_INLINE void add_all(Tile& sum, const P* const* p, const T* w, i64 columns) const {
+    for (i64 k = 0; k < a.k; k += M::kKeys) {
+      const T* const row = w + k * a.w_k;
+      sum.add(p, k, row, k + 1 < a.k ? row + a.w_k : row, columns);
+    }
+  }
+
+  template <class Y>
+  static TS_INLINE void copy_row(Y* y, const float* row, i64 columns) {
+    for (i64 d = 0; d < columns; d += kW) {
+      vstore_n(y + d, vload(row + d), static_cast<int>(lesser(kW, columns - d)));
+    }
+  }
+};
+
 template <class T>
 void linear_columns(const LinearArgs& a) {
-  using M = Mix<T>;
-  constexpr int kGroups = kTileVecs / 2;
-  constexpr i64 kColumns = kGroups * 2 * kW;
-  const T* const x = static_cast<const T*>(a.x);
-  const T* const w = static_cast<const T*>(a.w);
-  const i64 padded_k = ceil_div(a.k, M::kKeys) * M::kKeys;
-  const i64 n_block = greater(kColumns, (1 << 14) / greater(a.k, 1) / kColumns * kColumns);
+  using P = typename Mix<T>::P;
+  constexpr i64 kWide = 4 * kW;
+  const i64 n_block = greater(1, (32 << 10) / static_cast<i64>(sizeof(T)) / greater(a.k, 1) / kWide) * kWide;
   const i64 n_blocks = ceil_div(a.n, n_block);
   const i64 t_blocks = ceil_div(a.tokens, kTokenBlock);
-  using P = typename M::P;
-  const i64 thread_elements = ceil_div(kTileRows * padded_k, 64) * 64;
-  P* const scratch = static_cast<P*>(scratch_bytes(
+  const i64 row_elements = (a.k + 64) / 64 * 64;
+  auto* const scratch = static_cast<P*>(scratch_bytes(
       Scratch::kPerThread,
-      sizeof(P) * static_cast<std::size_t>(thread_elements) * static_cast<std::size_t>(thread_slots())));
+      sizeof(P) * static_cast<std::size_t>(kMixRows * row_elements * thread_slots())));
   parallel_for(a.heads * t_blocks * n_blocks, [&](i64 index) {
     const i64 n0 = index % n_blocks * n_block;
     const i64 n1 = lesser(n0 + n_block, a.n);
     const i64 t0 = index / n_blocks % t_blocks * kTokenBlock;
     const i64 t1 = lesser(t0 + kTokenBlock, a.tokens);
     const i64 head = index / n_blocks / t_blocks;
-    const T* const xh = x + head * a.x_head;
-    const T* const wh = w + head * a.w_head;
-    P* const p = scratch + thread_index() * thread_elements;
-    for (i64 t = t0; t < t1; t += kTileRows) {
-      for (int i = 0; i < kTileRows; ++i) {
-        const T* const from = xh + lesser(t + i, t1 - 1) * a.x_token;
-        for (i64 k = 0; k < a.k; ++k) assign(p[i * padded_k + k], to_float(from[k]));
-        for (i64 k = a.k; k < padded_k; ++k) assign(p[i * padded_k + k], 0.0f);
-      }
-      for (i64 n = n0; n < n1; n += kColumns) {
-        VF acc[kTileRows][kGroups][2];
-        for (auto& row : acc) {
-          for (auto& group : row) group[0] = group[1] = vzero();
-        }
-        const i64 columns = lesser(kColumns, n1 - n);
-        for (i64 k = 0; k < a.k; k += M::kKeys) {
-          const T* const first_row = wh + k * a.w_k + n;
-          const T* const second_row = k + 1 < a.k ? first_row + a.w_k : first_row;
-          mix_step<T>(acc, p + k, padded_k, first_row, second_row, static_cast<int>(columns));
-        }
-        for (int i = 0; i < kTileRows && t + i < t1; ++i) {
-          float row[kColumns];
-          for (int g = 0; g < kGroups; ++g) M::store(row + g * 2 * kW, acc[i][g][0], acc[i][g][1]);
-          const i64 at = head * a.y_head + (t + i) * a.y_token + n;
-          for (i64 j = 0; j < columns; ++j) {
-            if (a.out_fp32) {
-              static_cast<float*>(a.y)[at + j] = row[j];
-            } else {
-              assign(static_cast<T*>(a.y)[at + j], row[j]);
-            }
-          }
-        }
-      }
+    P* const mine = scratch + thread_index() * kMixRows * row_elements;
+    if (t1 - t0 <= kFewRows) {
+      ColumnsUnit<T, kFewRows, 2>{a, head, t0, t1, n0, n1, mine}.run();
+    } else {
+      ColumnsUnit<T, kMixRows, 1>{a, head, t0, t1, n0, n1, mine}.run();
     }
   });
 }

@@ -1,29 +1,58 @@
 // SPDX-License-Identifier: MIT
 //
-// Rows of values mixed by probabilities (or by any weights): out[m] += sum_j p[m][j] * v[j], the
-// values contiguous along the columns. The sum runs over j in order, in one accumulator.
+// Rows of values mixed by weights: out[m] = sum_j p[m][j] * v[j], the values contiguous along the
+// columns. The sum runs over j in order, in one accumulator for each output.
 
-// One step: M::kKeys rows of values, kTileRows rows of weights `p_stride` apart, `columns` valid
-// columns of kTileVecs vectors.
-template <class T>
-TS_INLINE void mix_step(VF (&acc)[kTileRows][kTileVecs / 2][2], const typename Mix<T>::P* p,
-                        i64 p_stride, const T* row, const T* next_row, int columns) {
+// A register tile: kRows rows of kGroups groups of 2 vectors, in the order of columns of Mix<T>.
+template <class T, int kRows, int kGroups>
+struct MixTile {
   using M = Mix<T>;
-  constexpr int kGroups = kTileVecs / 2;
-  typename M::Reg v[kGroups][2];
-  for (int g = 0; g < kGroups; ++g) {
-    const int left = columns - g * 2 * kW;
-    if (left >= 2 * kW) {
-      M::load(row + g * 2 * kW, next_row + g * 2 * kW, v[g]);
-    } else {
-      M::load_n(row + g * 2 * kW, next_row + g * 2 * kW, left < 0 ? 0 : left, v[g]);
+  static constexpr i64 kColumns = kGroups * 2 * kW;
+  VF acc[kRows][kGroups][2];
+
+  TS_INLINE void clear() {
+    for (auto& row : acc) {
+      for (auto& group : row) group[0] = group[1] = vzero();
     }
   }
-  for (int i = 0; i < kTileRows; ++i) {
-    const typename M::Weight w = M::weight(p + i * p_stride);
+
+  // Starts from `from` [kRows][stride], row i times factor[i].
+  TS_INLINE void load(const float* from, i64 stride, const float* factor) {
+    for (int i = 0; i < kRows; ++i) {
+      for (int v = 0; v < 2 * kGroups; ++v) {
+        acc[i][v / 2][v % 2] = vmul(vload(from + i * stride + v * kW), vset1(factor[i]));
+      }
+    }
+  }
+
+  TS_INLINE void store(float* to, i64 stride) const {
+    for (int i = 0; i < kRows; ++i) {
+      for (int v = 0; v < 2 * kGroups; ++v) vstore(to + i * stride + v * kW, acc[i][v / 2][v % 2]);
+    }
+  }
+
+  // Adds M::kKeys rows of values, of which `columns` columns are valid; p[i] weighs them in row i.
+  TS_INLINE void add(const typename M::P* const* p, i64 j, const T* row, const T* next_row,
+                     i64 columns) {
+    typename M::Reg v[kGroups][2];
     for (int g = 0; g < kGroups; ++g) {
-      acc[i][g][0] = M::add(acc[i][g][0], w, v[g][0]);
-      acc[i][g][1] = M::add(acc[i][g][1], w, v[g][1]);
+      const i64 left = columns - g * 2 * kW;
+      if (left >= 2 * kW) {
+        M::load(row + g * 2 * kW, next_row + g * 2 * kW, v[g]);
+      } else {
+        M::load_n(row + g * 2 * kW, next_row + g * 2 * kW,
+                  static_cast<int>(greater(left, 0)), v[g]);
+      }
+    }
+    for (int i = 0; i < kRows; ++i) {
+      const typename M::Weight w = M::weight(p[i] + j);
+      for (int g = 0; g < kGroups; ++g) {
+        acc[i][g][0] = M::add(acc[i][g][0], w, v[g][0]);
+        acc[i][g][1] = M::add(acc[i][g][1], w, v[g][1]);
+      }
     }
   }
-}
+};
+
+// Few rows take wider tiles: the same sums, more of the registers used.
+inline constexpr int kFewRows = kMixRows / 2;

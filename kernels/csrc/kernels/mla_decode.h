@@ -7,95 +7,109 @@
 // whose bounds depend on that context's length alone, so a row's result does not depend on its
 // neighbours. Splits are combined in order by their log-sum-exp.
 
-inline constexpr i64 kDecodeBlock = 32;   // entries of one softmax step: they stay in the L1 cache
-inline constexpr i64 kDecodeSplit = 256;  // entries of a split, until there are kMaxSplits
-inline constexpr i64 kMaxSplits = 16;
+inline constexpr i64 kDecodeBlock = 256;  // entries of one softmax step: they stay in the L2 cache
+inline constexpr i64 kMaxSplits = 16;     // of a row, each at least one block long
 
+// Query rows are dealt with in tiles of kRows; two shapes of tile compute the same numbers.
 struct DecodePlan {
-  i64 queries;         // M
-  i64 padded_queries;  // to whole tiles
-  i64 padded_rank;     // to whole vector groups
+  i64 queries;      // M
+  i64 tiles;        // of kRows query rows, the last one padded
+  i64 padded_rank;  // to whole vector groups
   i64 max_splits;
 };
 
 TS_INLINE i64 split_length(i64 context) {
-  return kDecodeSplit * greater(1, ceil_div(context, kDecodeSplit * kMaxSplits));
+  return kDecodeBlock * greater(1, ceil_div(context, kDecodeBlock * kMaxSplits));
 }
 TS_INLINE i64 splits_of(i64 context) {
   return context > 0 ? ceil_div(context, split_length(context)) : 0;
 }
 
-// Entries [first, last) of the row joined into `acc` [kTileRows, padded_rank] and `state`.
+// A block of entries of one row, where they are.
 template <class T>
-TS_INLINE void decode_tile(const MlaDecodeArgs& a, const DecodePlan& plan, i64 row, i64 m0,
-                           i64 first, i64 last, float* acc, Running* state) {
-  using M = Mix<T>;
-  constexpr int kGroups = kTileVecs / 2;
-  constexpr i64 kColumns = kGroups * 2 * kW;
-  const i64 width = a.rank + a.rope;
-  const i64 context = a.context_lens[row];
-  const std::int32_t* const table = a.block_table + row * a.columns;
-  const T* const kv = static_cast<const T*>(a.kv);
+struct EntryBlock {
+  const T* entry[kDecodeBlock + 8];  // the last one repeated, so that tiles may run over
+  i64 first, count;
 
-  const T* q[kTileRows];
-  i64 visible[kTileRows];
-  for (int i = 0; i < kTileRows; ++i) {
+  TS_INLINE EntryBlock(const MlaDecodeArgs& a, i64 row, i64 from, i64 to)
+      : first(from), count(to - from) {
+    const std::int32_t* const table = a.block_table + row * a.columns;
+    i64 page = from / a.page_size;
+    i64 offset = from % a.page_size;
+    const i64 width = a.rank + a.rope;
+    for (i64 j = 0; j < count; ++page, offset = 0) {
+      const T* at = static_cast<const T*>(a.kv) + table[page] * a.kv_page + offset * width;
+      for (; offset < a.page_size && j < count; ++offset, ++j, at += width) entry[j] = at;
+    }
+    for (int j = 0; j < 8; ++j) entry[count + j] = entry[count - 1];
+  }
+};
+
+template <class T>
+TS_INLINE void fetch_entry(const T* entry, i64 width) {
+  constexpr i64 kLine = 64 / static_cast<i64>(sizeof(T));
+  for (i64 d = 0; d < width; d += kLine) __builtin_prefetch(entry + d);
+}
+
+// kRows query rows of one row, from m0 on, meet a block of entries. `acc` [kRows, padded_rank] and
+// `state` [kRows] hold what came before.
+template <class T, int kRows>
+TS_INLINE void decode_tile(const MlaDecodeArgs& a, const DecodePlan& plan,
+                           const EntryBlock<T>& block, i64 row, i64 m0, bool fetch, float* acc,
+                           Running* state) {
+  using M = Mix<T>;
+  const i64 width = a.rank + a.rope;
+  const T* q[kRows];
+  i64 visible[kRows];
+  for (int i = 0; i < kRows; ++i) {
     const i64 m = lesser(m0 + i, plan.queries - 1);
     const i64 token = m / a.heads;
     q[i] = static_cast<const T*>(a.q) + row * a.q_row + token * a.q_token + m % a.heads * a.q_head;
-    visible[i] = context - a.q_tokens + 1 + token;
-    state[i] = {kNothing, 0.0f};
+    visible[i] = lesser(block.count,
+                        a.context_lens[row] - a.q_tokens + 1 + token - block.first);
   }
 
-  for (i64 c = first; c < last; c += kDecodeBlock) {
-    const i64 entries = lesser(kDecodeBlock, last - c);
-    const T* entry[kDecodeBlock];
-    for (i64 j = 0; j < entries; ++j) {
-      const i64 at = c + j;
-      entry[j] = kv + table[at / a.page_size] * a.kv_page + at % a.page_size * width;
+  alignas(64) float scores[kRows * kDecodeBlock];
+  for (i64 j = 0; j < block.count; j += kDotCols) {
+    if (fetch) {
+      for (int s = 0; s < kDotCols; ++s) fetch_entry(block.entry[j + kDotCols + s], width);
     }
-    for (i64 j = entries; j < kDecodeBlock; ++j) entry[j] = entry[entries - 1];
-
-    alignas(64) float scores[kTileRows * kDecodeBlock];
-    for (i64 j = 0; j < entries; j += kDotCols) {
-      for (int i = 0; i < kTileRows; i += kDotRows) {
-        float out[kDotRows * kDotCols];
-        dot_tile<T, kDotRows>(q + i, entry + j, width, 0, out);
-        for (int r = 0; r < kDotRows; ++r) {
-          for (int s = 0; s < kDotCols; ++s) {
-            scores[(i + r) * kDecodeBlock + j + s] = out[r * kDotCols + s];
-          }
-        }
-      }
-    }
-
-    alignas(64) typename M::P p[kTileRows * kDecodeBlock];
-    float factor[kTileRows];
-    for (int i = 0; i < kTileRows; ++i) {
-      factor[i] = softmax_step(state[i], scores + i * kDecodeBlock, p + i * kDecodeBlock,
-                               kDecodeBlock, lesser(entries, visible[i] - c), a.scale);
-    }
-
-    for (i64 d = 0; d < plan.padded_rank; d += kColumns) {
-      const int columns = static_cast<int>(lesser(kColumns, a.rank - d));
-      VF sum[kTileRows][kGroups][2];
-      for (int i = 0; i < kTileRows; ++i) {
-        float* const from = acc + i * plan.padded_rank + d;
-        for (int g = 0; g < 2 * kGroups; ++g) {
-          sum[i][g / 2][g % 2] =
-              c == first ? vzero() : vmul(vload(from + g * kW), vset1(factor[i]));
-        }
-      }
-      for (i64 j = 0; j < entries; j += M::kKeys) {
-        mix_step<T>(sum, p + j, kDecodeBlock, entry[j] + d, entry[j + M::kKeys - 1] + d, columns);
-      }
-      for (int i = 0; i < kTileRows; ++i) {
-        for (int g = 0; g < 2 * kGroups; ++g) {
-          vstore(acc + i * plan.padded_rank + d + g * kW, sum[i][g / 2][g % 2]);
-        }
+    for (int i = 0; i < kRows; i += kDotRows) {
+      float out[kTile];
+      dot_tile<T, kDotRows>(q + i, block.entry + j, width, 0, out);
+      for (int r = 0; r < kDotRows; ++r) {
+        __builtin_memcpy(scores + (i + r) * kDecodeBlock + j, out + r * kDotCols,
+                         kDotCols * sizeof(float));
       }
     }
   }
+
+  alignas(64) typename M::P probabilities[kRows * kDecodeBlock];
+  const typename M::P* p[kRows];
+  float factor[kRows];
+  const i64 padded = ceil_div(block.count, 2 * kW) * 2 * kW;
+  for (int i = 0; i < kRows; ++i) {
+    p[i] = probabilities + i * kDecodeBlock;
+    factor[i] = softmax_step(state[i], scores + i * kDecodeBlock,
+                             probabilities + i * kDecodeBlock, padded, visible[i], a.scale);
+  }
+
+  using Tile = MixTile<T, kRows, kRows == kMixRows ? 1 : 2>;
+  const auto mix = [&](i64 d, i64 columns) TS_LAMBDA_INLINE {
+    Tile sum;
+    if (block.first % split_length(a.context_lens[row]) == 0) {
+      sum.clear();
+    } else {
+      sum.load(acc + d, plan.padded_rank, factor);
+    }
+    for (i64 j = 0; j < block.count; j += M::kKeys) {
+      sum.add(p, j, block.entry[j] + d, block.entry[j + M::kKeys - 1] + d, columns);
+    }
+    sum.store(acc + d, plan.padded_rank);
+  };
+  i64 d = 0;
+  for (; d + Tile::kColumns <= a.rank; d += Tile::kColumns) mix(d, Tile::kColumns);
+  if (d < a.rank) mix(d, a.rank - d);
 }
 
 // Puts an accumulator row's columns in order (see Mix).
@@ -119,13 +133,113 @@ TS_INLINE void store_row(T* out, const float* acc, float factor, i64 width) {
   }
 }
 
+// Where units leave their accumulators, and each query row's maximum and sum. They are kept for the
+// second pass when some row has several splits, else each thread reuses its own.
+struct DecodeScratch {
+  float* acc;
+  Running* state;
+  bool keep;
+  i64 slot(i64 unit) const { return keep ? unit : thread_index(); }
+};
+
+// `tiles_per_unit` tiles of one (row, split).
+template <class T, int kRows>
+TS_INLINE void decode_unit(const MlaDecodeArgs& a, const DecodePlan& plan, i64 row, i64 split,
+                           i64 tile0, i64 tile1, float* acc, Running* state) {
+  const i64 context = a.context_lens[row];
+  const i64 length = split_length(context);
+  const i64 first = split * length;
+  const i64 last = lesser(first + length, context);
+  for (i64 i = 0; i < (tile1 - tile0) * kRows; ++i) state[i] = {kNothing, 0.0f};
+  for (i64 c = first; c < last; c += kDecodeBlock) {
+    const EntryBlock<T> block(a, row, c, lesser(c + kDecodeBlock, last));
+    for (i64 tile = tile0; tile < tile1; ++tile) {
+      const i64 at = (tile - tile0) * kRows;
+      decode_tile<T, kRows>(a, plan, block, row, tile * kRows, tile == tile0,
+                            acc + at * plan.padded_rank, state + at);
+    }
+  }
+  for (i64 i = 0; i < (tile1 - tile0) * kRows; ++i) {
+    order_columns<T>(acc + i * plan.padded_rank, plan.padded_rank);
+  }
+}
+
+// A query row's splits in order, each weighed by its share of the whole sum.
+template <class T, int kRows>
+TS_INLINE void combine_splits(const MlaDecodeArgs& a, const DecodePlan& plan,
+                              const DecodeScratch& scratch, i64 row, i64 m) {
+  const i64 splits = splits_of(a.context_lens[row]);
+  const auto at = [&](i64 s) {
+    return (row * plan.max_splits + s) * plan.tiles * kRows + m;
+  };
+  float max = kNothing;
+  for (i64 s = 0; s < splits; ++s) {
+    const float part = scratch.state[at(s)].max;
+    max = part > max ? part : max;
+  }
+  float* const total = scratch.acc + at(0) * plan.padded_rank;
+  float sum = 0.0f;
+  for (i64 s = 0; s < splits; ++s) {
+    const Running& part = scratch.state[at(s)];
+    const float* const from = scratch.acc + at(s) * plan.padded_rank;
+    const float weight = part.max == kNothing ? 0.0f : hmax(vexp(vset1(part.max - max)));
+    sum += part.sum * weight;
+    for (i64 d = 0; d < plan.padded_rank; d += kW) {
+      const VF scaled = vmul(vload(from + d), vset1(weight));
+      vstore(total + d, s == 0 ? scaled : vadd(vload(total + d), scaled));
+    }
+  }
+  store_row(decode_out<T>(a, row, m), total, reciprocal(sum), a.rank);
+}
+
+template <class T, int kRows>
+void decode_rows(const MlaDecodeArgs& a, DecodePlan plan) {
+  plan.tiles = ceil_div(plan.queries, kRows);
+  const bool keep = plan.max_splits > 1;
+  // Tiles of one unit read the entries from the L2 cache; with few units they are spread instead.
+  const bool spread = a.rows * plan.max_splits < 2 * num_threads();
+  const i64 tiles_per_unit = spread ? 1 : plan.tiles;
+  const i64 groups = plan.tiles / tiles_per_unit;
+  const i64 units = a.rows * plan.max_splits * groups;
+  const i64 unit_rows = tiles_per_unit * kRows;
+  const i64 kept = (keep ? units : thread_slots()) * unit_rows;
+  const DecodeScratch scratch{
+      static_cast<float*>(scratch_bytes(
+          Scratch::kPartials, sizeof(float) * static_cast<std::size_t>(kept * plan.padded_rank))),
+      static_cast<Running*>(
+          scratch_bytes(Scratch::kRows, sizeof(Running) * static_cast<std::size_t>(kept))),
+      keep};
+
+  parallel_for(units, [&](i64 unit) {
+    const i64 row = unit / groups / plan.max_splits;
+    const i64 split = unit / groups % plan.max_splits;
+    const i64 tile0 = unit % groups * tiles_per_unit;
+    const i64 splits = splits_of(a.context_lens[row]);
+    if (split >= splits) return;
+    const i64 slot = scratch.slot(unit) * unit_rows;
+    float* const acc = scratch.acc + slot * plan.padded_rank;
+    Running* const state = scratch.state + slot;
+    decode_unit<T, kRows>(a, plan, row, split, tile0, tile0 + tiles_per_unit, acc, state);
+    if (splits > 1) return;
+    for (i64 i = 0; i < unit_rows && tile0 * kRows + i < plan.queries; ++i) {
+      store_row(decode_out<T>(a, row, tile0 * kRows + i), acc + i * plan.padded_rank,
+                reciprocal(state[i].sum), a.rank);
+    }
+  });
+  if (!keep) return;
+  parallel_for(a.rows * plan.queries, [&](i64 index) {
+    const i64 row = index / plan.queries;
+    if (splits_of(a.context_lens[row]) > 1) {
+      combine_splits<T, kRows>(a, plan, scratch, row, index % plan.queries);
+    }
+  });
+}
+
 template <class T>
 void mla_decode(const MlaDecodeArgs& a) {
-  constexpr i64 kColumns = kTileVecs * kW;
   DecodePlan plan{};
   plan.queries = a.q_tokens * a.heads;
-  plan.padded_queries = ceil_div(plan.queries, kTileRows) * kTileRows;
-  plan.padded_rank = ceil_div(a.rank, kColumns) * kColumns;
+  plan.padded_rank = ceil_div(a.rank, 4 * kW) * 4 * kW;
   for (i64 r = 0; r < a.rows; ++r) {
     plan.max_splits = greater(plan.max_splits, splits_of(a.context_lens[r]));
     if (a.context_lens[r] > 0) continue;
@@ -133,67 +247,11 @@ void mla_decode(const MlaDecodeArgs& a) {
       for (i64 d = 0; d < a.rank; ++d) assign(decode_out<T>(a, r, m)[d], 0.0f);
     }
   }
-  if (plan.max_splits == 0 || plan.queries == 0) return;
-
-  // Per (row, split, query): the accumulator and its state, kept only when a row has several splits.
-  const i64 tiles = plan.padded_queries / kTileRows;
-  const i64 tile_floats = kTileRows * plan.padded_rank;
-  const bool keep = plan.max_splits > 1;
-  const i64 units = a.rows * plan.max_splits * tiles;
-  const i64 accumulators = keep ? units : thread_slots();
-  float* const acc_base = static_cast<float*>(scratch_bytes(
-      Scratch::kPartials, sizeof(float) * static_cast<std::size_t>(accumulators * tile_floats)));
-  auto* const state_base = static_cast<Running*>(scratch_bytes(
-      Scratch::kRows, sizeof(Running) * static_cast<std::size_t>(accumulators * kTileRows)));
-
-  parallel_for(units, [&](i64 unit) {
-    const i64 row = unit / tiles / plan.max_splits;
-    const i64 split = unit / tiles % plan.max_splits;
-    const i64 m0 = unit % tiles * kTileRows;
-    const i64 context = a.context_lens[row];
-    const i64 splits = splits_of(context);
-    if (split >= splits) return;
-    const i64 slot = keep ? unit : thread_index();
-    float* const acc = acc_base + slot * tile_floats;
-    Running* const state = state_base + slot * kTileRows;
-    const i64 first = split * split_length(context);
-    const i64 last = lesser(first + split_length(context), context);
-    decode_tile<T>(a, plan, row, m0, first, last, acc, state);
-    for (int i = 0; i < kTileRows && m0 + i < plan.queries; ++i) {
-      float* const mine = acc + i * plan.padded_rank;
-      order_columns<T>(mine, plan.padded_rank);
-      if (splits == 1) {
-        store_row(decode_out<T>(a, row, m0 + i), mine, reciprocal(state[i].sum), a.rank);
-      }
-    }
-  });
-  if (!keep) return;
-
-  parallel_for(a.rows * plan.queries, [&](i64 index) {
-    const i64 row = index / plan.queries;
-    const i64 m = index % plan.queries;
-    const i64 splits = splits_of(a.context_lens[row]);
-    if (splits < 2) return;
-    const i64 stride = tiles;  // units from one split of a row to the next
-    const i64 unit = row * plan.max_splits * tiles + m / kTileRows;
-    float max = kNothing;
-    for (i64 s = 0; s < splits; ++s) {
-      const Running& part = state_base[(unit + s * stride) * kTileRows + m % kTileRows];
-      max = part.max > max ? part.max : max;
-    }
-    float* const total = acc_base + unit * tile_floats + m % kTileRows * plan.padded_rank;
-    float sum = 0.0f;
-    for (i64 s = 0; s < splits; ++s) {
-      const i64 slot = (unit + s * stride) * kTileRows + m % kTileRows;
-      const Running& part = state_base[slot];
-      const float* const from = acc_base + slot * plan.padded_rank;
-      const float weight = part.max == kNothing ? 0.0f : hmax(vexp(vset1(part.max - max)));
-      sum += part.sum * weight;
-      for (i64 d = 0; d < plan.padded_rank; d += kW) {
-        const VF scaled = vmul(vload(from + d), vset1(weight));
-        vstore(total + d, s == 0 ? scaled : vadd(vload(total + d), scaled));
-      }
-    }
-    store_row(decode_out<T>(a, row, m), total, reciprocal(sum), a.rank);
-  });
+  const i64 units = a.rows * plan.max_splits * ceil_div(plan.queries, kMixRows);
+  if (units == 0) return;
+  if (plan.queries <= kFewRows || units < num_threads()) {
+    decode_rows<T, kFewRows>(a, plan);
+  } else {
+    decode_rows<T, kMixRows>(a, plan);
+  }
 }

@@ -9,6 +9,7 @@ inline constexpr int kW = 8;
 inline constexpr int kTileRows = 4;
 inline constexpr int kTileVecs = 2;
 inline constexpr int kDotRows = 2;
+inline constexpr int kMixRows = 4;  // with one group of 2 vectors
 
 TS_INLINE __m256i first(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

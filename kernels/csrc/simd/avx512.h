@@ -10,6 +10,7 @@ inline constexpr int kW = 16;
 inline constexpr int kTileRows = 4;
 inline constexpr int kTileVecs = 4;
 inline constexpr int kDotRows = 4;
+inline constexpr int kMixRows = 8;  // with one group of 2 vectors
 
 TS_INLINE __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
 TS_INLINE __mmask32 first32(int n) {

@@ -8,6 +8,7 @@ inline constexpr int kW = 4;
 inline constexpr int kTileRows = 2;
 inline constexpr int kTileVecs = 2;
 inline constexpr int kDotRows = 2;
+inline constexpr int kMixRows = 4;  // with one group of 2 vectors
 
 TS_INLINE VF vzero() { return VF{}; }
 TS_INLINE VF vset1(float x) { return VF{x, x, x, x}; }
