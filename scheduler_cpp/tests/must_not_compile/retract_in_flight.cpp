@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Pages that a step in flight names cannot be given back by retraction.
-// expected-error: no matching function for call to
-// .*ts::Lifecycle::retract.*ts::InFlight<ts::Decoding>
+// expected-error: no matching function for call to .*ts::Lifecycle::retract.*ts::InFlight<ts::Decoding>
 #include "ts/lifecycle.h"
 
 void retract(ts::InFlight<ts::Decoding> decoding) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A page in the prefix cache is no longer writable: its lease was consumed.
-// expected-error: cannot bind rvalue reference of type .*ts::PageLease&&.* to lvalue of type
-// .*ts::PageLease
+// expected-error: cannot bind rvalue reference of type .*ts::PageLease&&.* to lvalue of type .*ts::PageLease
 #include "ts/prefix_cache.h"
 
 ts::PageId still_writable(ts::PrefixCache& cache, const ts::SaltRef& salt,
