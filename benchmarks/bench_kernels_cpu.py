@@ -307,7 +307,9 @@ def _ops_of(backend: str) -> list[str]:
     from ts_kernels import OP_NAMES, default_registry
 
     registry = default_registry()
-    return [op for op in OP_NAMES if any(i.backend == backend for i in registry.implementations(op))]
+    return [
+        op for op in OP_NAMES if any(i.backend == backend for i in registry.implementations(op))
+    ]
 
 
 if __name__ == "__main__":

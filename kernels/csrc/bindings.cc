@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The Python module ts_kernels._native. Tensors come as addresses and sizes: reading them from a
-// torch tensor costs some 50 ns each, a DLPack exchange over a microsecond. ts_kernels/native checks
-// what must hold before it calls; nothing here checks again.
+// torch tensor costs some 50 ns each, a DLPack exchange over a microsecond. ts_kernels/native
+// checks what must hold before it calls; nothing here checks again.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -35,8 +35,8 @@ void linear(bool bf16, bool out_fp32, Address x, Address w, Address bias, Addres
             i64 tokens, i64 n, i64 k, i64 x_head, i64 x_token, i64 w_head, i64 w_row, i64 w_k,
             i64 y_head, i64 y_token) {
   call(kernels().linear,
-       LinearArgs{at(x), at(w), at(bias), at(y), heads, tokens, n, k, x_head, x_token, w_head, w_row,
-                  w_k, y_head, y_token, out_fp32},
+       LinearArgs{at(x), at(w), at(bias), at(y), heads, tokens, n, k, x_head, x_token, w_head,
+                  w_row, w_k, y_head, y_token, out_fp32},
        bf16);
 }
 
@@ -73,8 +73,8 @@ void rope_interleaved(bool bf16, Address x, Address positions, Address cos_sin, 
                       i64 tokens, i64 heads, i64 width, i64 x_token, i64 x_head, i64 out_token,
                       i64 out_head) {
   call(kernels().rope_interleaved,
-       RopeArgs{at(x), at<i64>(positions), at<float>(cos_sin), at(out), tokens, heads, width, x_token,
-                x_head, out_token, out_head},
+       RopeArgs{at(x), at<i64>(positions), at<float>(cos_sin), at(out), tokens, heads, width,
+                x_token, x_head, out_token, out_head},
        bf16);
 }
 
@@ -102,10 +102,26 @@ void mla_prefill(bool bf16, Address q, Address kv, Address w_kv_b, Address block
                  i64 heads, i64 nope, i64 rope, i64 value, i64 rank, i64 page_size, i64 kv_page,
                  i64 columns, i64 q_token, i64 q_head, float scale) {
   call(kernels().mla_prefill,
-       MlaPrefillArgs{at(q), at(kv), at(w_kv_b), at<std::int32_t>(block_table),
-                      at<std::int32_t>(query_start), at<std::int32_t>(context_lens), at(out), tokens,
-                      rows, heads, nope, rope, value, rank, page_size, kv_page, columns, q_token,
-                      q_head, scale},
+       MlaPrefillArgs{at(q),
+                      at(kv),
+                      at(w_kv_b),
+                      at<std::int32_t>(block_table),
+                      at<std::int32_t>(query_start),
+                      at<std::int32_t>(context_lens),
+                      at(out),
+                      tokens,
+                      rows,
+                      heads,
+                      nope,
+                      rope,
+                      value,
+                      rank,
+                      page_size,
+                      kv_page,
+                      columns,
+                      q_token,
+                      q_head,
+                      scale},
        bf16);
 }
 

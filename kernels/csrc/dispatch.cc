@@ -29,7 +29,9 @@ const KernelTable*& selected() {
 
 }  // namespace
 
-const KernelTable& kernels() { return *selected(); }
+const KernelTable& kernels() {
+  return *selected();
+}
 
 std::vector<std::string> supported_isas() {
   std::vector<std::string> names;

@@ -13,8 +13,8 @@ using i64 = std::int64_t;
 enum class DType : int { kFloat32 = 0, kBFloat16 = 1 };
 
 // y[t, n] = sum_k x[t, k] w[n, k] + bias[n], for each of `heads` independent problems; a plain
-// linear layer has one. Either w_k or w_row is 1. bias may be null, and is when w_k is not 1. y holds
-// fp32 if `out_fp32`, else what x holds.
+// linear layer has one. Either w_k or w_row is 1. bias may be null, and is when w_k is not 1. y
+// holds fp32 if `out_fp32`, else what x holds.
 struct LinearArgs {
   const void *x, *w, *bias;
   void* y;

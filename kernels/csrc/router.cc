@@ -12,7 +12,9 @@ namespace {
 constexpr float kTaken = -std::numeric_limits<float>::infinity();
 
 // NaN counts as larger than any number, as in torch.sort.
-bool better(float a, float b) { return a > b || (a != a && b == b); }
+bool better(float a, float b) {
+  return a > b || (a != a && b == b);
+}
 
 // Takes the best of `score`, of equals the first. A taken one is marked, not removed.
 std::int64_t take_best(float* score, bool* taken, std::int64_t count) {

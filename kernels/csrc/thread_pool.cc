@@ -186,18 +186,28 @@ void parallel_chunks(std::int64_t chunks, ChunkFunction fn, void* context) {
   pool().run(chunks, fn, context);
 }
 
-int num_threads() { return pool().threads(); }
+int num_threads() {
+  return pool().threads();
+}
 
 void set_num_threads(int threads) {
   const KernelLock held;
   pool().set_threads(threads);
 }
 
-int thread_index() { return tls_index; }
-int thread_slots() { return pool().slots(); }
+int thread_index() {
+  return tls_index;
+}
+int thread_slots() {
+  return pool().slots();
+}
 
-KernelLock::KernelLock() { pool().lock.lock(); }
-KernelLock::~KernelLock() { pool().lock.unlock(); }
+KernelLock::KernelLock() {
+  pool().lock.lock();
+}
+KernelLock::~KernelLock() {
+  pool().lock.unlock();
+}
 
 void* scratch_bytes(Scratch slot, std::size_t bytes) {
   Buffer& buffer = scratch_buffers[static_cast<int>(slot)];

@@ -20,7 +20,8 @@ namespace ts {
 using ChunkFunction = void (*)(void* context, std::int64_t chunk);
 void parallel_chunks(std::int64_t chunks, ChunkFunction fn, void* context);
 
-// Threads that take part in a job, the caller among them. Defaults to the CPUs this process may use.
+// Threads that take part in a job, the caller among them. Defaults to the CPUs this process may
+// use.
 int num_threads();
 void set_num_threads(int threads);
 

@@ -21,7 +21,8 @@ TS_INLINE void dot_tile(const T* const* x, const T* const* w, i64 k, i64 ahead, 
     for (int j = 0; j < kDotCols; ++j) b[j] = load(w[j]);
     for (int i = 0; i < kRows; ++i) {
       const typename Dot<T>::Reg a = load(x[i]);
-      for (int j = 0; j < kDotCols; ++j) acc[i * kDotCols + j] = Dot<T>::add(acc[i * kDotCols + j], a, b[j]);
+      for (int j = 0; j < kDotCols; ++j)
+        acc[i * kDotCols + j] = Dot<T>::add(acc[i * kDotCols + j], a, b[j]);
     }
   };
   constexpr int kStep = Dot<T>::kStep;
@@ -65,8 +66,8 @@ TS_INLINE void store_tile(T* y, i64 stride, const float* out, int rows, int cols
   }
 }
 
-// x_row(t) . w_row(n) for t in [t0, t1), n in [n0, n1). emit(t, n, rows, cols, out) gets each tile and
-// may change it.
+// x_row(t) . w_row(n) for t in [t0, t1), n in [n0, n1). emit(t, n, rows, cols, out) gets each tile
+// and may change it.
 template <class T, class XRow, class WRow, class Emit>
 TS_INLINE void dot_block(i64 t0, i64 t1, i64 n0, i64 n1, i64 k, i64 ahead, const XRow& x_row,
                          const WRow& w_row, const Emit& emit) {

@@ -3,7 +3,9 @@
 // Kernels that touch each number once: norms, the gated activation, rope, the cache write.
 
 // Tokens of a unit of work, so that small steps stay on the calling thread.
-TS_INLINE i64 tokens_per_unit(i64 width) { return greater(1, (1 << 15) / greater(width, 1)); }
+TS_INLINE i64 tokens_per_unit(i64 width) {
+  return greater(1, (1 << 15) / greater(width, 1));
+}
 
 template <class Body>
 TS_INLINE void for_each_token(i64 tokens, i64 width, const Body& body) {

@@ -122,7 +122,8 @@ template <class T>
 void linear_columns(const LinearArgs& a) {
   using P = typename Mix<T>::P;
   constexpr i64 kWide = 4 * kW;
-  const i64 n_block = greater(1, (32 << 10) / static_cast<i64>(sizeof(T)) / greater(a.k, 1) / kWide) * kWide;
+  const i64 n_block =
+      greater(1, (32 << 10) / static_cast<i64>(sizeof(T)) / greater(a.k, 1) / kWide) * kWide;
   const i64 n_blocks = ceil_div(a.n, n_block);
   const i64 t_blocks = ceil_div(a.tokens, kTokenBlock);
   const i64 row_elements = (a.k + 64) / 64 * 64;

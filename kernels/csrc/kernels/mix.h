@@ -40,8 +40,8 @@ struct MixTile {
       if (left >= 2 * kW) {
         M::load(row + g * 2 * kW, next_row + g * 2 * kW, v[g]);
       } else {
-        M::load_n(row + g * 2 * kW, next_row + g * 2 * kW,
-                  static_cast<int>(greater(left, 0)), v[g]);
+        M::load_n(row + g * 2 * kW, next_row + g * 2 * kW, static_cast<int>(greater(left, 0)),
+                  v[g]);
       }
     }
     for (int i = 0; i < kRows; ++i) {

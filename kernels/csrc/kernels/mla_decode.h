@@ -65,8 +65,7 @@ TS_INLINE void decode_tile(const MlaDecodeArgs& a, const DecodePlan& plan,
     const i64 m = lesser(m0 + i, plan.queries - 1);
     const i64 token = m / a.heads;
     q[i] = static_cast<const T*>(a.q) + row * a.q_row + token * a.q_token + m % a.heads * a.q_head;
-    visible[i] = lesser(block.count,
-                        a.context_lens[row] - a.q_tokens + 1 + token - block.first);
+    visible[i] = lesser(block.count, a.context_lens[row] - a.q_tokens + 1 + token - block.first);
   }
 
   alignas(64) float scores[kRows * kDecodeBlock];
@@ -90,8 +89,8 @@ TS_INLINE void decode_tile(const MlaDecodeArgs& a, const DecodePlan& plan,
   const i64 padded = ceil_div(block.count, 2 * kW) * 2 * kW;
   for (int i = 0; i < kRows; ++i) {
     p[i] = probabilities + i * kDecodeBlock;
-    factor[i] = softmax_step(state[i], scores + i * kDecodeBlock,
-                             probabilities + i * kDecodeBlock, padded, visible[i], a.scale);
+    factor[i] = softmax_step(state[i], scores + i * kDecodeBlock, probabilities + i * kDecodeBlock,
+                             padded, visible[i], a.scale);
   }
 
   using Tile = MixTile<T, kRows, kRows == kMixRows ? 1 : 2>;
@@ -169,9 +168,7 @@ template <class T, int kRows>
 TS_INLINE void combine_splits(const MlaDecodeArgs& a, const DecodePlan& plan,
                               const DecodeScratch& scratch, i64 row, i64 m) {
   const i64 splits = splits_of(a.context_lens[row]);
-  const auto at = [&](i64 s) {
-    return (row * plan.max_splits + s) * plan.tiles * kRows + m;
-  };
+  const auto at = [&](i64 s) { return (row * plan.max_splits + s) * plan.tiles * kRows + m; };
   float max = kNothing;
   for (i64 s = 0; s < splits; ++s) {
     const float part = scratch.state[at(s)].max;

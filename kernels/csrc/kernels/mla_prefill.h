@@ -59,15 +59,19 @@ struct ExpandedBlock {
     E* const v = values;
     const i64 value = shape.value;
     if constexpr (kPair == 2) {
-      products(a.rank, count, a.nope, latent, k_row,
-               [=](i64 j, i64 d) { return k + d * kPrefillBlock + j * 2; }, 2 * kPrefillBlock);
-      products(a.rank, a.value, count, v_row, latent,
-               [=](i64 d, i64 j) { return v + j * value + d * 2; }, 2 * value);
+      products(
+          a.rank, count, a.nope, latent, k_row,
+          [=](i64 j, i64 d) { return k + d * kPrefillBlock + j * 2; }, 2 * kPrefillBlock);
+      products(
+          a.rank, a.value, count, v_row, latent,
+          [=](i64 d, i64 j) { return v + j * value + d * 2; }, 2 * value);
     } else {
-      products(a.rank, a.nope, count, k_row, latent,
-               [=](i64 d, i64 j) { return k + d * kPrefillBlock + j; }, 1);
-      products(a.rank, count, a.value, latent, v_row,
-               [=](i64 j, i64 d) { return v + j * value + d; }, 1);
+      products(
+          a.rank, a.nope, count, k_row, latent,
+          [=](i64 d, i64 j) { return k + d * kPrefillBlock + j; }, 1);
+      products(
+          a.rank, count, a.value, latent, v_row, [=](i64 j, i64 d) { return v + j * value + d; },
+          1);
     }
     for (i64 j = 0; j < count; ++j) {
       for (i64 d = 0; d < a.rope; ++d) {
@@ -78,7 +82,8 @@ struct ExpandedBlock {
     }
   }
 
-  // place(x, w): where the pair of outputs (x, w), (x, w + 1) goes; the next pair is `step` further.
+  // place(x, w): where the pair of outputs (x, w), (x, w + 1) goes; the next pair is `step`
+  // further.
   template <class XRow, class WRow, class Place>
   static TS_INLINE void products(i64 k, i64 x_rows, i64 w_rows, const XRow& x, const WRow& w,
                                  const Place& place, i64 step) {
@@ -259,8 +264,8 @@ void mla_prefill(const MlaPrefillArgs& a) {
   const i64 acc_bytes = aligned(padded * shape.value * 4);
   const i64 state_bytes = aligned(padded * static_cast<i64>(sizeof(Running)));
   const i64 thread_bytes = key_bytes + value_bytes + query_bytes + acc_bytes + state_bytes;
-  auto* const scratch = static_cast<std::uint8_t*>(scratch_bytes(
-      Scratch::kPerThread, static_cast<std::size_t>(thread_bytes * thread_slots())));
+  auto* const scratch = static_cast<std::uint8_t*>(
+      scratch_bytes(Scratch::kPerThread, static_cast<std::size_t>(thread_bytes * thread_slots())));
 
   parallel_for(a.rows * a.heads * parts, [&](i64 index) {
     const i64 row = index / parts / a.heads;
@@ -282,8 +287,7 @@ void mla_prefill(const MlaPrefillArgs& a) {
     auto* const acc = reinterpret_cast<float*>(take(acc_bytes));
     auto* const state = reinterpret_cast<Running*>(take(state_bytes));
     const i64 position = a.context_lens[row] - (end - first);
-    PrefillUnit<T>{a,        shape, row, head, first, last, position, {keys, values},
-                   packed, acc,   state}
+    PrefillUnit<T>{a, shape, row, head, first, last, position, {keys, values}, packed, acc, state}
         .run();
   });
 }

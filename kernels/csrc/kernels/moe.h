@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // A mixture of experts: gate-up, silu and down over the experts that have tokens, and no others.
-// (token, expert) pairs are sorted by expert, so that an expert's weights are read once however many
-// tokens chose it. Three passes: hidden = silu(gate) * up · y = down(hidden) · sum over each
+// (token, expert) pairs are sorted by expert, so that an expert's weights are read once however
+// many tokens chose it. Three passes: hidden = silu(gate) * up · y = down(hidden) · sum over each
 // token's experts in the order of its ids, in fp32.
 
 struct ExpertPairs {
@@ -14,9 +14,9 @@ struct ExpertPairs {
 TS_INLINE ExpertPairs sort_by_expert(const MoeArgs& a) {
   const i64 per_token = a.top_k + a.shared;
   const i64 routed = a.experts - a.shared;
-  auto* const memory = static_cast<i64*>(scratch_bytes(
-      Scratch::kPairs,
-      sizeof(i64) * static_cast<std::size_t>(a.experts + 2 + a.tokens * per_token)));
+  auto* const memory = static_cast<i64*>(
+      scratch_bytes(Scratch::kPairs,
+                    sizeof(i64) * static_cast<std::size_t>(a.experts + 2 + a.tokens * per_token)));
   i64* const cursor = memory;  // cursor[e + 2] counts; cursor[e + 1] then moves to the end of e
   i64* const pair = memory + a.experts + 2;
   for (i64 e = 0; e < a.experts + 2; ++e) cursor[e] = e < routed + 2 ? 0 : a.tokens;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Operands that a kernel lays out itself: kPair consecutive elements of the axis that is summed over
-// sit side by side, so that one instruction multiplies a broadcast pair with a vector of pairs.
+// Operands that a kernel lays out itself: kPair consecutive elements of the axis that is summed
+// over sit side by side, so that one instruction multiplies a broadcast pair with a vector of
+// pairs.
 
 template <class T>
 struct Pack {

@@ -8,7 +8,9 @@ struct Running {
 inline constexpr float kNothing = -__builtin_inff();
 
 // What an accumulator is multiplied by at the end; a query that saw nothing gets zeros.
-TS_INLINE float reciprocal(float sum) { return sum == 0.0f ? 0.0f : 1.0f / sum; }
+TS_INLINE float reciprocal(float sum) {
+  return sum == 0.0f ? 0.0f : 1.0f / sum;
+}
 
 // scores[0..visible) of `width` become probabilities relative to the running maximum, the others 0.
 // Returns what the row's accumulators are to be multiplied by. `width` is a multiple of kW.

@@ -15,15 +15,33 @@ TS_INLINE __m256i first(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-TS_INLINE VF vzero() { return _mm256_setzero_ps(); }
-TS_INLINE VF vset1(float x) { return _mm256_set1_ps(x); }
-TS_INLINE VF vadd(VF a, VF b) { return _mm256_add_ps(a, b); }
-TS_INLINE VF vsub(VF a, VF b) { return _mm256_sub_ps(a, b); }
-TS_INLINE VF vmul(VF a, VF b) { return _mm256_mul_ps(a, b); }
-TS_INLINE VF vdiv(VF a, VF b) { return _mm256_div_ps(a, b); }
-TS_INLINE VF vmax(VF a, VF b) { return _mm256_max_ps(a, b); }
-TS_INLINE VF vmin(VF a, VF b) { return _mm256_min_ps(a, b); }
-TS_INLINE VF vfma(VF a, VF b, VF c) { return _mm256_fmadd_ps(a, b, c); }
+TS_INLINE VF vzero() {
+  return _mm256_setzero_ps();
+}
+TS_INLINE VF vset1(float x) {
+  return _mm256_set1_ps(x);
+}
+TS_INLINE VF vadd(VF a, VF b) {
+  return _mm256_add_ps(a, b);
+}
+TS_INLINE VF vsub(VF a, VF b) {
+  return _mm256_sub_ps(a, b);
+}
+TS_INLINE VF vmul(VF a, VF b) {
+  return _mm256_mul_ps(a, b);
+}
+TS_INLINE VF vdiv(VF a, VF b) {
+  return _mm256_div_ps(a, b);
+}
+TS_INLINE VF vmax(VF a, VF b) {
+  return _mm256_max_ps(a, b);
+}
+TS_INLINE VF vmin(VF a, VF b) {
+  return _mm256_min_ps(a, b);
+}
+TS_INLINE VF vfma(VF a, VF b, VF c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
 TS_INLINE VF vround(VF a) {
   return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
@@ -38,10 +56,18 @@ TS_INLINE VF vzero_below(VF x, VF limit, VF a) {
   return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_NLT_UQ), a);
 }
 
-TS_INLINE VF vload(const float* p) { return _mm256_loadu_ps(p); }
-TS_INLINE VF vload_n(const float* p, int n) { return _mm256_maskload_ps(p, first(n)); }
-TS_INLINE void vstore(float* p, VF a) { _mm256_storeu_ps(p, a); }
-TS_INLINE void vstore_n(float* p, VF a, int n) { _mm256_maskstore_ps(p, first(n), a); }
+TS_INLINE VF vload(const float* p) {
+  return _mm256_loadu_ps(p);
+}
+TS_INLINE VF vload_n(const float* p, int n) {
+  return _mm256_maskload_ps(p, first(n));
+}
+TS_INLINE void vstore(float* p, VF a) {
+  _mm256_storeu_ps(p, a);
+}
+TS_INLINE void vstore_n(float* p, VF a, int n) {
+  _mm256_maskstore_ps(p, first(n), a);
+}
 
 TS_INLINE VF widen(__m128i x) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
@@ -50,8 +76,7 @@ TS_INLINE VF widen(__m128i x) {
 TS_INLINE __m128i narrow(VF a) {
   const __m256i bits = _mm256_castps_si256(a);
   const __m256i lsb = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  const __m256i rounded =
-      _mm256_add_epi32(bits, _mm256_add_epi32(lsb, _mm256_set1_epi32(0x7fff)));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(lsb, _mm256_set1_epi32(0x7fff)));
   const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
   const __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
@@ -113,8 +138,9 @@ struct Dot<bf16> {
     VF even, odd;
   };
   static TS_INLINE Reg from(__m256i x) {
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(x, 16)),
-            _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(static_cast<int>(~0xffffu))))};
+    return {
+        _mm256_castsi256_ps(_mm256_slli_epi32(x, 16)),
+        _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(static_cast<int>(~0xffffu))))};
   }
   static TS_INLINE Reg load(const bf16* p) {
     return from(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));

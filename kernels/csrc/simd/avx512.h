@@ -12,33 +12,65 @@ inline constexpr int kTileVecs = 4;
 inline constexpr int kDotRows = 4;
 inline constexpr int kMixRows = 8;  // with one group of 2 vectors
 
-TS_INLINE __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+TS_INLINE __mmask16 first(int n) {
+  return static_cast<__mmask16>((1u << n) - 1u);
+}
 TS_INLINE __mmask32 first32(int n) {
   return static_cast<__mmask32>(n >= 32 ? ~0u : (1u << n) - 1u);
 }
 
-TS_INLINE VF vzero() { return _mm512_setzero_ps(); }
-TS_INLINE VF vset1(float x) { return _mm512_set1_ps(x); }
-TS_INLINE VF vadd(VF a, VF b) { return _mm512_add_ps(a, b); }
-TS_INLINE VF vsub(VF a, VF b) { return _mm512_sub_ps(a, b); }
-TS_INLINE VF vmul(VF a, VF b) { return _mm512_mul_ps(a, b); }
-TS_INLINE VF vdiv(VF a, VF b) { return _mm512_div_ps(a, b); }
-TS_INLINE VF vmax(VF a, VF b) { return _mm512_max_ps(a, b); }
-TS_INLINE VF vmin(VF a, VF b) { return _mm512_min_ps(a, b); }
-TS_INLINE VF vfma(VF a, VF b, VF c) { return _mm512_fmadd_ps(a, b, c); }
-TS_INLINE VF vround(VF a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
+TS_INLINE VF vzero() {
+  return _mm512_setzero_ps();
+}
+TS_INLINE VF vset1(float x) {
+  return _mm512_set1_ps(x);
+}
+TS_INLINE VF vadd(VF a, VF b) {
+  return _mm512_add_ps(a, b);
+}
+TS_INLINE VF vsub(VF a, VF b) {
+  return _mm512_sub_ps(a, b);
+}
+TS_INLINE VF vmul(VF a, VF b) {
+  return _mm512_mul_ps(a, b);
+}
+TS_INLINE VF vdiv(VF a, VF b) {
+  return _mm512_div_ps(a, b);
+}
+TS_INLINE VF vmax(VF a, VF b) {
+  return _mm512_max_ps(a, b);
+}
+TS_INLINE VF vmin(VF a, VF b) {
+  return _mm512_min_ps(a, b);
+}
+TS_INLINE VF vfma(VF a, VF b, VF c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+TS_INLINE VF vround(VF a) {
+  return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT);
+}
 // a * 2^n for integral n in a float
-TS_INLINE VF vscale2(VF a, VF n) { return _mm512_scalef_ps(a, n); }
+TS_INLINE VF vscale2(VF a, VF n) {
+  return _mm512_scalef_ps(a, n);
+}
 
 // a, but 0 in the lanes where x < limit
 TS_INLINE VF vzero_below(VF x, VF limit, VF a) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), a);
 }
 
-TS_INLINE VF vload(const float* p) { return _mm512_loadu_ps(p); }
-TS_INLINE VF vload_n(const float* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
-TS_INLINE void vstore(float* p, VF a) { _mm512_storeu_ps(p, a); }
-TS_INLINE void vstore_n(float* p, VF a, int n) { _mm512_mask_storeu_ps(p, first(n), a); }
+TS_INLINE VF vload(const float* p) {
+  return _mm512_loadu_ps(p);
+}
+TS_INLINE VF vload_n(const float* p, int n) {
+  return _mm512_maskz_loadu_ps(first(n), p);
+}
+TS_INLINE void vstore(float* p, VF a) {
+  _mm512_storeu_ps(p, a);
+}
+TS_INLINE void vstore_n(float* p, VF a, int n) {
+  _mm512_mask_storeu_ps(p, first(n), a);
+}
 
 TS_INLINE VF widen(__m256i x) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
@@ -50,8 +82,7 @@ TS_INLINE __m256i narrow(VF a) {
 #else
   const __m512i bits = _mm512_castps_si512(a);
   const __m512i lsb = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded =
-      _mm512_add_epi32(bits, _mm512_add_epi32(lsb, _mm512_set1_epi32(0x7fff)));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(lsb, _mm512_set1_epi32(0x7fff)));
   const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
   const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16));
@@ -60,11 +91,15 @@ TS_INLINE __m256i narrow(VF a) {
 TS_INLINE VF vload(const bf16* p) {
   return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
-TS_INLINE VF vload_n(const bf16* p, int n) { return widen(_mm256_maskz_loadu_epi16(first(n), p)); }
+TS_INLINE VF vload_n(const bf16* p, int n) {
+  return widen(_mm256_maskz_loadu_epi16(first(n), p));
+}
 TS_INLINE void vstore(bf16* p, VF a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(a));
 }
-TS_INLINE void vstore_n(bf16* p, VF a, int n) { _mm256_mask_storeu_epi16(p, first(n), narrow(a)); }
+TS_INLINE void vstore_n(bf16* p, VF a, int n) {
+  _mm256_mask_storeu_epi16(p, first(n), narrow(a));
+}
 
 // Sum of the lanes, as the tree ((i, i+8), (i, i+4), (i, i+2), (i, i+1)); reduce16 uses the same.
 TS_INLINE __m128 fold128(VF a) {
@@ -76,7 +111,9 @@ TS_INLINE float hsum(VF a) {
   const __m128 d = _mm_add_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_add_ss(d, _mm_shuffle_ps(d, d, 1)));
 }
-TS_INLINE float hmax(VF a) { return _mm512_reduce_max_ps(a); }
+TS_INLINE float hmax(VF a) {
+  return _mm512_reduce_max_ps(a);
+}
 
 // out[i] = hsum(a[i]) for 16 vectors, the same bits, in a quarter of the instructions.
 TS_INLINE void reduce16(const VF* a, float* out) {
@@ -96,8 +133,8 @@ TS_INLINE void reduce16(const VF* a, float* out) {
                          _mm512_shuffle_ps(q[2 * i], q[2 * i + 1], 0xee));
   }
   // lanes i and i+1; quarter j of the result then holds vectors j, 4+j, 8+j, 12+j
-  const VF r = _mm512_add_ps(_mm512_shuffle_ps(d[0], d[1], 0x88),
-                             _mm512_shuffle_ps(d[0], d[1], 0xdd));
+  const VF r =
+      _mm512_add_ps(_mm512_shuffle_ps(d[0], d[1], 0x88), _mm512_shuffle_ps(d[0], d[1], 0xdd));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   _mm512_storeu_ps(out, _mm512_permutexvar_ps(order, r));
 }
@@ -128,8 +165,9 @@ struct Dot<bf16> {
     VF even, odd;
   };
   static TS_INLINE Reg from(__m512i x) {
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(x, 16)),
-            _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(~0xffffu))))};
+    return {
+        _mm512_castsi512_ps(_mm512_slli_epi32(x, 16)),
+        _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(~0xffffu))))};
   }
   static TS_INLINE VF add(VF acc, Reg a, Reg b) {
     return vfma(a.odd, b.odd, vfma(a.even, b.even, acc));
@@ -151,9 +189,9 @@ struct Mix;
 template <>
 struct Mix<float> {
   static constexpr int kKeys = 1;
-  using P = float;     // what a probability is stored as
+  using P = float;  // what a probability is stored as
   using Reg = VF;
-  using Weight = VF;   // one broadcast probability
+  using Weight = VF;  // one broadcast probability
   static TS_INLINE void load(const float* a, const float*, Reg (&v)[2]) {
     v[0] = vload(a);
     v[1] = vload(a + kW);

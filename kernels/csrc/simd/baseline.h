@@ -10,15 +10,33 @@ inline constexpr int kTileVecs = 2;
 inline constexpr int kDotRows = 2;
 inline constexpr int kMixRows = 4;  // with one group of 2 vectors
 
-TS_INLINE VF vzero() { return VF{}; }
-TS_INLINE VF vset1(float x) { return VF{x, x, x, x}; }
-TS_INLINE VF vadd(VF a, VF b) { return a + b; }
-TS_INLINE VF vsub(VF a, VF b) { return a - b; }
-TS_INLINE VF vmul(VF a, VF b) { return a * b; }
-TS_INLINE VF vdiv(VF a, VF b) { return a / b; }
-TS_INLINE VF vmax(VF a, VF b) { return a > b ? a : b; }  // the second if one is NaN, as x86 does
-TS_INLINE VF vmin(VF a, VF b) { return a < b ? a : b; }
-TS_INLINE VF vfma(VF a, VF b, VF c) { return a * b + c; }
+TS_INLINE VF vzero() {
+  return VF{};
+}
+TS_INLINE VF vset1(float x) {
+  return VF{x, x, x, x};
+}
+TS_INLINE VF vadd(VF a, VF b) {
+  return a + b;
+}
+TS_INLINE VF vsub(VF a, VF b) {
+  return a - b;
+}
+TS_INLINE VF vmul(VF a, VF b) {
+  return a * b;
+}
+TS_INLINE VF vdiv(VF a, VF b) {
+  return a / b;
+}
+TS_INLINE VF vmax(VF a, VF b) {
+  return a > b ? a : b;
+}  // the second if one is NaN, as x86 does
+TS_INLINE VF vmin(VF a, VF b) {
+  return a < b ? a : b;
+}
+TS_INLINE VF vfma(VF a, VF b, VF c) {
+  return a * b + c;
+}
 TS_INLINE VF vround(VF a) {
   return VF{__builtin_rintf(a[0]), __builtin_rintf(a[1]), __builtin_rintf(a[2]),
             __builtin_rintf(a[3])};
@@ -37,7 +55,9 @@ TS_INLINE VF vzero_below(VF x, VF limit, VF a) {
   return a;
 }
 
-TS_INLINE VF vload(const float* p) { return VF{p[0], p[1], p[2], p[3]}; }
+TS_INLINE VF vload(const float* p) {
+  return VF{p[0], p[1], p[2], p[3]};
+}
 TS_INLINE void vstore(float* p, VF a) {
   for (int i = 0; i < kW; ++i) p[i] = a[i];
 }
@@ -62,7 +82,9 @@ TS_INLINE void vstore_n(T* p, VF a, int n) {
   }
 }
 
-TS_INLINE float hsum(VF a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+TS_INLINE float hsum(VF a) {
+  return (a[0] + a[2]) + (a[1] + a[3]);
+}
 TS_INLINE float hmax(VF a) {
   const float x = a[0] > a[1] ? a[0] : a[1];
   const float y = a[2] > a[3] ? a[2] : a[3];
