@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -58,8 +58,20 @@ class ModelDriver:
     def step(self, rows: Sequence[tuple[CachedSequence, int]], sample: bool = True) -> list[Tensor]:
         """Compute the next `n` tokens of each sequence; logits after the last one, row by row.
 
-        One-token rows are put first, the result is in the order of `rows`.
+        The result is in the order of `rows`.
         """
+        batch, order = self.batch(rows)
+        if not sample:
+            batch = replace(batch, sample_index=batch.sample_index[:0])
+        logits = self.model.forward(batch, self.pool)
+        assert logits.dtype == torch.float32
+        assert len(logits) == len(batch.sample_index)
+        by_row = dict(zip(order, logits.unbind(0), strict=False))
+        return [by_row[i] for i in range(len(rows)) if sample]
+
+    def batch(self, rows: Sequence[tuple[CachedSequence, int]]) -> tuple[ForwardBatch, list[int]]:
+        """The step's batch, sampling each row's last token, and which of `rows` each row is:
+        one-token rows are put first."""
         order = sorted(range(len(rows)), key=lambda i: rows[i][1] > 1)
         tokens, positions, cache_index, query_start, context, table = [], [], [], [0], [], []
         page_size = self.pool.page_size
@@ -90,12 +102,6 @@ class ModelDriver:
             ),
             query_start=torch.tensor(query_start, dtype=torch.int32),
             context_lens=torch.tensor(context, dtype=torch.int32),
-            sample_index=torch.tensor(query_start[1:] if sample else []).long() - 1,
+            sample_index=torch.tensor(query_start[1:]).long() - 1,
         )
-        logits = self.model.forward(batch, self.pool)
-        assert logits.dtype == torch.float32
-        if not sample:
-            assert logits.shape[0] == 0
-            return []
-        by_row = dict(zip(order, logits.unbind(0), strict=True))
-        return [by_row[i] for i in range(len(rows))]
+        return batch, order

@@ -65,6 +65,25 @@ class Step:
             prefill_query_start=query_start - n if n else query_start,
         )
 
+    @classmethod
+    def of_sampled(cls, batch: ForwardBatch) -> Step:
+        """The sampled tokens, each a decode row that sees the context up to itself: what is left
+        to compute once the last layer's cache is written."""
+        tokens = batch.sample_index
+        row = torch.searchsorted(batch.query_start, tokens.to(torch.int32), right=True) - 1
+        positions = batch.positions.index_select(0, tokens)
+        return cls(
+            positions=positions,
+            cache_index=batch.cache_index.index_select(0, tokens),
+            num_decode_rows=len(tokens),
+            num_prefill_tokens=0,
+            decode_block_table=batch.block_table.index_select(0, row),
+            decode_context_lens=(positions + 1).to(torch.int32),
+            prefill_block_table=batch.block_table[:0],
+            prefill_context_lens=batch.context_lens[:0],
+            prefill_query_start=batch.query_start[:1],
+        )
+
 
 class LatentAttention:
     """MLA. The cache keeps one latent and one rope key per token; `w_kv_b` expands the latent to
@@ -100,35 +119,33 @@ class LatentAttention:
         self.w_o = new(hidden, self.heads * value)
         self.b_o = new(hidden) if config.attention_bias else None
 
-    def attend(self, x: Tensor, step: Step, kv: Tensor) -> Tensor:
-        """x `[T, D]`, kv one layer of the pool → heads' outputs `[T, H * v]`, before `project`."""
-        q_nope, q_rope = self._write_cache_and_query(x, step, kv)
-        n = step.num_decode_rows
-        if not step.num_prefill_tokens:
-            return self._decode(q_nope, q_rope, step, kv)
-        if not n:
-            return self._prefill(q_nope, q_rope, step, kv)
-        decoded = self._decode(q_nope[:n], q_rope[:n], step, kv)
-        return torch.cat([decoded, self._prefill(q_nope[n:], q_rope[n:], step, kv)])
-
-    def project(self, heads: Tensor) -> Tensor:
-        """[T, H * v] → [T, D]."""
-        out: Tensor = self.ops.linear(heads, self.w_o, self.b_o)
-        return out
-
-    def _write_cache_and_query(self, x: Tensor, step: Step, kv: Tensor) -> tuple[Tensor, Tensor]:
-        """Cache the tokens' latent and rope key; queries `[T, H, nope]` and `[T, H, rope]`."""
+    def write_cache(self, x: Tensor, step: Step, kv: Tensor) -> Tensor:
+        """Cache the latent and rope key of tokens x `[T, D]`; their queries, compressed."""
         ops = self.ops
         down = ops.linear(x, self.w_down, self.b_down)
         q, latent, key = down.tensor_split((self.q_width, self.q_width + self.rank), dim=1)
         latent = ops.rms_norm(latent, self.kv_norm, LATENT_NORM_EPS)
         key = ops.rope_interleaved(key.unsqueeze(1), step.positions, self.cos_sin)
         ops.mla_cache_write(kv, latent, key.squeeze(1), step.cache_index)
+        return q
+
+    def attend(self, q: Tensor, step: Step, kv: Tensor) -> Tensor:
+        """Compressed queries of `write_cache` → [T, D], reading the cached context."""
+        ops = self.ops
         if self.q_up is not None:
             q_norm, w_q = self.q_up
             q = ops.linear(ops.rms_norm(q, q_norm, LATENT_NORM_EPS), w_q)
         q_nope, q_rope = q.view(-1, self.heads, self.qk).tensor_split((self.nope,), dim=2)
-        return q_nope, ops.rope_interleaved(q_rope, step.positions, self.cos_sin)
+        q_rope = ops.rope_interleaved(q_rope, step.positions, self.cos_sin)
+        n = step.num_decode_rows
+        if not step.num_prefill_tokens:
+            out = self._decode(q_nope, q_rope, step, kv)
+        elif not n:
+            out = self._prefill(q_nope, q_rope, step, kv)
+        else:
+            decoded = self._decode(q_nope[:n], q_rope[:n], step, kv)
+            out = torch.cat([decoded, self._prefill(q_nope[n:], q_rope[n:], step, kv)])
+        return ops.linear(out, self.w_o, self.b_o)
 
     def _decode(self, q_nope: Tensor, q_rope: Tensor, step: Step, kv: Tensor) -> Tensor:
         ops = self.ops
@@ -141,11 +158,10 @@ class LatentAttention:
             self.scale,
             self.rank,
         )
-        out: Tensor = ops.head_linear(latent.squeeze(1), self.w_uv)
-        return out.flatten(1)
+        return ops.head_linear(latent.squeeze(1), self.w_uv).flatten(1)
 
     def _prefill(self, q_nope: Tensor, q_rope: Tensor, step: Step, kv: Tensor) -> Tensor:
-        out: Tensor = self.ops.mla_prefill(
+        out = self.ops.mla_prefill(
             torch.cat([q_nope, q_rope], dim=2),
             kv,
             step.prefill_block_table,
@@ -200,8 +216,7 @@ class Mlp:
 
     def forward(self, x: Tensor) -> Tensor:
         ops = self.ops
-        out: Tensor = ops.linear(ops.silu_and_mul(ops.linear(x, self.w_gate_up)), self.w_down)
-        return out
+        return ops.linear(ops.silu_and_mul(ops.linear(x, self.w_gate_up)), self.w_down)
 
     def weight_targets(self, prefix: str, targets: WeightTargets) -> None:
         gate, up = self.w_gate_up.chunk(2)
@@ -239,10 +254,9 @@ class MoE:
             moe.norm_topk_prob,
             moe.routed_scaling_factor,
         )
-        out: Tensor = ops.moe_experts(
+        return ops.moe_experts(
             x, self.w_gate_up, self.w_down, weights, ids, num_shared=moe.num_shared
         )
-        return out
 
     def weight_targets(self, prefix: str, targets: WeightTargets) -> None:
         routed, shared, inner = self.moe.num_experts, self.moe.num_shared, self.w_down.shape[2]
@@ -310,8 +324,7 @@ class DeepseekV3ForCausalLM(CausalLM):
 
     @torch.inference_mode()
     def forward(self, batch: ForwardBatch, pool: KVPool) -> Tensor:
-        """Logits of the sampled tokens. After the last layer's attention has written the cache,
-        only those tokens go on."""
+        """Logits of the sampled tokens. Once the last layer's cache is written, only they go on."""
         ops, eps = self.ops, self.config.rms_norm_eps
         step = Step.of(batch)
         residual = ops.embedding(batch.token_ids, self.embedding)
@@ -320,20 +333,19 @@ class DeepseekV3ForCausalLM(CausalLM):
         for i, layer in enumerate(self.layers):
             if i:
                 x, residual = ops.add_rms_norm(x, residual, layer.input_norm, eps)
-            heads = layer.attention.attend(x, step, pool.layers[i])
+            kv = pool.layers[i]
+            q = layer.attention.write_cache(x, step, kv)
             if i == last and len(batch.sample_index) < len(batch.token_ids):
                 if not len(batch.sample_index):
-                    return torch.empty(
-                        (0, len(self.head)), dtype=torch.float32, device=self.head.device
-                    )
-                heads = heads.index_select(0, batch.sample_index)
+                    return torch.empty((0, len(self.head)), device=self.head.device)
+                step = Step.of_sampled(batch)
+                q = q.index_select(0, batch.sample_index)
                 residual = residual.index_select(0, batch.sample_index)
-            x = layer.attention.project(heads)
+            x = layer.attention.attend(q, step, kv)
             x, residual = ops.add_rms_norm(x, residual, layer.post_attention_norm, eps)
             x = layer.mlp.forward(x)
         x, _ = ops.add_rms_norm(x, residual, self.norm, eps)
-        logits: Tensor = ops.linear(x, self.head, out_dtype=torch.float32)
-        return logits
+        return ops.linear(x, self.head, out_dtype=torch.float32)
 
     def weight_targets(self) -> WeightTargets:
         prefix = self.config.weights_prefix

@@ -16,7 +16,7 @@ import json
 import math
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -214,8 +214,8 @@ def _or_none(kind: type) -> Any:
     return parse
 
 
-def main() -> int:
-    arguments = vars(_parser().parse_args())
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = vars(_parser().parse_args(argv))
     try:
         directory = write_random_checkpoint(arguments.pop("out"), **arguments)
     except ModelError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,22 @@ def test_greedy_generation_token_by_token_is_that_of_transformers(tmp_path: Path
         sequence.tokens.append(int(logits.argmax()))
 
     assert sequence.tokens[20:] == Oracle(directory).greedy(prompt, 12)
+
+
+def test_logits_may_be_asked_for_at_any_tokens_of_a_step(tmp_path: Path) -> None:
+    directory = checkpoint(tmp_path, torch.float32, **YARN)
+    rng = random.Random(0)
+    driver = ModelDriver(load(directory, torch.float32), page_size=4)
+    one, two = (driver.sequence(random_tokens(rng, 20)) for _ in range(2))
+    driver.step([(one, 19)], sample=False)
+
+    batch, _ = driver.batch([(two, 20), (one, 1)])
+    wanted = torch.tensor([0, 1, 4, 5, 20])  # the only token of `one`, then tokens 0, 3, 4, 19
+    logits = driver.model.forward(replace(batch, sample_index=wanted), driver.pool)
+
+    oracle = Oracle(directory)
+    expected = torch.cat([oracle.logits(one.tokens)[19:], oracle.logits(two.tokens)[[0, 3, 4, 19]]])
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_kimi_k25_text_gives_the_logits_of_transformers_kimi_k25(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import ts_kernels
 from safetensors.torch import load_file
 
 from dynamo_tokenspeed.model import ForwardBatch, KVPool, ModelError, load_model
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
+from dynamo_tokenspeed.model.random_checkpoint import main, write_random_checkpoint
 
 
 def test_the_same_arguments_write_the_same_weights(tmp_path: Path) -> None:
@@ -52,6 +52,31 @@ def test_the_tokenizer_encodes_any_text_and_applies_its_chat_template(tmp_path: 
     assert tokenizer.encode("<|eos|>") == [tokenizer.eos_token_id]
     generation = json.loads((tmp_path / "generation_config.json").read_text())
     assert generation["eos_token_id"] == tokenizer.eos_token_id
+
+
+def test_the_command_line_reaches_every_knob(tmp_path: Path) -> None:
+    numbers = "--hidden-size 48 --q-lora-rank none --yarn-factor 2 --rms-norm-eps 1e-5"
+    flags = ["--no-tokenizer", "--no-norm-topk-prob"]
+    assert main([str(tmp_path), *flags, *numbers.split()]) == 0
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["hidden_size"] == 48
+    assert config["q_lora_rank"] is None
+    assert config["norm_topk_prob"] is False
+    assert config["rope_scaling"]["factor"] == 2.0
+    assert config["rms_norm_eps"] == 1e-5
+
+
+def test_the_command_line_answers_a_contradiction_with_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path), "--no-tokenizer", "--n-group", "3"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_benchmark_preset_has_51_5_million_parameters(tmp_path: Path) -> None:
+    write_random_checkpoint(tmp_path, preset="bench-51m", dtype="bfloat16", tokenizer=False)
+    tensors = load_file(tmp_path / "model.safetensors").values()
+    assert round(sum(tensor.numel() for tensor in tensors) / 1e6, 1) == 51.5
 
 
 def test_a_vocabulary_without_room_for_all_bytes_needs_no_tokenizer(tmp_path: Path) -> None:
