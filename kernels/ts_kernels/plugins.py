@@ -9,14 +9,11 @@ whose name is the backend's name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 
 from ts_kernels.registry import Registry
 
-Register = Callable[[Registry], None]
 ENTRY_POINT_GROUP = "ts_kernels.plugins"
 BUILTIN_BACKENDS = ("reference", "torch", "native")
 
@@ -24,23 +21,17 @@ BUILTIN_BACKENDS = ("reference", "torch", "native")
 def load_backends(registry: Registry) -> None:
     """Registers every backend that can be found; the others are marked with the reason.
 
-    A broken plug-in never takes the built-in backends down with it.
+    A broken plug-in never takes the other backends down with it; a defect of our own is raised.
     """
     for name in BUILTIN_BACKENDS:
-        _load(registry, name, partial(_builtin, name))
+        try:
+            import_module(f"ts_kernels.{name}").register(registry)
+        except ImportError as error:
+            registry.mark_unavailable(name, str(error))
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        _load(registry, entry_point.name, entry_point.load)
-
-
-def _builtin(name: str) -> Register:
-    register: Register = import_module(f"ts_kernels.{name}").register
-    return register
-
-
-def _load(registry: Registry, name: str, find: Callable[[], Register]) -> None:
-    try:
-        find()(registry)
-    except ImportError as error:
-        registry.mark_unavailable(name, str(error))
-    except Exception as error:
-        registry.mark_unavailable(name, f"it failed to register: {error!r}")
+        try:
+            entry_point.load()(registry)
+        except ImportError as error:
+            registry.mark_unavailable(entry_point.name, str(error))
+        except Exception as error:
+            registry.mark_unavailable(entry_point.name, f"it failed to register: {error!r}")

@@ -49,7 +49,7 @@ def _sizes(case: Case, implementation: Implementation) -> st.SearchStrategy[dict
 def test_an_implementation_agrees_with_reference_on_random_shapes(
     case: Case, implementation: Implementation, dtype: torch.dtype
 ) -> None:
-    @settings(max_examples=25, deadline=None, derandomize=True)
+    @settings(max_examples=15, deadline=None, derandomize=True)
     @given(sizes=_sizes(case, implementation), seed=st.integers(0, 2**32))
     def agrees(sizes: dict[str, int], seed: int) -> None:
         check(implementation, case, sizes, dtype, seed=seed)

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ts_kernels.torch.dense import batched_product, product
+from ts_kernels.torch.dense import batched_product, head_linear, product
 
-_DECODE_TILE = 2**21  # bytes of gathered cache entries
+_LATENT_TILE = 2048  # tokens of context gathered at once, 2.3 MB in bf16
 _PREFILL_TILE = 1024  # tokens of context in a tile of several rows
 _PREFILL_BLOCK = 4096  # tokens of context expanded at once
 _SCORES_AT_ONCE = 2**20  # elements, 4 MB in fp32
@@ -39,10 +39,10 @@ def mla_decode(
     scale: float,
     kv_lora_rank: int = 512,
 ) -> Tensor:
-    block = max(_ROUNDING, _DECODE_TILE // (kv.shape[2] * kv.element_size()))
+    visible = context_lens[:, None] + torch.arange(1 - q.shape[1], 1, device=q.device)
     tiles = [
-        _decode_tile(q[rows], kv, block_table[rows], context_lens[rows], scale, longest, block)
-        for rows, longest in _tiles(context_lens.tolist(), block)
+        _over_latents(q[rows], kv, block_table[rows], visible[rows], scale, longest)
+        for rows, longest in _tiles(context_lens.tolist(), _LATENT_TILE)
     ]
     return _joined(tiles, dim=0)[..., :kv_lora_rank]
 
@@ -62,9 +62,12 @@ def mla_prefill(
     tiles = []
     for rows, longest in _tiles(context_lens.tolist(), _PREFILL_TILE):
         row, column = _grid(lengths[rows], start[rows.stop] - start[rows.start])
-        padded = _padded(q[start[rows.start] : start[rows.stop]], row, column)
-        out = _prefill_tile(padded, kv, block_table[rows], before[rows], w_kv_b, scale, longest)
-        tiles.append(out.transpose(1, 2)[row, column])
+        queries = _padded(q[start[rows.start] : start[rows.stop]], row, column)
+        visible = before[rows, None] + torch.arange(1, queries.shape[1] + 1, device=q.device)
+        absorb = _absorbing_is_cheaper(queries, kv, w_kv_b, longest)
+        attend = _absorbed if absorb else _expanded
+        out = attend(queries, kv, block_table[rows], visible, w_kv_b, scale, longest)
+        tiles.append(out[row, column])
     return _joined(tiles, dim=0)
 
 
@@ -76,89 +79,123 @@ def _tiles(contexts: list[int], budget: int) -> Iterator[tuple[slice, int]]:
         yield slice(first, first + len(tile)), max(tile)
 
 
-def _blocks(
-    kv: Tensor, block_table: Tensor, longest: int, block: int
-) -> Iterator[tuple[int, Tensor]]:
-    """The rows' contexts, a block at a time: its first position, its entries [R, n, width]."""
-    rows, columns = block_table.shape
+def _spans(kv: Tensor, block_table: Tensor, longest: int, block: int) -> list[tuple[int, int]]:
+    """The block table's columns that hold `longest` tokens, cut into blocks."""
     page_size = kv.shape[1]
     rounded = -(-longest // _ROUNDING) * _ROUNDING
-    last = min(columns, -(-rounded // page_size))
+    last = min(block_table.shape[1], -(-rounded // page_size))
     step = max(1, block // page_size)
-    for column in range(0, last, step):
-        pages = block_table[:, column : min(column + step, last)].reshape(-1)
-        yield column * page_size, kv.index_select(0, pages).view(rows, -1, kv.shape[2])
+    return [(first, min(first + step, last)) for first in range(0, last, step)]
 
 
-def _decode_tile(
-    q: Tensor,
-    kv: Tensor,
-    block_table: Tensor,
-    context_lens: Tensor,
-    scale: float,
-    longest: int,
-    block: int,
+def _gathered(kv: Tensor, block_table: Tensor, span: tuple[int, int]) -> Tensor:
+    """The rows' cache entries in these columns: [R, n, width]."""
+    pages = block_table[:, span[0] : span[1]].reshape(-1)
+    return kv.index_select(0, pages).view(block_table.shape[0], -1, kv.shape[2])
+
+
+def _over_latents(
+    q: Tensor, kv: Tensor, block_table: Tensor, visible: Tensor, scale: float, longest: int
 ) -> Tensor:
-    """q: [R, Tq, H, width] → [R, Tq, H, width], of which the caller keeps the latent part."""
+    """q: [R, Tq, H, width]; visible: [R, Tq] entries that each query sees → like q.
+
+    The values are whole entries; the caller keeps the latent part.
+    """
     rows, query_tokens, heads, width = q.shape
     queries = q.reshape(rows, query_tokens * heads, width)
-    visible = context_lens[:, None] + torch.arange(1 - query_tokens, 1, device=q.device)
     outs, log_sums = [], []
-    for begin, context in _blocks(kv, block_table, longest, block):
+    spans = _spans(kv, block_table, longest, _LATENT_TILE)
+    for span in spans:
+        context = _gathered(kv, block_table, span)
         products = batched_product(queries, context).view(rows, query_tokens, heads, -1)
-        mask = _mask(visible - begin, context.shape[1])[:, :, None]
+        mask = _mask(visible - span[0] * kv.shape[1], context.shape[1])[:, :, None]
         scores = torch.add(mask, products, alpha=scale).view(rows, query_tokens * heads, -1)
         outs.append(_weighted(scores, context))
-        if longest > block:
+        if len(spans) > 1:
             log_sums.append(scores.logsumexp(dim=-1))
     return _combined(outs, log_sums).view(rows, query_tokens, heads, width)
 
 
-def _prefill_tile(
+def _absorbing_is_cheaper(q: Tensor, kv: Tensor, w_kv_b: Tensor, longest: int) -> bool:
+    """Multiply-adds per head: expanding costs per context token, absorbing per query token.
+
+    Few new tokens after a long cached prefix, an agent's next turn, absorb; a prompt expands.
+    """
+    _, query_tokens, _, key_width = q.shape
+    _, expanded_width, rank = w_kv_b.shape
+    value_width = expanded_width - (key_width - (kv.shape[2] - rank))
+    pairs = query_tokens * longest
+    absorbed = pairs * (kv.shape[2] + rank) + query_tokens * rank * expanded_width
+    expanded = pairs * (key_width + value_width) + longest * rank * expanded_width
+    return absorbed < expanded
+
+
+def _absorbed(
     q: Tensor,
     kv: Tensor,
     block_table: Tensor,
-    before: Tensor,
+    visible: Tensor,
     w_kv_b: Tensor,
     scale: float,
     longest: int,
 ) -> Tensor:
-    """q: [R, H, Tq, nope + rope_dim]; before: [R], context ahead of each row → [R, H, Tq, v]."""
-    rows, heads, longest_query, _ = q.shape
-    queries = q.flatten(0, 1)
-    furthest = int(before.max())
-    visible = before[:, None] + torch.arange(1, longest_query + 1, device=q.device)
+    """q: [R, Tq, H, nope + rope_dim] → [R, Tq, H, v], by way of the latents."""
+    rank = w_kv_b.shape[2]
+    nope = q.shape[3] - (kv.shape[2] - rank)
+    q_nope, q_rope = q.flatten(0, 1).tensor_split((nope,), dim=-1)
+    w_uk, w_uv = w_kv_b.tensor_split((nope,), dim=1)
+    q_latent = head_linear(q_nope, w_uk.transpose(1, 2))
+    queries = torch.cat([q_latent, q_rope], dim=-1).view(*q.shape[:3], -1)
+    latent = _over_latents(queries, kv, block_table, visible, scale, longest)[..., :rank]
+    return head_linear(latent.flatten(0, 1), w_uv).reshape(*q.shape[:3], -1)
+
+
+def _expanded(
+    q: Tensor,
+    kv: Tensor,
+    block_table: Tensor,
+    visible: Tensor,
+    w_kv_b: Tensor,
+    scale: float,
+    longest: int,
+) -> Tensor:
+    """q: [R, Tq, H, nope + rope_dim] → [R, Tq, H, v], by way of each head's keys and values."""
+    rows, query_tokens, heads, key_width = q.shape
+    queries = q.transpose(1, 2).flatten(0, 1)
+    seen = visible.max(dim=0).values.tolist()
     outs, log_sums = [], []
-    for begin, context in _blocks(kv, block_table, longest, _PREFILL_BLOCK):
-        keys, values = _expanded(context, w_kv_b, q.shape[-1])
+    spans = _spans(kv, block_table, longest, _PREFILL_BLOCK)
+    for span in spans:
+        begin = span[0] * kv.shape[1]
+        keys, values = _keys_and_values(_gathered(kv, block_table, span), w_kv_b, key_width)
         step = max(16, _SCORES_AT_ONCE // (rows * heads * keys.shape[1]))
         out, log_sum = [], []
-        for first in range(0, longest_query, step):
-            mine = slice(first, min(first + step, longest_query))
-            reach = max(1, min(keys.shape[1], furthest + mine.stop - begin))
+        for first in range(0, query_tokens, step):
+            mine = slice(first, min(first + step, query_tokens))
+            reach = max(1, min(keys.shape[1], seen[mine.stop - 1] - begin))
             products = batched_product(queries[:, mine], keys[:, :reach])
             mask = _mask(visible[:, mine] - begin, reach)[:, None]
             scores = torch.add(mask, products.view(rows, heads, -1, reach), alpha=scale)
             scores = scores.flatten(0, 1)
             out.append(_weighted(scores, values[:, :reach]))
-            if longest > _PREFILL_BLOCK:
+            if len(spans) > 1:
                 log_sum.append(scores.logsumexp(dim=-1))
         outs.append(_joined(out, dim=1))
         if log_sum:
             log_sums.append(_joined(log_sum, dim=1))
-    return _combined(outs, log_sums).view(rows, heads, longest_query, -1)
+    return _combined(outs, log_sums).view(rows, heads, query_tokens, -1).transpose(1, 2)
 
 
-def _expanded(context: Tensor, w_kv_b: Tensor, key_width: int) -> tuple[Tensor, Tensor]:
+def _keys_and_values(context: Tensor, w_kv_b: Tensor, key_width: int) -> tuple[Tensor, Tensor]:
     """Every head's keys and values of [R, n] entries: [R*H, n, key_width], [R*H, n, v]."""
     rows, entries, width = context.shape
     heads, expanded_width, rank = w_kv_b.shape
-    rope_dim = width - rank
+    nope = key_width - (width - rank)
     expanded = product(context.view(-1, width)[:, :rank], w_kv_b.flatten(0, 1))
     per_head = expanded.view(rows, entries, heads, expanded_width).transpose(1, 2)
-    nope, values = per_head.tensor_split((key_width - rope_dim,), dim=-1)
     rope_key = context[:, None, :, rank:].expand(-1, heads, -1, -1)
-    return torch.cat([nope, rope_key], dim=-1).flatten(0, 1), values.flatten(0, 1)
+    keys = torch.cat([per_head[..., :nope], rope_key], dim=-1)
+    return keys.flatten(0, 1), per_head[..., nope:].contiguous().flatten(0, 1)
 
 
 def _mask(visible: Tensor, entries: int) -> Tensor:
@@ -194,7 +231,7 @@ def _grid(lengths: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
 
 
 def _padded(q: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """[T, H, width] → [R, H, longest, width], zeros after a row's last token."""
+    """[T, H, width] → [R, longest, H, width], zeros after a row's last token."""
     padded = q.new_zeros(int(row[-1]) + 1, int(column.max()) + 1, *q.shape[1:])
     padded[row, column] = q
-    return padded.transpose(1, 2)
+    return padded

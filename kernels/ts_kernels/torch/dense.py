@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available()
+_HAS_ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _WORTH_A_CALL = 2**21  # multiply-adds from which one matrix of a batch is worth its own call
 _CONVERTED_AT_ONCE = 2**20  # elements of a bf16 weight: 4 MB as fp32, which stays in the cache
 
@@ -43,7 +43,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def batched_product(x: Tensor, weight: Tensor) -> Tensor:
     """x [B, M, K] @ weight [B, N, K] transposed → [B, M, N]."""
     multiply_adds = x.shape[1] * x.shape[2] * weight.shape[1]
-    if multiply_adds < _WORTH_A_CALL or not _onednn_is_faster(x[0], weight[0]):
+    if multiply_adds < _WORTH_A_CALL or x.device.type != "cpu":
         return torch.bmm(x, weight.transpose(1, 2))
     return torch.stack([product(one, other) for one, other in zip(x, weight, strict=True)])
 
@@ -66,6 +66,7 @@ def _converted_product(
     """The product of wider copies, a block of the weight's rows at a time."""
     x = x.to(dtype)
     rows = max(1, _CONVERTED_AT_ONCE // weight.shape[1])
-    blocks = [product(x, block.to(dtype)) for block in weight.split(rows)]
+    cuts = tuple(range(rows, weight.shape[0], rows))
+    blocks = [product(x, block.to(dtype)) for block in weight.tensor_split(cuts)]
     out = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
     return out if bias is None else out.add_(bias)
