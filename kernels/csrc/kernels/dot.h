@@ -17,12 +17,13 @@ TS_INLINE void dot_tile(const T* const* x, const T* const* w, i64 k, i64 ahead, 
   VF acc[kRows * kDotCols];
   for (VF& a : acc) a = vzero();
   const auto step = [&](const auto& load) {
-    typename Dot<T>::Reg b[kDotCols];
-    for (int j = 0; j < kDotCols; ++j) b[j] = load(w[j]);
-    for (int i = 0; i < kRows; ++i) {
-      const typename Dot<T>::Reg a = load(x[i]);
-      for (int j = 0; j < kDotCols; ++j)
-        acc[i * kDotCols + j] = Dot<T>::add(acc[i * kDotCols + j], a, b[j]);
+    typename Dot<T>::Reg a[kRows];
+    for (int i = 0; i < kRows; ++i) a[i] = load(x[i]);
+    for (int j = 0; j < kDotCols; ++j) {
+      const typename Dot<T>::Reg b = load(w[j]);
+      for (int i = 0; i < kRows; ++i) {
+        acc[i * kDotCols + j] = Dot<T>::add(acc[i * kDotCols + j], a[i], b);
+      }
     }
   };
   constexpr int kStep = Dot<T>::kStep;
