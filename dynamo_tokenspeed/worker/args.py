@@ -25,6 +25,7 @@ from dynamo_tokenspeed.protocol import EngineConfig
 from dynamo_tokenspeed.worker.errors import UsageError
 from dynamo_tokenspeed.worker.flags import add_flags
 from dynamo_tokenspeed.worker.kv_events import KvEventsConfig, parse_kv_events_config
+from dynamo_tokenspeed.worker.ports import check_system_port
 from dynamo_tokenspeed.worker.refusals import refuse_what_is_not_served
 
 PROGRAM = "python -m dynamo.tokenspeed"
@@ -76,6 +77,7 @@ def parse_args(argv: Sequence[str] | None = None) -> WorkerArgs:
     refuse_what_is_not_served(flags)
     dynamo = _dynamo_config(flags)
     kv_events = parse_kv_events_config(flags.kv_events_config, flags.enable_prefix_caching)
+    check_system_port()
     return WorkerArgs(
         dynamo=dynamo,
         model=flags.model,

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import json
-import socket
 from dataclasses import dataclass
 
 from dynamo_tokenspeed.worker.errors import UsageError
+from dynamo_tokenspeed.worker.ports import is_served, why_not_bindable
 
 _KEYS = ("enable_kv_cache_events", "publisher", "endpoint", "topic")
 _ANY_LOCAL_PORT = "tcp://127.0.0.1:*"
@@ -65,8 +65,13 @@ def subscriber_endpoint(bound: str) -> str:
 
 
 def _check_free(endpoint: str) -> None:
-    if endpoint.startswith("ipc://"):
-        return  # ZeroMQ takes over an old socket file
+    if endpoint.startswith("ipc://"):  # ZeroMQ would take over the socket of another process
+        if is_served(endpoint.removeprefix("ipc://")):
+            raise UsageError(
+                f"--kv-events-config: endpoint {endpoint} is in use by another process: "
+                "give each worker its own"
+            )
+        return
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     if not endpoint.startswith("tcp://") or not host or not (port == "*" or port.isdigit()):
         raise UsageError(
@@ -76,12 +81,9 @@ def _check_free(endpoint: str) -> None:
     if port in ("*", "0"):
         return
     host = {"*": "0.0.0.0"}.get(host, host).strip("[]")
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, int(port)))
-    except (OSError, OverflowError) as error:
+    reason = why_not_bindable(host, int(port))
+    if reason is not None:
         raise UsageError(
-            f"--kv-events-config: endpoint {endpoint} cannot be bound ({error}): "
+            f"--kv-events-config: endpoint {endpoint} cannot be bound ({reason}): "
             "give a free port, or * for any"
-        ) from None
+        )
