@@ -7,7 +7,8 @@ import argparse
 import signal
 import sys
 
-from dynamo_tokenspeed.launch import LaunchError, demo, manifest, serve
+from dynamo_tokenspeed.launch import LaunchError, manifest, serve
+from dynamo_tokenspeed.launch.demo import command as demo
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -159,6 +159,7 @@ class Deployment:
                 for command in self._worker_commands
                 for _ in range(command.replicas)
             ]
+            self._on_progress(f"starting {', '.join(program.name for program in self.programs)}")
             self._await_workers(workers)
             self._await_frontend(frontend)
         except BaseException as error:

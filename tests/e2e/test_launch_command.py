@@ -133,8 +133,8 @@ def test_ctrl_c_while_starting_leaves_nothing(launch) -> None:
     assert left_of(started) == set()
 
 
-def test_kill_9_of_the_launcher_leaves_nothing(launch) -> None:
-    serve = launch("serve", TINY, "--workers", "1")
+def test_kill_9_of_the_launcher_leaves_nothing(launch, tmp_path: Path) -> None:
+    serve = launch("serve", TINY, "--workers", "1", "--run-dir", tmp_path)
     serve.wait_for("Ctrl-C stops everything")
     started = serve.descendants()
     serve.process.kill()
