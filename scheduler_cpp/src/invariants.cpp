@@ -57,9 +57,10 @@ void Scheduler::check_invariants() const {
   };
   const auto decoding = [&](const Decoding& state) {
     seated(state.seat());
-    demand(
-        state.seat().pages.columns() >= pages_for(state.request().length() - 1, config_.page_size),
-        "a decoding sequence has a page for every computed token");
+    demand(state.computed() == state.request().length() - 1,
+           "a decoding sequence has all but its last token computed");
+    demand(state.seat().pages.columns() >= pages_for(state.computed(), config_.page_size),
+           "a decoding sequence has a page for every computed token");
   };
   std::int32_t flying = 0;
   std::int32_t draining = 0;

@@ -73,10 +73,18 @@ void KvEventLog::cleared() {
                       .tokens_end = tokens_.size()});
 }
 
+std::size_t KvEventLog::largest_payload() const {
+  constexpr std::size_t kEnvelope = 64;  // arrays, timestamp, rank
+  constexpr std::size_t kWords = 160;    // of one event: its keys, headers and scalars
+  std::size_t size = kEnvelope + (hashes_.size() * MsgpackWriter::kMaxInteger) +
+                     (tokens_.size() * MsgpackWriter::kMaxHeader);
+  for (const Record& record : records_) size += kWords + record.salt.size();
+  return size;
+}
+
 std::string KvEventLog::drain(double timestamp) {
-  std::string payload;
-  payload.reserve(64 + records_.size() * 96 + hashes_.size() * 9 + tokens_.size() * 5);
-  MsgpackWriter out(payload);
+  std::string payload(largest_payload(), '\0');
+  MsgpackWriter out(payload.data());
   out.array(3);
   out.real(timestamp);
   out.array(records_.size());
@@ -128,6 +136,7 @@ std::string KvEventLog::drain(double timestamp) {
     }
   }
   out.integer(dp_rank_);
+  payload.resize(static_cast<std::size_t>(out.position() - payload.data()));
   records_.clear();
   hashes_.clear();
   tokens_.clear();

@@ -20,7 +20,7 @@ Prefilling Lifecycle::admit(Retracted&& from, Seat&& seat, Reservation&& promise
 Decoding Lifecycle::decode(Prefilling&& from) {
   TS_ASSERT(from.promised_.pages() == 0);
   TS_ASSERT(from.computed_ == from.request_->length());
-  return {std::move(from.request_), std::move(from.seat_)};
+  return {std::move(from.request_), std::move(from.seat_), from.computed_};
 }
 
 Leaving<Retracted> Lifecycle::retract(Prefilling&& from) {

@@ -41,8 +41,7 @@ bool Scheduler::take_decode_pages() {
     auto* decoding = std::get_if<Decoding>(&slot(id));
     if (decoding == nullptr) continue;
     SequencePages& pages = decoding->seat().pages;
-    const std::int32_t position = decoding->request().length() - 1;
-    if (position < pages.columns() * config_.page_size) continue;
+    if (decoding->computed() < pages.columns() * config_.page_size) continue;
     while (pool_.available() == 0 && i < running_.size()) {
       retract(running_.back());
       retracted = true;
@@ -69,7 +68,7 @@ void Scheduler::plan_decodes() {
   for (const SlotId id : running_) {
     auto* decoding = std::get_if<Decoding>(&slot(id));
     if (decoding == nullptr) continue;
-    emit_row(id, decoding->seat(), decoding->request().length() - 1, 1, true);
+    emit_row(id, decoding->seat(), decoding->computed(), 1, true);
   }
 }
 

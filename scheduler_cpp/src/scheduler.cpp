@@ -46,7 +46,7 @@ void Scheduler::submit(const Submission& submission) {
     throw std::invalid_argument("request_id is " + std::to_string(submission.id) +
                                 ", but a request of that id is still alive; ids must be unique");
   }
-  RequestPtr request = make_request(submission, config_, salts_, arrivals_);
+  RequestPtr request = make_request(submission, config_, requests_, salts_, arrivals_);
   const ServiceOrder order = request->order;
   places_.emplace(submission.id, Place{order, kNoSlot});
   waiting_.push(Lifecycle::submit(std::move(request)));

@@ -72,7 +72,7 @@ void check_submission(const Submission& submission, const SchedulerConfig& confi
 }
 
 RequestPtr make_request(const Submission& submission, const SchedulerConfig& config,
-                        SaltTable& salts, std::uint64_t arrival) {
+                        RequestPool& requests, SaltTable& salts, std::uint64_t arrival) {
   const auto prompt = static_cast<std::int32_t>(submission.prompt.size());
   const auto max_length = static_cast<std::int32_t>(longest(submission, config));
   const auto min_length =
@@ -84,14 +84,13 @@ RequestPtr make_request(const Submission& submission, const SchedulerConfig& con
   std::vector<Token> tokens;
   tokens.reserve(static_cast<std::size_t>(max_length));  // a sampled token never reallocates
   tokens.assign(submission.prompt.begin(), submission.prompt.end());
-  return std::make_unique<Request>(
-      Request{.id = submission.id,
-              .order = {-submission.priority, arrival},
-              .tokens = std::move(tokens),
-              .prompt_length = prompt,
-              .stop = StopConditions(stops, min_length, max_length),
-              .salt = salts.intern(submission.cache_salt),
-              .params = {submission.params.begin(), submission.params.end()}});
+  return requests.make(Request{.id = submission.id,
+                               .tokens = std::move(tokens),
+                               .stop = StopConditions(stops, min_length, max_length),
+                               .prompt_length = prompt,
+                               .order = {-submission.priority, arrival},
+                               .salt = salts.intern(submission.cache_salt),
+                               .params = {submission.params.begin(), submission.params.end()}});
 }
 
 }  // namespace ts

@@ -9,13 +9,13 @@ namespace {
 
 struct World {
   Waiting waiting() {
-    return Lifecycle::submit(std::make_unique<Request>(Request{.id = 1,
-                                                               .order = {0, 0},
-                                                               .tokens = {1, 2, 3},
-                                                               .prompt_length = 3,
-                                                               .stop = StopConditions({}, 0, 9),
-                                                               .salt = salts.intern(""),
-                                                               .params = {}}));
+    return Lifecycle::submit(requests.make(Request{.id = 1,
+                                                   .tokens = {1, 2, 3},
+                                                   .stop = StopConditions({}, 0, 9),
+                                                   .prompt_length = 3,
+                                                   .order = {0, 0},
+                                                   .salt = salts.intern(""),
+                                                   .params = {}}));
   }
 
   Prefilling prefilling() {
@@ -44,6 +44,7 @@ struct World {
   }
 
   SaltTable salts;
+  RequestPool requests;
   KvEventLog events{false, 2, 0};
   PrefixCache cache{4, 2, salts, events};
   PagePool pool{4, cache};

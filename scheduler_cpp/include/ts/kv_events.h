@@ -47,6 +47,8 @@ class KvEventLog {
     std::size_t tokens_end = 0;  // in tokens_
   };
 
+  [[nodiscard]] std::size_t largest_payload() const;
+
   bool enabled_;
   std::int32_t page_size_;
   std::int32_t dp_rank_;

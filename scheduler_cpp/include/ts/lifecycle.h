@@ -68,19 +68,22 @@ class Prefilling {
   std::int32_t computed_;
 };
 
-class Decoding {  // every token but the last has its KV computed
+class Decoding {  // at rest, every token but the last has its KV computed
  public:
   [[nodiscard]] Request& request() { return *request_; }
   [[nodiscard]] const Request& request() const { return *request_; }
   [[nodiscard]] Seat& seat() { return seat_; }
   [[nodiscard]] const Seat& seat() const { return seat_; }
+  [[nodiscard]] std::int32_t computed() const { return computed_; }  // tokens with KV
+  void advance() { ++computed_; }
 
  private:
   friend struct Lifecycle;
-  Decoding(RequestPtr request, Seat&& seat)
-      : request_(std::move(request)), seat_(std::move(seat)) {}
+  Decoding(RequestPtr request, Seat&& seat, std::int32_t computed)
+      : request_(std::move(request)), seat_(std::move(seat)), computed_(computed) {}
   RequestPtr request_;
   Seat seat_;
+  std::int32_t computed_;
 };
 
 class Retracted {  // its pages were given back; tokens and place in the queue are kept

@@ -4,15 +4,23 @@
 #pragma once
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
-#include <string>
+#include <cstring>
 #include <string_view>
 
 namespace ts {
 
+// Writes to memory that the caller has made large enough: kMaxInteger bytes for each number,
+// kMaxHeader + size for each string, kMaxHeader for an array or a map.
 class MsgpackWriter {
  public:
-  explicit MsgpackWriter(std::string& out) : out_(out) {}
+  static constexpr std::size_t kMaxInteger = 9;
+  static constexpr std::size_t kMaxHeader = 5;
+
+  explicit MsgpackWriter(char* at) : at_(at) {}
+
+  [[nodiscard]] char* position() const { return at_; }
 
   void array(std::size_t size) { header(size, 0x90, 15, 0xdc, 0xdd); }
   void map(std::size_t size) { header(size, 0x80, 15, 0xde, 0xdf); }
@@ -25,7 +33,8 @@ class MsgpackWriter {
       byte(0xdb);
       big_endian(static_cast<std::uint32_t>(text.size()));
     }
-    out_.append(text);
+    std::memcpy(at_, text.data(), text.size());
+    at_ += text.size();
   }
 
   void integer(std::int64_t value) {
@@ -46,15 +55,14 @@ class MsgpackWriter {
   }
 
  private:
-  void byte(std::uint8_t value) { out_.push_back(static_cast<char>(value)); }
+  void byte(std::uint8_t value) { *at_++ = static_cast<char>(value); }
 
   template <class Unsigned>
   void big_endian(Unsigned value) {
-    char bytes[sizeof(Unsigned)];
     for (std::size_t i = 0; i < sizeof(Unsigned); ++i) {
-      bytes[i] = static_cast<char>(value >> (8 * (sizeof(Unsigned) - 1 - i)));
+      at_[i] = static_cast<char>(value >> (8 * (sizeof(Unsigned) - 1 - i)));
     }
-    out_.append(bytes, sizeof(Unsigned));
+    at_ += sizeof(Unsigned);
   }
 
   void header(std::size_t size, unsigned fixed, std::size_t fixed_limit, std::uint8_t with16,
@@ -70,7 +78,7 @@ class MsgpackWriter {
     }
   }
 
-  std::string& out_;
+  char* at_;
 };
 
 }  // namespace ts

@@ -7,7 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -39,22 +41,45 @@ struct Submission {
   std::span<const std::byte> params;
 };
 
-struct Request {
+// What every commit of a token touches stands first, in as few cache lines as it takes.
+struct alignas(64) Request {
   RequestId id;
-  ServiceOrder order;
   std::vector<Token> tokens;  // prompt, then output
-  std::int32_t prompt_length;
   StopConditions stop;
-  SaltRef salt;
-  std::vector<std::byte> params;        // opaque, for the execution plane
   std::int32_t cached_tokens = kUnset;  // of the prompt, at first admission
-  std::int32_t overtaken = 0;           // by later requests, while this one did not fit
+  std::int32_t prompt_length;
+  ServiceOrder order;
+  SaltRef salt;
+  std::vector<std::byte> params;  // opaque, for the execution plane
+  std::int32_t overtaken = 0;     // by later requests, while this one did not fit
 
   static constexpr std::int32_t kUnset = -1;
 
   [[nodiscard]] std::int32_t length() const { return static_cast<std::int32_t>(tokens.size()); }
 };
 
-using RequestPtr = std::unique_ptr<Request>;
+// Requests stand side by side in few memory pages, since every step touches all the running ones.
+// Must outlive its requests.
+class RequestPool {
+ public:
+  struct GiveBack {
+    RequestPool* pool;
+    void operator()(Request* request) const {
+      std::destroy_at(request);
+      pool->memory_.deallocate(request, sizeof(Request), alignof(Request));
+    }
+  };
+  using Ptr = std::unique_ptr<Request, GiveBack>;
+
+  [[nodiscard]] Ptr make(Request&& request) {
+    void* at = memory_.allocate(sizeof(Request), alignof(Request));
+    return {::new (at) Request(std::move(request)), GiveBack{this}};
+  }
+
+ private:
+  std::pmr::unsynchronized_pool_resource memory_;
+};
+
+using RequestPtr = RequestPool::Ptr;
 
 }  // namespace ts

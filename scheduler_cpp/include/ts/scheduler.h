@@ -104,6 +104,7 @@ class Scheduler {
 
   // commit() (commit.cpp)
   void check_commit(std::uint64_t step, std::span<const Token> sampled) const;
+  void prefetch_row(std::size_t at);
   void commit_row(const Row& row, const StepToken& token, std::span<const Token> sampled,
                   std::int32_t& sample);
   void commit_sample(Decoding&& state, Token token, std::int32_t sample);
@@ -120,6 +121,7 @@ class Scheduler {
   SchedulerConfig config_;
   KvEventLog events_;
   SaltTable salts_;
+  RequestPool requests_;
   PrefixCache cache_;
   PagePool pool_;
   SlotPool slot_pool_;

@@ -16,9 +16,9 @@ class StopConditions {
   // `max_length` and `min_length` count prompt and output together.
   StopConditions(std::span<const Token> stop_tokens, std::int32_t min_length,
                  std::int32_t max_length)
-      : stop_tokens_(stop_tokens.begin(), stop_tokens.end()),
-        min_length_(min_length),
-        max_length_(max_length) {
+      : min_length_(min_length),
+        max_length_(max_length),
+        stop_tokens_(stop_tokens.begin(), stop_tokens.end()) {
     std::ranges::sort(stop_tokens_);
   }
 
@@ -33,9 +33,9 @@ class StopConditions {
   [[nodiscard]] std::int32_t max_length() const { return max_length_; }
 
  private:
-  std::vector<Token> stop_tokens_;  // sorted
   std::int32_t min_length_;
   std::int32_t max_length_;
+  std::vector<Token> stop_tokens_;  // sorted
 };
 
 }  // namespace ts

@@ -12,6 +12,7 @@ void check_submission(const Submission& submission, const SchedulerConfig& confi
 
 // Precondition: checked.
 [[nodiscard]] RequestPtr make_request(const Submission& submission, const SchedulerConfig& config,
-                                      SaltTable& salts, std::uint64_t arrival);
+                                      RequestPool& requests, SaltTable& salts,
+                                      std::uint64_t arrival);
 
 }  // namespace ts

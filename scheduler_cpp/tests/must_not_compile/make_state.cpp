@@ -4,5 +4,5 @@
 #include "ts/lifecycle.h"
 
 ts::Decoding shortcut(ts::RequestPtr request, ts::Seat seat) {
-  return ts::Decoding(std::move(request), std::move(seat));
+  return ts::Decoding(std::move(request), std::move(seat), 0);
 }
