@@ -44,5 +44,5 @@ def check_system_port() -> None:
     if reason is not None:
         raise UsageError(
             f"DYN_SYSTEM_PORT {text} of {host} cannot be bound ({reason}): "
-            "set DYN_SYSTEM_PORT to a free port, or to 0 for any"
+            "give a free port, 0 for any, or leave it out for no system server"
         )
