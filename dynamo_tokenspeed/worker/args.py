@@ -13,6 +13,7 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -156,10 +157,10 @@ def _dynamo_config(flags: argparse.Namespace) -> DynamoRuntimeConfig:
         # Dynamo checks the flag; its runtime reads only the variable.
         os.environ["DYN_ENGINE_REQUEST_LIMIT"] = str(config.engine_request_limit)
     if config.custom_jinja_template:
-        path = os.path.expanduser(os.path.expandvars(config.custom_jinja_template))
-        if not os.path.isfile(path):
+        path = Path(os.path.expandvars(config.custom_jinja_template)).expanduser()
+        if not path.is_file():
             raise UsageError(f"--custom-jinja-template {path}: no such file")
-        config.custom_jinja_template = path
+        config.custom_jinja_template = str(path)
     config.component = "backend"
     if config.endpoint:
         config.namespace, config.component, config.endpoint = _parse_endpoint(config.endpoint)

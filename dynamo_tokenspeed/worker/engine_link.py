@@ -57,7 +57,7 @@ class EngineLink:
         return socket
 
     def _connected(self, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:
-        if not monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+        if not monitor.poll(0):
             return
         self._loop.remove_reader(monitor.FD)
         self._monitors.remove(monitor)

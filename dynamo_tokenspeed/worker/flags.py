@@ -232,9 +232,7 @@ def _capacity(parser: argparse.ArgumentParser) -> None:
 
 def _execution(parser: argparse.ArgumentParser) -> None:
     group = _Group(parser, "Execution")
-    group.flag(
-        "--device", env="TS_DEVICE", help="Only 'cpu' in this version ('auto' chooses it)."
-    )
+    group.flag("--device", env="TS_DEVICE", help="Only 'cpu' in this version ('auto' chooses it).")
     group.flag(
         "--num-threads",
         env="TS_NUM_THREADS",

@@ -56,7 +56,7 @@ _FAILING_SECONDS = 0.3  # for the frontends to read the errors of their streams
 DEAD_ENGINE_EXIT_CODE = 1
 
 
-class TokenSpeedEngine(LLMEngine):
+class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
     """One engine process, its streams, and Dynamo's view of both."""
 
     def __init__(
@@ -166,11 +166,10 @@ class TokenSpeedEngine(LLMEngine):
             logger.info("engine process ended")
 
     async def _drain(self) -> None:
-        logger.info(
-            "waiting up to %g s for %d running streams", self._args.drain_seconds, len(self._streams)
-        )
+        seconds = self._args.drain_seconds
+        logger.info("waiting up to %g s for %d running streams", seconds, len(self._streams))
         try:
-            await asyncio.wait_for(self._streams.all_closed(), self._args.drain_seconds)
+            await asyncio.wait_for(self._streams.all_closed(), seconds)
         except TimeoutError:
             logger.info("handing %d streams to other workers", len(self._streams))
         # EngineShutdown is what makes a frontend migrate a stream.
@@ -287,7 +286,8 @@ class TokenSpeedEngine(LLMEngine):
         register_engine_registry(metrics, collector.registry)
 
     async def health_check_payload(self) -> dict[str, Any]:
-        return build_health_check_payload(bos_token_id=0)
+        payload: dict[str, Any] = build_health_check_payload(bos_token_id=0)
+        return payload
 
     async def is_quiescent(self) -> bool:
         return not self._streams
@@ -308,5 +308,3 @@ class TokenSpeedEngine(LLMEngine):
         if answer.error:
             return {"status": "error", "message": answer.error}
         return {"status": "ok", **answer.result}
-
-

@@ -40,7 +40,7 @@ def check_model_directory(model: str) -> dict[str, Any]:
             "Hugging Face layout (config.json, tokenizer.json, *.safetensors)"
         )
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"--model {model}: config.json cannot be read: {error}") from None
     architectures = config.get("architectures") if isinstance(config, dict) else None

@@ -21,9 +21,7 @@ class SnapshotLoop:
         self.stats = Stats()
         self._task: asyncio.Task[None] | None = None
 
-    def start(
-        self, loop: asyncio.AbstractEventLoop, publisher: Any, num_pages: int
-    ) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop, publisher: Any, num_pages: int) -> None:
         """From any thread: Dynamo hands the publisher over outside of the event loop."""
 
         def create_task() -> None:

@@ -61,9 +61,7 @@ async def test_streams_that_outlast_the_drain_go_on_at_another_worker(
     start: Any, dynamo: DynamoEnvironment
 ) -> None:
     flags = ("--migration-limit", "3", "--router-mode", "round-robin")
-    with start(
-        SLOW, "--drain-timeout", "0.2", workers=2, frontend_flags=flags
-    ) as deployment:
+    with start(SLOW, "--drain-timeout", "0.2", workers=2, frontend_flags=flags) as deployment:
         running = [asyncio.create_task(whole(deployment, max_tokens=150)) for _ in range(4)]
         await asyncio.sleep(0.7)
         leaving = deployment.workers[0]

@@ -113,5 +113,5 @@ async def test_the_health_canary_is_answered(start: Any) -> None:
     with start(None, env=env) as deployment:
         await asyncio.sleep(3)
         assert deployment.workers[0].serves()
-        assert 'tokenspeed_generated_tokens_total{' in deployment.workers[0].metrics()
+        assert "tokenspeed_generated_tokens_total{" in deployment.workers[0].metrics()
         assert (await ask(deployment))[0] == 200

@@ -48,8 +48,7 @@ def install(request: pytest.FixtureRequest) -> Installer:
     def uv(environment: Path, command: str, *arguments: str) -> None:
         options = ["--no-deps"] if command == "install" else []
         arguments = tuple(
-            "--reinstall" if argument == "--force-reinstall" else argument
-            for argument in arguments
+            "--reinstall" if argument == "--force-reinstall" else argument for argument in arguments
         )
         python = ["--python", str(environment / "bin/python")]
         run(sys.executable, "-m", "uv", "pip", command, "--quiet", *python, *options, *arguments)

@@ -80,9 +80,7 @@ def test_a_seed_is_kept_and_a_negative_one_wraps() -> None:
 
 def test_requests_without_a_seed_draw_different_ones() -> None:
     seeds = random.Random(0)
-    drawn = {
-        check_request({"token_ids": [1]}, 1, LIMITS, seeds).sampling.seed for _ in range(10)
-    }
+    drawn = {check_request({"token_ids": [1]}, 1, LIMITS, seeds).sampling.seed for _ in range(10)}
     assert len(drawn) == 10
 
 
