@@ -16,7 +16,13 @@ from dynamo_tokenspeed.model.deepseek_v3_config import DeepseekV3Config, refuse_
 from dynamo_tokenspeed.model.errors import ModelError
 
 TEXT_MODEL_TYPES = ("kimi_k2", "deepseek_v3")
-VISION_PREFIXES = ("vision_tower.", "mm_projector.")
+# As published, and as `transformers` saves them.
+VISION_PREFIXES = (
+    "vision_tower.",
+    "mm_projector.",
+    "model.vision_tower.",
+    "model.mm_projector.",
+)
 
 
 class KimiK25ForConditionalGeneration(DeepseekV3ForCausalLM):

@@ -217,6 +217,19 @@ def test_kimi_k25_text_gives_the_logits_of_transformers_kimi_k25(tmp_path: Path)
     assert relative_error(decoded, expected[39]) < 1e-4
 
 
+@pytest.mark.parametrize("arch", ["deepseek_v3", "kimi_k25"])
+def test_a_checkpoint_that_transformers_saved_is_served(arch: str, tmp_path: Path) -> None:
+    written = checkpoint(tmp_path / "ours", torch.float32, arch=arch, **YARN)
+    oracle = Oracle(written)
+    oracle.model.save_pretrained(tmp_path / "theirs", max_shard_size="300KB")
+    tokens = random_tokens(random.Random(0), 9)[:-1] + [1]
+
+    driver = ModelDriver(load(tmp_path / "theirs", torch.float32), page_size=4)
+    (logits,) = driver.step([(driver.sequence(tokens), 9)])
+
+    assert relative_error(logits, oracle.logits(tokens)[-1]) < 1e-4
+
+
 def test_moe_layer_freq_makes_the_layers_between_dense(tmp_path: Path) -> None:
     directory = checkpoint(
         tmp_path, torch.float32, num_hidden_layers=5, first_k_dense_replace=1, moe_layer_freq=2
