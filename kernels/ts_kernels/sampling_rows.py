@@ -51,20 +51,18 @@ class Penalties:
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """The rows, among those that draw, that cut the tail of the distribution."""
+    """How a group of drawing rows cuts the tail of its distributions."""
 
-    row: Tensor  # [n] int64, into Draw.row
     top_k: Tensor  # [n] int64, 0: off
     top_p: Tensor  # [n] fp32, 1: off
     min_p: Tensor  # [n] fp32, 0: off
-    largest_top_k: int  # 0: no row has one
+    has_top_k: bool
     has_top_p: bool
-    has_min_p: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The rows that draw; the others take the most likely token."""
+    """A group of rows that draw: all of them truncate, or none."""
 
     row: Tensor  # [n] int64
     temperature: Tensor  # [n] fp32
@@ -74,11 +72,14 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class SamplingRows:
-    """Everything `sample` needs beside the logits. `SamplingRows()`: all rows greedy."""
+    """Everything `sample` needs beside the logits. `SamplingRows()`: all rows greedy.
+
+    A row that is in no draw takes its most likely token.
+    """
 
     bias: TokenBias | None = None
     penalties: Penalties | None = None
-    draw: Draw | None = None
+    draws: tuple[Draw, ...] = ()
 
     @classmethod
     def of(
@@ -105,7 +106,7 @@ class SamplingRows:
         return cls(
             bias=_bias(bias, to),
             penalties=_penalties(records, position, token_table, slot, prompt_len, to),
-            draw=_draw(records, position, to),
+            draws=_draws(records, position, to),
         )
 
 
@@ -159,32 +160,30 @@ def _penalties(
     )
 
 
-def _draw(records: npt.NDArray[Any], position: IntArray, to: _Mover) -> Draw | None:
-    row = (records["temperature"] >= GREEDY_TEMPERATURE).nonzero()[0]
-    if len(row) == 0:
-        return None
-    mine = records[row]
-    return Draw(
-        row=to(row, np.int64),
-        temperature=to(mine["temperature"], np.float32),
-        uniform=to(uniform(mine["seed"], position[row]), np.float64),
-        truncation=_truncation(mine, to),
+def _draws(records: npt.NDArray[Any], position: IntArray, to: _Mover) -> tuple[Draw, ...]:
+    draws = records["temperature"] >= GREEDY_TEMPERATURE
+    if not draws.any():
+        return ()
+    truncates = (records["top_k"] > 0) | (records["top_p"] < 1) | (records["min_p"] > 0)
+    groups = ((draws & ~truncates).nonzero()[0], (draws & truncates).nonzero()[0])
+    return tuple(
+        Draw(
+            row=to(row, np.int64),
+            temperature=to(records["temperature"][row], np.float32),
+            uniform=to(uniform(records["seed"][row], position[row]), np.float64),
+            truncation=_truncation(records[row], to) if truncated else None,
+        )
+        for truncated, row in enumerate(groups)
+        if len(row)
     )
 
 
-def _truncation(records: npt.NDArray[Any], to: _Mover) -> Truncation | None:
+def _truncation(records: npt.NDArray[Any], to: _Mover) -> Truncation:
     top_k = np.maximum(records["top_k"], 0)
-    top_p, min_p = records["top_p"], records["min_p"]
-    row = ((top_k > 0) | (top_p < 1) | (min_p > 0)).nonzero()[0]
-    if len(row) == 0:
-        return None
-    top_k, top_p, min_p = top_k[row], top_p[row], min_p[row]
     return Truncation(
-        row=to(row, np.int64),
         top_k=to(top_k, np.int64),
-        top_p=to(top_p, np.float32),
-        min_p=to(min_p, np.float32),
-        largest_top_k=int(top_k.max()),
-        has_top_p=bool((top_p < 1).any()),
-        has_min_p=bool((min_p > 0).any()),
+        top_p=to(records["top_p"], np.float32),
+        min_p=to(records["min_p"], np.float32),
+        has_top_k=bool((top_k > 0).any()),
+        has_top_p=bool((records["top_p"] < 1).any()),
     )

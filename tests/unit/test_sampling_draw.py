@@ -97,11 +97,12 @@ def test_tokens_equal_to_the_last_kept_are_kept(sample: Any) -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLERS)
-def test_a_nucleus_wider_than_a_partial_sort_is_found(sample: Any) -> None:
-    logits = torch.linspace(0, -0.1, 5_000)
-    rows = SamplingRows.of(records(3, temperature=1.0, top_p=0.9, seed=[1, 2, 3]), np.arange(3))
-    repeated = logits.expand(3, -1).contiguous()
-    assert sample(repeated, rows).tolist() == reference(repeated, rows).tolist()
+def test_more_rows_than_are_processed_at_once_agree_with_reference(sample: Any) -> None:
+    rows, vocab = 9, 50_000
+    logits = torch.randn(rows, vocab, generator=torch.Generator().manual_seed(0))
+    batch = records(rows, temperature=1.0, top_p=[1, 0.9, 1] * 3, seed=range(rows))
+    made = SamplingRows.of(batch, np.arange(rows))
+    assert sample(logits, made).tolist() == reference(logits, made).tolist()
 
 
 @pytest.mark.parametrize("sample", SAMPLERS)
@@ -184,12 +185,12 @@ def test_rows_that_ask_for_nothing_make_an_empty_sampling() -> None:
     assert SamplingRows.of(records(3), np.arange(3)) == SamplingRows()
 
 
-def test_only_the_rows_that_ask_are_grouped() -> None:
-    batch = records(3, temperature=[0.0, 1.0, 1.0], top_k=[5, 0, 5])
-    draw = SamplingRows.of(batch, np.arange(3)).draw
-    assert draw is not None and draw.truncation is not None
-    assert draw.row.tolist() == [1, 2]
-    assert draw.truncation.row.tolist() == [1]
+def test_rows_are_grouped_by_what_they_ask_for() -> None:
+    batch = records(4, temperature=[0.0, 1.0, 1.0, 1.0], top_k=[5, 0, 5, 0])
+    plain, truncated = SamplingRows.of(batch, np.arange(4)).draws
+    assert (plain.row.tolist(), plain.truncation) == ([1, 3], None)
+    assert truncated.row.tolist() == [2]
+    assert truncated.truncation is not None
 
 
 def test_the_uniform_number_is_splitmix64() -> None:

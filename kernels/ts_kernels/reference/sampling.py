@@ -16,9 +16,9 @@ def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
     if rows.penalties is not None:
         _penalise(logits, rows.penalties)
     ids = logits.argmax(dim=-1)
-    if rows.draw is not None:
-        for index, row in enumerate(rows.draw.row.tolist()):
-            ids[row] = _drawn(logits[row], rows.draw, index)
+    for draw in rows.draws:
+        for index, row in enumerate(draw.row.tolist()):
+            ids[row] = _drawn(logits[row], draw, index)
     return ids
 
 
@@ -48,23 +48,21 @@ def _penalise(logits: Tensor, penalties: Penalties) -> None:
 
 
 def _drawn(logits: Tensor, draw: Draw, index: int) -> int:
-    scaled = logits / draw.temperature[index]
-    mass = torch.exp(scaled - scaled.max())
-    if draw.truncation is not None and index in draw.truncation.row.tolist():
-        at = draw.truncation.row.tolist().index(index)
-        top_k, top_p = int(draw.truncation.top_k[at]), float(draw.truncation.top_p[at])
+    mass = torch.exp((logits - logits.max()) / draw.temperature[index])
+    if draw.truncation is not None:
+        top_k, top_p = int(draw.truncation.top_k[index]), float(draw.truncation.top_p[index])
         if 0 < top_k < len(mass):
             mass[mass < mass.sort(descending=True).values[top_k - 1]] = 0
         if top_p < 1:
             mass[mass < _smallest_in_nucleus(mass, top_p)] = 0
-        mass[mass < draw.truncation.min_p[at]] = 0
-    target = float(draw.uniform[index]) * float(mass.double().sum())
+        mass[mass < draw.truncation.min_p[index]] = 0
+    target = float(draw.uniform[index]) * sum(mass.tolist())
     held = 0.0
     for token, amount in enumerate(mass.tolist()):
         held += amount
         if held > target:
             return token
-    return len(mass) - 1
+    raise AssertionError("the target is below the sum")
 
 
 def _smallest_in_nucleus(mass: Tensor, top_p: float) -> float:

@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Choosing the next token of every row, and its log-probability.
 
-A truncation is one threshold per row: keeping every token whose logit reaches it makes the kept set
-independent of the order in which a sort leaves equal logits.
+A truncation is one threshold per row: keeping every token whose mass reaches it makes the kept set
+independent of the order in which a sort leaves equal masses.
+
+On a CPU a few rows are processed at a time, so that the temporaries stay in the cache: 32 rows of
+32,000 tokens draw in a third of the time (benchmarks/bench_kernels.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from ts_kernels.sampling_rows import Draw, Penalties, SamplingRows, Truncation
 
 LOWEST_LOGPROB = -9999.0
-_CANDIDATES = 1024  # a sort of so many usually finds the nucleus of the whole vocabulary
+_AT_ONCE = 2**18  # logits, 1 MB
 
 
 def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
@@ -22,14 +28,15 @@ def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
     if rows.bias is not None:
         logits.index_put_((rows.bias.row, rows.bias.token), rows.bias.value, accumulate=True)
     if rows.penalties is not None:
-        _penalise(logits, rows.penalties)
-    if rows.draw is None:
-        return logits.argmax(dim=-1)
-    draw = rows.draw
-    if draw.row.shape[0] == logits.shape[0]:
-        return _drawn(logits, draw)
-    ids = logits.argmax(dim=-1)
-    ids[draw.row] = _drawn(logits[draw.row], draw)
+        for part in _parts(rows.penalties.row, logits):
+            _penalise(logits, rows.penalties, part)
+    if sum(draw.row.shape[0] for draw in rows.draws) < logits.shape[0]:
+        ids = logits.argmax(dim=-1)
+    else:
+        ids = torch.empty(logits.shape[0], dtype=torch.int64, device=logits.device)
+    for draw in rows.draws:
+        for part in _parts(draw.row, logits):
+            ids[draw.row[part]] = _drawn(logits, draw, part)
     return ids
 
 
@@ -40,75 +47,72 @@ def token_logprobs(logits: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor,
     return chosen, top_ids, (top - total).clamp_(min=LOWEST_LOGPROB)
 
 
-def _penalise(logits: Tensor, penalties: Penalties) -> None:
+def _parts(row: Tensor, logits: Tensor) -> Iterator[slice]:
+    """Slices of a group of rows that are processed at once."""
+    rows = row.shape[0]
+    step = max(1, _AT_ONCE // logits.shape[1]) if logits.device.type == "cpu" else rows
+    return (slice(first, first + step) for first in range(0, rows, step))
+
+
+def _penalise(logits: Tensor, penalties: Penalties, part: slice) -> None:
     """Divides (or multiplies) what was seen, then subtracts what was generated, in place."""
-    mine = logits[penalties.row]
-    history = penalties.token_table[penalties.slot, : penalties.longest].long()
+    row = penalties.row[part]
+    mine = logits[row]
+    history = penalties.token_table[penalties.slot[part], : penalties.longest].long()
     column = torch.arange(penalties.longest, device=logits.device)
-    exists = column < penalties.total_len[:, None]
-    generated = exists & (column >= penalties.prompt_len[:, None])
-    history = history.masked_fill(~exists, 0)
+    exists = column < penalties.total_len[part, None]
+    generated = exists & (column >= penalties.prompt_len[part, None])
+    history = history.masked_fill_(~exists, 0)
 
     seen = torch.zeros_like(mine).scatter_add_(1, history, exists.to(mine.dtype))
-    factor = penalties.repetition[:, None]
+    factor = penalties.repetition[part, None]
     repeated = torch.where(mine > 0, mine / factor, mine * factor)
     mine = torch.where(seen > 0, repeated, mine)
 
     count = torch.zeros_like(mine).scatter_add_(1, history, generated.to(mine.dtype))
-    mine -= penalties.frequency[:, None] * count
-    mine -= penalties.presence[:, None] * (count > 0)
-    logits[penalties.row] = mine
+    mine -= penalties.frequency[part, None] * count
+    mine -= penalties.presence[part, None] * (count > 0)
+    logits[row] = mine
 
 
-def _drawn(logits: Tensor, draw: Draw) -> Tensor:
-    """Inverts the cumulative distribution at each row's number: [n] ids."""
-    scaled = logits / draw.temperature[:, None]
-    mass = torch.exp(scaled - scaled.amax(dim=-1, keepdim=True))
+def _drawn(logits: Tensor, draw: Draw, part: slice) -> Tensor:
+    """Inverts each row's cumulative distribution at the row's number: [n] ids."""
+    mass = logits[draw.row[part]]
+    mass.sub_(mass.amax(dim=-1, keepdim=True)).div_(draw.temperature[part, None]).exp_()
     if draw.truncation is not None:
-        _truncate(mass, draw.truncation)
+        mass.masked_fill_(mass < _smallest_kept(mass, draw.truncation, part), 0)
     cumulative = mass.cumsum(dim=-1, dtype=torch.float64)
-    target = draw.uniform[:, None] * cumulative[:, -1:]
-    ids = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    return ids.clamp_(max=logits.shape[1] - 1)
+    target = draw.uniform[part, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, target, right=True)[:, 0]
 
 
-def _truncate(mass: Tensor, truncation: Truncation) -> None:
-    """Sets the mass of every token below its row's threshold to 0, in place.
-
-    mass: [n, V] fp32, relative to the most likely token's, which is 1.
-    """
-    mine = mass[truncation.row]
-    threshold = mine.new_zeros(mine.shape[0], 1)
-    if truncation.largest_top_k:
-        threshold = _top_k_threshold(mine, truncation)
+def _smallest_kept(mass: Tensor, truncation: Truncation, part: slice) -> Tensor:
+    """The threshold of every row: [n, 1]. mass: [n, V], the most likely token's is 1."""
+    threshold = truncation.min_p[part, None]
+    if not (truncation.has_top_k or truncation.has_top_p):
+        return threshold
+    ordered = _descending(mass)
+    top_k = truncation.top_k[part, None]
+    top_k = torch.where(top_k == 0, mass.shape[1], top_k.clamp(max=mass.shape[1]))
+    kth = ordered.gather(1, top_k - 1)
+    threshold = threshold.maximum(kth)
     if truncation.has_top_p:
-        kept = mine.masked_fill(mine < threshold, 0)
-        threshold = threshold.maximum(_top_p_threshold(kept, truncation.top_p))
-    if truncation.has_min_p:
-        threshold = threshold.maximum(truncation.min_p[:, None])
-    mass[truncation.row] = mine.masked_fill(mine < threshold, 0)
+        kept = ordered.masked_fill_(ordered < kth, 0)
+        nucleus = _smallest_in_nucleus(kept, truncation.top_p[part, None])
+        threshold = threshold.maximum(nucleus)
+    return threshold
 
 
-def _top_k_threshold(mass: Tensor, truncation: Truncation) -> Tensor:
-    """The mass of the k-th most likely token, 0 where top_k is off: [n, 1]."""
-    vocab = mass.shape[1]
-    top = mass.topk(min(truncation.largest_top_k, vocab), dim=-1).values
-    last = (truncation.top_k.clamp(max=vocab) - 1).clamp(min=0)
-    return top.gather(1, last[:, None]).masked_fill(truncation.top_k[:, None] == 0, 0)
+def _smallest_in_nucleus(ordered: Tensor, top_p: Tensor) -> Tensor:
+    """The token with which the sum reaches top_p of the whole: [n, 1], 0 where top_p is off."""
+    cumulative = ordered.cumsum(dim=-1, dtype=torch.float64)
+    last = torch.searchsorted(cumulative, top_p.double() * cumulative[:, -1:])
+    smallest = ordered.gather(1, last.clamp_(max=ordered.shape[1] - 1))
+    return smallest.masked_fill_(top_p >= 1, 0)
 
 
-def _top_p_threshold(mass: Tensor, top_p: Tensor) -> Tensor:
-    """The smallest mass in the nucleus: [n, 1].
-
-    A token is in it when the tokens before it, more likely ones first, hold less than top_p.
-    """
-    wanted = (top_p.double() * mass.sum(dim=-1, dtype=torch.float64))[:, None]
-    candidates = min(_CANDIDATES, mass.shape[1])
-    ordered = mass.topk(candidates, dim=-1).values
-    if candidates < mass.shape[1]:
-        held = ordered.sum(dim=-1, dtype=torch.float64, keepdim=True)
-        if bool((held < wanted).any()):
-            ordered = mass.sort(dim=-1, descending=True).values
-    before = ordered.cumsum(dim=-1, dtype=torch.float64) - ordered
-    last = (before < wanted).sum(dim=-1, keepdim=True) - 1
-    return ordered.gather(1, last.clamp(min=0)).masked_fill(top_p[:, None] >= 1, 0)
+def _descending(mass: Tensor) -> Tensor:
+    """Each row sorted. On a CPU by numpy, whose vectorised sort is 40 times as fast."""
+    if mass.device.type != "cpu":
+        return mass.sort(dim=-1, descending=True).values
+    return torch.from_numpy(np.sort(mass.numpy(), axis=-1)).flip(-1)
