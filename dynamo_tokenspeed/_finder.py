@@ -35,5 +35,4 @@ class DynamoTokenspeedFinder:
         )
 
 
-if not any(finder is DynamoTokenspeedFinder for finder in sys.meta_path):
-    sys.meta_path.insert(0, DynamoTokenspeedFinder)  # type: ignore[arg-type]
+sys.meta_path.insert(0, DynamoTokenspeedFinder)  # type: ignore[arg-type]

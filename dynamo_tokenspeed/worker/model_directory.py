@@ -24,7 +24,12 @@ from dynamo_tokenspeed.worker.errors import UsageError
 
 # What `dynamo_tokenspeed.model` can load. Kept here as well, because the worker
 # process never imports it; tests/contract compares the two.
-ARCHITECTURES = ("DeepseekV3ForCausalLM", "KimiK25ForConditionalGeneration")
+ARCHITECTURES = (
+    "DeepseekV3ForCausalLM",
+    "KimiK25ForConditionalGeneration",
+    "Kimi_K25ForConditionalGeneration",  # as transformers saves it
+    "NullForCausalLM",  # computes nothing, for benchmarks
+)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_SECONDS = 2.0
@@ -48,9 +53,9 @@ def check_model_directory(model: str) -> dict[str, Any]:
         raise UsageError(
             f"--model {model}: config.json names no architecture (key 'architectures')"
         )
-    if not any(name in ARCHITECTURES for name in architectures):
+    if architectures[0] not in ARCHITECTURES:
         raise UsageError(
-            f"--model {model}: architecture {', '.join(map(str, architectures))} is not "
+            f"--model {model}: architecture {architectures[0]} is not "
             f"supported; this version serves {', '.join(ARCHITECTURES)}"
         )
     return config
