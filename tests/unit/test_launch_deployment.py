@@ -224,7 +224,7 @@ def test_a_recipe_becomes_commands() -> None:
     (worker,), frontend = commands_of(Deployment.from_recipe(TINY / "agg.yaml"))
     assert worker.argv == ["-m", "dynamo.tokenspeed", *recipe.worker_argv(recipe.workers[0])]
     assert worker.replicas == recipe.workers[0].replicas
-    assert frontend.flags == ["--router-mode", "kv"]
+    assert frontend.flags == recipe.frontend_argv()
 
 
 def test_arguments_win_over_the_recipe(tmp_path: Path) -> None:
