@@ -8,57 +8,84 @@
 namespace ts {
 namespace {
 
-// Waiting requests that do not fit and are looked at in one step.
-constexpr int kBlockedWindow = 8;
+constexpr std::size_t kWindow = 32;       // requests passed over in one step
+constexpr std::uint64_t kLookAgain = 16;  // steps until one that lacked pages is matched again
 
 }  // namespace
 
 void Scheduler::admit_waiting() {
-  std::vector<Request*> blocked;
-  for (auto at = waiting_.begin(); at != waiting_.end();) {
+  blocked_.clear();
+  std::size_t passed_over = 0;
+  for (auto at = waiting_.begin(); at != waiting_.end() && passed_over < kWindow;) {
     if (slot_pool_.free() == 0 || budget_left() == 0) return;
     Request& request = WaitingQueue::request(at);
-    if (admit(at)) {
-      for (Request* overtaken : blocked) ++overtaken->overtaken;
-      const bool enough = std::ranges::any_of(
-          blocked, [this](const Request* r) { return r->overtaken >= config_.max_overtakes; });
+    const Admission admission = consider(request);
+    if (admission == Admission::kFits) {
+      if (!emit_admission(request)) return;
+      seat(at);
+      bool enough = false;
+      for (Request* overtaken : blocked_) {
+        enough |= ++overtaken->overtaken >= config_.max_overtakes;
+      }
       if (enough) return;
       continue;
     }
-    if (request.overtaken >= config_.max_overtakes) return;
-    blocked.push_back(&request);
-    if (blocked.size() == kBlockedWindow) return;
     ++at;
+    ++passed_over;
+    if (admission == Admission::kBlocked) {
+      if (request.overtaken >= config_.max_overtakes) return;
+      blocked_.push_back(&request);
+    }
   }
 }
 
-// Admits the request if its prefill can be promised every page it needs; `at` then moves on.
-bool Scheduler::admit(WaitingQueue::Iterator& at) {
-  Request& request = WaitingQueue::request(at);
-  const std::int32_t length = request.length();
-  if (plan_.admitted_tokens.size() + request.tokens.size() > plan_.admitted_tokens.capacity()) {
-    return false;
+// Leaves the request's cached prefix in match_ if it fits.
+Scheduler::Admission Scheduler::consider(Request& request) {
+  // A page for each running sequence stays available, so that admission causes no retraction.
+  const std::int32_t available = pool_.available() - static_cast<std::int32_t>(running_.size());
+  if (available < request.lacking && clock_.launched() - request.looked_up < kLookAgain) {
+    return Admission::kBlocked;
   }
+  const std::int32_t length = request.length();
+  // At least one token must be computed, for its logits.
+  const std::int32_t matchable = (length - 1) / config_.page_size;
   match_.pages.clear();
   match_.evictable = 0;
-  // At least one token must be computed, for its logits.
   if (config_.enable_prefix_caching) {
-    cache_.match(request.salt, request.tokens, (length - 1) / config_.page_size, match_);
+    cache_.match(request.salt, request.tokens, matchable, match_);
+    // What a running prefill computes in this step is there to be matched after it.
+    const auto matched = static_cast<std::int32_t>(match_.pages.size());
+    if (matched < matchable && !computing_.empty()) {
+      const ContentHash next =
+          cache_.chained_hash(request.salt, matched == 0 ? kNoPage : match_.pages.back(),
+                              page_tokens(request, matched));
+      if (std::ranges::find(computing_, next) != computing_.end()) return Admission::kWaits;
+    }
   }
-  const auto matched = static_cast<std::int32_t>(match_.pages.size());
-  const std::int32_t promised = pages_for(length, config_.page_size) - matched;
-  // A page for each running sequence stays available, so that admission does not cause retraction.
-  const auto headroom = static_cast<std::int32_t>(running_.size());
-  if (pool_.available() - match_.evictable < promised + headroom) return false;
+  const std::int32_t needed = promise_to(request) + match_.evictable;
+  request.looked_up = clock_.launched();
+  request.lacking = needed;
+  return needed <= available ? Admission::kFits : Admission::kBlocked;
+}
 
+// The pages that finish the prefill of a request whose cached prefix is in match_.
+std::int32_t Scheduler::promise_to(const Request& request) const {
+  return pages_for(request.length(), config_.page_size) -
+         static_cast<std::int32_t>(match_.pages.size());
+}
+
+// Takes the request out of the queue, `at` moving on, and begins its prefill.
+void Scheduler::seat(WaitingQueue::Iterator& at) {
+  Request& request = WaitingQueue::request(at);
   WaitingQueue::Entry entry = waiting_.take(at);
   Seat seat{slot_pool_.take(), {}};
   const SlotId id = seat.slot.id();
+  plan_.admitted_slot.push(id);
   seat.pages.prefix.reserve(
       static_cast<std::size_t>(pages_for(request.stop.max_length(), config_.page_size)));
   for (const PageId page : match_.pages) seat.pages.prefix.push_back(cache_.acquire(page));
   seat.pages.cacheable = config_.enable_prefix_caching;
-  const std::int32_t cached = matched * config_.page_size;
+  const auto cached = static_cast<std::int32_t>(match_.pages.size()) * config_.page_size;
   if (request.cached_tokens == Request::kUnset) {
     request.cached_tokens = cached;
     if (config_.enable_prefix_caching) {
@@ -67,35 +94,34 @@ bool Scheduler::admit(WaitingQueue::Iterator& at) {
     }
   }
   request.overtaken = 0;
+  request.lacking = 0;
   places_.at(request.id).slot = id;
   const auto younger = std::ranges::upper_bound(
       running_, request.order, {}, [this](SlotId other) { return request_in(other).order; });
   running_.insert(younger, id);
-  Slot& state = slot(id);
-  state = std::visit(
-      [&](auto&& waiting) {
-        return Lifecycle::admit(std::move(waiting), std::move(seat), pool_.reserve(promised),
-                                cached);
+  slot(id) = std::visit(
+      [&](auto&& state) {
+        return Lifecycle::admit(std::move(state), std::move(seat),
+                                pool_.reserve(promise_to(request)), cached);
       },
       std::move(entry));
-  auto& prefilling = std::get<Prefilling>(state);
-  emit_admission(prefilling);
-  plan_chunk(id, prefilling);
-  return true;
+  plan_chunk(id, std::get<Prefilling>(slot(id)));
 }
 
-void Scheduler::emit_admission(const Prefilling& state) {
-  const Request& request = state.request();
-  plan_.admitted_slot.push(state.seat().slot.id());
+// False if the plan has no room left for the request's tokens.
+bool Scheduler::emit_admission(const Request& request) {
+  Column<Token>& tokens = plan_.admitted_tokens;
+  if (tokens.size() + request.tokens.size() > tokens.capacity()) return false;
   plan_.admitted_request.push(request.id);
   plan_.admitted_prompt_tokens.push(request.prompt_length);
-  plan_.admitted_tokens.append(request.tokens);
-  plan_.admitted_offset.push(static_cast<std::int32_t>(plan_.admitted_tokens.size()));
+  tokens.append(request.tokens);
+  plan_.admitted_offset.push(static_cast<std::int32_t>(tokens.size()));
   if (request.params.empty()) {
     for (std::int32_t i = 0; i < config_.params_size; ++i) plan_.admitted_params.push({});
   } else {
     plan_.admitted_params.append(request.params);
   }
+  return true;
 }
 
 }  // namespace ts

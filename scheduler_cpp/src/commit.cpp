@@ -124,15 +124,13 @@ void Scheduler::commit_sample(Decoding&& decoding, Token token, std::int32_t sam
 void Scheduler::cache_full_pages(const Request& request, SequencePages& pages,
                                  std::int32_t computed) {
   if (!pages.cacheable) return;
-  const std::span<const Token> tokens(request.tokens);
-  const auto size = static_cast<std::size_t>(config_.page_size);
-  const std::size_t full = static_cast<std::size_t>(computed) / size;
+  const auto full = static_cast<std::size_t>(computed / config_.page_size);
   std::size_t moved = 0;
   while (pages.prefix.size() < full) {
     const std::size_t column = pages.prefix.size();
-    auto inserted =
-        cache_.insert(request.salt, column == 0 ? nullptr : &pages.prefix.back(),
-                      tokens.subspan(column * size, size), std::move(pages.tail[moved]));
+    auto inserted = cache_.insert(request.salt, column == 0 ? nullptr : &pages.prefix.back(),
+                                  page_tokens(request, static_cast<std::int32_t>(column)),
+                                  std::move(pages.tail[moved]));
     if (!inserted.page) {
       pages.tail[moved] = std::move(*inserted.duplicate);
       pages.cacheable = false;

@@ -14,6 +14,7 @@ bool Scheduler::plan() {
   plan_.clear();
   rows_.clear();
   chunks_.clear();
+  computing_.clear();
   sampling_rows_ = 0;
   const bool retracted = take_decode_pages();
   plan_decodes();
@@ -87,6 +88,12 @@ void Scheduler::plan_chunk(SlotId id, Prefilling& state) {
   SequencePages& pages = state.seat().pages;
   const std::int32_t needed = pages_for(state.computed() + tokens, config_.page_size);
   while (pages.columns() < needed) pages.tail.push_back(pool_.take(state.promised()));
+  if (const std::int32_t column = state.computed() / config_.page_size;
+      pages.cacheable && state.request().length() >= (column + 1) * config_.page_size) {
+    computing_.push_back(cache_.chained_hash(state.request().salt,
+                                             column == 0 ? kNoPage : pages.prefix.back().id(),
+                                             page_tokens(state.request(), column)));
+  }
   if (tokens == 1) {
     emit_row(id, state.seat(), state.computed(), 1, rest == 1);
   } else {

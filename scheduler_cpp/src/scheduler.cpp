@@ -113,6 +113,11 @@ void Scheduler::release(Seat&& seat, Reservation&& promised) {
   slot_pool_.give_back(std::move(seat.slot));
 }
 
+std::span<const Token> Scheduler::page_tokens(const Request& request, std::int32_t column) const {
+  const auto size = static_cast<std::size_t>(config_.page_size);
+  return std::span(request.tokens).subspan(static_cast<std::size_t>(column) * size, size);
+}
+
 const Request& Scheduler::request_in(SlotId id) const {
   const Slot& state = slots_[static_cast<std::size_t>(id)];
   if (const auto* prefilling = std::get_if<Prefilling>(&state)) return prefilling->request();

@@ -199,15 +199,32 @@ SPEC("without prefix caching nothing is shared or announced") {
   EXPECT(driver.scheduler.drain_kv_events(0).empty());
 }
 
-SPEC("two sequences that compute the same content share it from then on") {
+SPEC("a prefix that is being computed is waited for, not computed twice") {
+  Driver driver(config());
+  driver.submit(1, tokens(12), 9);
+  driver.submit(2, tokens(12), 9);
+  driver.submit(3, tokens(2, 50), 9);
+  EXPECT(driver.plan());
+  EXPECT(driver.admitted() == (Ids{1, 3}));
+  driver.commit();
+  EXPECT(driver.plan());
+  EXPECT(driver.admitted().empty());
+  driver.commit();
+  EXPECT(driver.plan());
+  EXPECT(driver.admitted() == Ids{2});
+  driver.commit();
+  EXPECT(driver.outcomes[2].cached_tokens == 8);
+}
+
+SPEC("two sequences that computed the same content share one page from then on") {
   Driver driver(config());
   driver.submit(1, tokens(8), 9);
-  driver.submit(2, tokens(8), 9);
   driver.step();
-  EXPECT(driver.scheduler.stats().pages_used == 2);
+  driver.submit(2, tokens(8), 9);  // computes its second page for the last token's sake
+  driver.step();
+  EXPECT(driver.scheduler.stats().pages_used == 3);
   EXPECT(driver.plan());
-  const Plan& plan = driver.scheduler.plan_buffers();
-  EXPECT(plan.page_patch.size() == 1 + 3);  // a new page each, and two that were replaced
+  EXPECT(driver.scheduler.plan_buffers().page_patch.size() == 2);  // the replaced page, a new one
   driver.commit();
 }
 

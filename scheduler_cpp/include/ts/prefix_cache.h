@@ -38,6 +38,12 @@ class PrefixCache {
   void match(const SaltRef& salt, std::span<const Token> tokens, std::int32_t max_pages,
              PrefixMatch& found) const;
 
+  // The name of a page's content behind `parent` (kNoPage: first page), cached or not.
+  [[nodiscard]] ContentHash chained_hash(const SaltRef& salt, PageId parent,
+                                         std::span<const Token> tokens) const {
+    return hash_page(parent == kNoPage ? salt.root_hash() : node(parent).hash, tokens) & hash_mask_;
+  }
+
   // A reference to a page that match() named, with nothing called in between.
   [[nodiscard]] SharedPage acquire(PageId page);
 

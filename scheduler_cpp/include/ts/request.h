@@ -52,6 +52,8 @@ struct alignas(64) Request {
   SaltRef salt;
   std::vector<std::byte> params;  // opaque, for the execution plane
   std::int32_t overtaken = 0;     // by later requests, while this one did not fit
+  std::int32_t lacking = 0;       // pages that had to be available when it did not fit
+  std::uint64_t looked_up = 0;    // after which step that was
 
   static constexpr std::int32_t kUnset = -1;
 

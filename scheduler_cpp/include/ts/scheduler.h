@@ -96,8 +96,11 @@ class Scheduler {
   void plan_prefills();
   void plan_chunk(SlotId slot, Prefilling& state);
   void admit_waiting();
-  bool admit(WaitingQueue::Iterator& at);
-  void emit_admission(const Prefilling& state);
+  enum class Admission : std::uint8_t { kFits, kBlocked, kWaits };
+  [[nodiscard]] Admission consider(Request& request);
+  [[nodiscard]] std::int32_t promise_to(const Request& request) const;
+  [[nodiscard]] bool emit_admission(const Request& request);
+  void seat(WaitingQueue::Iterator& at);
   void emit_row(SlotId slot, Seat& seat, std::int32_t start, std::int32_t tokens, bool samples);
   void emit_page_patches(Seat& seat);
   void launch(StepId step);
@@ -111,7 +114,8 @@ class Scheduler {
   void cache_full_pages(const Request& request, SequencePages& pages, std::int32_t computed);
 
   void release(Seat&& seat, Reservation&& promised);
-  void leave_running(SlotId slot, const Request& request);
+  [[nodiscard]] std::span<const Token> page_tokens(const Request& request,
+                                                   std::int32_t column) const;
   [[nodiscard]] Slot& slot(SlotId id) { return slots_[static_cast<std::size_t>(id)]; }
   [[nodiscard]] const Request& request_in(SlotId id) const;
   [[nodiscard]] std::int32_t budget_left() const {
@@ -140,8 +144,10 @@ class Scheduler {
   Output output_;
   std::vector<Row> rows_;  // of the step in flight
   std::int32_t sampling_rows_ = 0;
-  std::vector<Chunk> chunks_;  // scratch of plan()
-  PrefixMatch match_;          // scratch of admission
+  std::vector<Chunk> chunks_;           // scratch of plan()
+  std::vector<ContentHash> computing_;  // pages that this step's prefills compute next
+  PrefixMatch match_;                   // scratch of admission
+  std::vector<Request*> blocked_;
   std::uint64_t arrivals_ = 0;
   Stats totals_;
 };
