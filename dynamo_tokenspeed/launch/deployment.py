@@ -58,8 +58,8 @@ class Deployment:
         self.frontends: list[Frontend] = []
         self.workers: list[Worker] = []
         self.start_timeout = start_timeout
-        self.run_dir = Path(run_dir or tempfile.gettempdir())  # its own directory, once started
-        self._keeps_run_dir = run_dir is not None
+        self._given_run_dir = None if run_dir is None else Path(run_dir)
+        self._own_run_dir: Path | None = None  # made by `start`, removed by `stop`
         self._worker_commands = list(workers)
         self._frontend_command = frontend or FrontendCommand()
         self._env = dict(env or {})
@@ -139,6 +139,14 @@ class Deployment:
         return self.frontends[0].models()[0]
 
     @property
+    def run_dir(self) -> Path:
+        """Where the logs are. Without one given, there is none before `start`."""
+        run_dir = self._given_run_dir or self._own_run_dir
+        if run_dir is None:
+            raise RuntimeError("this deployment has not been started, so it has no run directory")
+        return run_dir
+
+    @property
     def programs(self) -> list[Program]:
         return [*self.frontends, *self.workers]
 
@@ -148,10 +156,10 @@ class Deployment:
 
     def start(self) -> None:
         """Start everything; returns when it serves. After an error nothing is left running."""
-        if self._keeps_run_dir:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
+        if self._given_run_dir is None:
+            self._own_run_dir = Path(tempfile.mkdtemp(prefix="tokenspeed-launch-"))
         else:
-            self.run_dir = Path(tempfile.mkdtemp(prefix="tokenspeed-launch-"))
+            self._given_run_dir.mkdir(parents=True, exist_ok=True)
         try:
             frontend = self._spawn_frontend(self._frontend_command)
             workers = [
@@ -173,11 +181,7 @@ class Deployment:
         finally:
             self._last_logs = self.logs()
             self.frontends, self.workers = [], []
-            shutil.rmtree(self._discovery, ignore_errors=True)
-            if keep_logs:
-                self._on_progress(f"logs are in {self.run_dir}")
-            elif not self._keeps_run_dir:
-                shutil.rmtree(self.run_dir, ignore_errors=True)
+            self._clean_up(keep_logs)
 
     def add_frontend(self, command: FrontendCommand) -> Frontend:
         """Start one more frontend over the same workers; returns when it serves them all."""
@@ -215,6 +219,15 @@ class Deployment:
         while True:
             self.check()
             time.sleep(0.2)
+
+    def _clean_up(self, keep_logs: bool) -> None:
+        if self._given_run_dir is not None:
+            shutil.rmtree(self._discovery, ignore_errors=True)
+        elif self._own_run_dir is not None and keep_logs:
+            shutil.rmtree(self._discovery, ignore_errors=True)
+            self._on_progress(f"logs are in {self._own_run_dir}")
+        elif self._own_run_dir is not None:
+            shutil.rmtree(self._own_run_dir, ignore_errors=True)
 
     @property
     def _discovery(self) -> Path:

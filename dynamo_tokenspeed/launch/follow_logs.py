@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dynamo_tokenspeed.launch.deployment import Deployment
@@ -26,7 +26,8 @@ def follow_logs(deployment: Deployment) -> Iterator[None]:
         read: dict[Path, int] = {}
         while not done.wait(_POLL_SECONDS):
             for program in deployment.programs:
-                _show_new_lines(program.name, program.log_path, read)
+                with suppress(FileNotFoundError):  # it was stopped just now
+                    _show_new_lines(program.name, program.log_path, read)
 
     thread = threading.Thread(target=follow, name="follow-logs", daemon=True)
     thread.start()

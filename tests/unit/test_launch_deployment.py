@@ -22,6 +22,7 @@ from dynamo_tokenspeed.launch import (
     load_recipe,
     loopback,
 )
+from dynamo_tokenspeed.launch.follow_logs import follow_logs
 from dynamo_tokenspeed.launch.program import Program
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny-kimi"
@@ -98,6 +99,16 @@ def test_everything_listens_on_loopback_except_the_event_plane(deployment: Deplo
         assert listening == [f"0100007F:{port:04X}"]
 
 
+def test_logs_can_be_followed(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = ""
+    deadline = time.monotonic() + 10
+    with follow_logs(deployment):
+        while "sample-0 | " not in shown and time.monotonic() < deadline:
+            shown += capsys.readouterr().err
+    assert "frontend | " in shown
+    assert "sample-0 | " in shown
+
+
 def test_two_deployments_do_not_see_each_other(deployment: Deployment) -> None:
     with Deployment([SAMPLE_WORKER]) as other:
         assert len(other.frontends[0].instances()) == 1
@@ -132,6 +143,13 @@ def test_nothing_is_left_when_the_block_ends(finished) -> None:
     assert len(programs) == 2
     assert [program.name for program in programs if is_running(program)] == []
     assert not run_dir.exists()
+
+
+def test_stopping_what_was_not_started_touches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "theirs").touch()
+    Deployment([SAMPLE_WORKER], run_dir=tmp_path).stop()
+    Deployment([SAMPLE_WORKER]).stop()
+    assert (tmp_path / "theirs").exists()
 
 
 def test_logs_can_be_read_after_the_end(finished) -> None:
