@@ -10,16 +10,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from corpus import split
+from corpus import READ_FILE, split
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).parent
-EDGES = (0, 256, 512, 1024, 2048, 3072, 4096)  # position buckets
-REQUESTS = (
-    "Write the function `read_header` of module `mailbox`.",
-    "Write a Python function `get_name`.",
-    "What does `close` do?",
+WINDOW = 4096  # max_position_embeddings
+EDGES = (0, 256, 512, 1024, 2048, 3072, 4096)  # buckets of positions inside a window
+SAMPLES = (
+    ("Write the function `read_header` of module `mailbox`.", None),
+    ("Write a Python function `get_name`.", None),
+    ("What does `close` do?", None),
+    ("Read `mailbox.py`.", [READ_FILE]),
 )
 
 
@@ -48,29 +50,33 @@ def report_perplexity(model, tokenizer) -> None:
     tokens = [t for ids in documents for t in ids]
     size = sum(len(f.text.encode()) for f in files)
     print(f"held out: {len(files)} files, {size} bytes, {len(tokens)} tokens")
-    for length in (1024, 4096):
-        loss = losses(model, windows(tokens, length))
-        mean = loss.mean().item()
-        per_byte = mean * len(tokens) / size
-        print(
-            f"windows of {length}: perplexity {math.exp(mean):.2f} per token, "
-            f"{math.exp(per_byte):.3f} per byte ({per_byte / math.log(2):.3f} bits per byte)"
-        )
+    loss = losses(model, windows(tokens, WINDOW))
+    mean = loss.mean().item()
+    per_byte = mean * len(tokens) / size
+    print(
+        f"windows of {WINDOW}: perplexity {math.exp(mean):.2f} per token, "
+        f"{math.exp(per_byte):.3f} per byte ({per_byte / math.log(2):.3f} bits per byte)"
+    )
     for start, end in pairwise(EDGES):
-        print(f"  positions {start}-{end}: {math.exp(loss[:, start:end].mean()):.2f}")
+        print(
+            f"  positions {start} to {end}: {math.exp(loss[:, start:end].mean()):.2f}", flush=True
+        )
 
 
 def print_samples(model, tokenizer, new_tokens: int) -> None:
-    for request in REQUESTS:
+    """Replies with the shipped sampling parameters; the seed makes them repeatable."""
+    for request, tools in SAMPLES:
+        torch.manual_seed(0)
         inputs = tokenizer.apply_chat_template(
             [{"role": "user", "content": request}],
+            tools=tools,
             add_generation_prompt=True,
             return_tensors="pt",
             return_dict=True,
         )
-        out = model.generate(**inputs, do_sample=False, max_new_tokens=new_tokens)
+        out = model.generate(**inputs, max_new_tokens=new_tokens)
         reply = tokenizer.decode(out[0, inputs["input_ids"].shape[1] :])
-        print(f"--- {request}\n{reply}")
+        print(f"--- {request}\n{reply}", flush=True)
 
 
 def main() -> None:
