@@ -6,6 +6,9 @@ Python, commit the sampled tokens, read the outputs and the KV events. N sequenc
 decode together, each with a prompt whose first half is shared by all. Admission is
 prompt tokens per second from `submit` until every sequence has its first token.
 
+A peer's step between two of ours leaves us the CPU's caches cold, much as a forward
+pass on this CPU would; "alone" is the same loop without it.
+
     pip install --no-deps --target .venvs/tokenspeed-scheduler tokenspeed-scheduler==0.1.42
     python benchmarks/bench_scheduler.py
 """
@@ -212,21 +215,22 @@ def main() -> None:
         print(f"{Peer.name} is not installed (see the head of this script): only ours is measured")
 
     print("decode step, median µs (admission, M prompt tokens/s)")
-    print(f"{'sequences × context':>20} {Ours.name:>24} {Peer.name:>28} {'ratio':>8}")
+    print(f"{'sequences x context':>20} {Ours.name:>24} {Peer.name:>28} {'ratio':>8}")
     for sequences, prompt_tokens in CASES:
         work = Workload(sequences, prompt_tokens, arguments.steps)
         sides: list[Ours | Peer] = [Ours(work)]
         if peer is not None:
             sides.append(Peer(work, peer))
         steps, admission = measure(work, sides)
-        line = f"{f'{sequences} × {prompt_tokens:,}':>20} {steps[0]:>13.1f} ({admission[0]:>7.1f})"
+        line = f"{f'{sequences} x {prompt_tokens:,}':>20} {steps[0]:>13.1f} ({admission[0]:>7.1f})"
         if peer is not None:
-            line += f" {steps[1]:>17.1f} ({admission[1]:>7.1f}) {steps[1] / steps[0]:>7.0f}×"
+            line += f" {steps[1]:>17.1f} ({admission[1]:>7.1f}) {steps[1] / steps[0]:>7.0f}x"
         print(line, flush=True)
-    for sequences, prompt_tokens in OURS_ALONE:
+    print(f"{Ours.name} alone, step after step")
+    for sequences, prompt_tokens in CASES + OURS_ALONE:
         work = Workload(sequences, prompt_tokens, arguments.steps)
         steps, admission = measure(work, [Ours(work)])
-        print(f"{f'{sequences} × {prompt_tokens:,}':>20} {steps[0]:>13.1f} ({admission[0]:>7.1f})")
+        print(f"{f'{sequences} x {prompt_tokens:,}':>20} {steps[0]:>13.1f} ({admission[0]:>7.1f})")
 
 
 if __name__ == "__main__":

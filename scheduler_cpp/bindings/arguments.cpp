@@ -58,6 +58,11 @@ std::uint64_t unsigned_argument(nb::handle value, const char* name) {
   return number;
 }
 
+double real_argument(nb::handle value, const char* name) {
+  if (!PyFloat_Check(value.ptr())) return static_cast<double>(integer_argument(value, name));
+  return PyFloat_AS_DOUBLE(value.ptr());
+}
+
 bool bool_argument(nb::handle value, const char* name) {
   if (!PyBool_Check(value.ptr())) wrong_type(name, "a bool", value);
   return value.ptr() == Py_True;

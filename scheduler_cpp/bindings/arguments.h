@@ -20,6 +20,7 @@ namespace nb = nanobind;
                                             std::int64_t low = INT64_MIN,
                                             std::int64_t high = INT64_MAX);
 [[nodiscard]] std::uint64_t unsigned_argument(nb::handle value, const char* name);
+[[nodiscard]] double real_argument(nb::handle value, const char* name);
 [[nodiscard]] bool bool_argument(nb::handle value, const char* name);
 [[nodiscard]] std::vector<Token> token_set_argument(nb::handle value, const char* name);
 

@@ -36,15 +36,17 @@ void bind_config(nb::module_& module) {
   };
   const SchedulerConfig defaults;
   nb::class_<SchedulerConfig>(module, "SchedulerConfig", "Sizes and limits; immutable.")
-      .def("__init__", make, nb::kw_only(), "page_size"_a = defaults.page_size,
-           "num_pages"_a = defaults.num_pages, "max_num_seqs"_a = defaults.max_num_seqs,
-           "max_model_len"_a = defaults.max_model_len,
-           "max_num_batched_tokens"_a = defaults.max_num_batched_tokens,
-           "chunked_prefill_size"_a = defaults.chunked_prefill_size,
-           "vocab_size"_a = defaults.vocab_size,
-           "enable_prefix_caching"_a = defaults.enable_prefix_caching,
-           "enable_kv_events"_a = defaults.enable_kv_events, "params_size"_a = defaults.params_size,
-           "dp_rank"_a = defaults.dp_rank, "max_overtakes"_a = defaults.max_overtakes)
+      .def("__init__", make, nb::kw_only(), "page_size"_a.none() = defaults.page_size,
+           "num_pages"_a.none() = defaults.num_pages,
+           "max_num_seqs"_a.none() = defaults.max_num_seqs,
+           "max_model_len"_a.none() = defaults.max_model_len,
+           "max_num_batched_tokens"_a.none() = defaults.max_num_batched_tokens,
+           "chunked_prefill_size"_a.none() = defaults.chunked_prefill_size,
+           "vocab_size"_a.none() = defaults.vocab_size,
+           "enable_prefix_caching"_a.none() = defaults.enable_prefix_caching,
+           "enable_kv_events"_a.none() = defaults.enable_kv_events,
+           "params_size"_a.none() = defaults.params_size, "dp_rank"_a.none() = defaults.dp_rank,
+           "max_overtakes"_a.none() = defaults.max_overtakes)
       .def_ro("page_size", &SchedulerConfig::page_size)
       .def_ro("num_pages", &SchedulerConfig::num_pages)
       .def_ro("max_num_seqs", &SchedulerConfig::max_num_seqs)

@@ -70,8 +70,9 @@ class SchedulerObject {
     return output_;
   }
 
-  nb::object kv_events(double timestamp) {
-    const std::string payload = alone([&] { return scheduler_->drain_kv_events(timestamp); });
+  nb::object kv_events(nb::handle timestamp) {
+    const double seconds = real_argument(timestamp, "timestamp");
+    const std::string payload = alone([&] { return scheduler_->drain_kv_events(seconds); });
     if (payload.empty()) return nb::none();
     return nb::bytes(payload.data(), payload.size());
   }
@@ -122,17 +123,18 @@ NB_MODULE(_core, module) {
 
   nb::class_<SchedulerObject>(module, "Scheduler")
       .def(nb::init<const SchedulerConfig&>(), "config"_a)
-      .def("submit", &SchedulerObject::submit, "request_id"_a, "prompt"_a, nb::kw_only(),
-           "max_tokens"_a, "min_tokens"_a = 0, "eos_token_ids"_a = nb::tuple(),
-           "stop_token_ids"_a = nb::tuple(), "ignore_eos"_a = false, "cache_salt"_a = nb::bytes(""),
-           "priority"_a = 0, "params"_a = nb::bytes(""),
+      .def("submit", &SchedulerObject::submit, "request_id"_a.none(), "prompt"_a.none(),
+           nb::kw_only(), "max_tokens"_a.none(), "min_tokens"_a.none() = 0,
+           "eos_token_ids"_a.none() = nb::tuple(), "stop_token_ids"_a.none() = nb::tuple(),
+           "ignore_eos"_a.none() = false, "cache_salt"_a.none() = nb::bytes(""),
+           "priority"_a.none() = 0, "params"_a.none() = nb::bytes(""),
            "Queue a request; ValueError with one sentence if it can never run.")
-      .def("abort", &SchedulerObject::abort, "request_id"_a,
+      .def("abort", &SchedulerObject::abort, "request_id"_a.none(),
            "End a request now; True if this call ended it and nothing more will be reported.")
       .def("plan", &SchedulerObject::plan, "Plan and launch the next step; None if idle.")
-      .def("commit", &SchedulerObject::commit, "step"_a, "token_ids"_a,
+      .def("commit", &SchedulerObject::commit, "step"_a.none(), "token_ids"_a.none(),
            "Hand in the step's sampled tokens (int32, one per sampling row, in row order).")
-      .def("kv_events", &SchedulerObject::kv_events, "timestamp"_a,
+      .def("kv_events", &SchedulerObject::kv_events, "timestamp"_a.none(),
            "The msgpack payload [timestamp, [events], dp_rank] since the last call, or None.")
       .def("clear_prefix_cache", &SchedulerObject::clear_prefix_cache,
            "Empty the prefix cache; False, and nothing changes, while a sequence holds pages.")

@@ -201,8 +201,8 @@ SPEC("without prefix caching nothing is shared or announced") {
 
 SPEC("a prefix that is being computed is waited for, not computed twice") {
   Driver driver(config());
-  driver.submit(1, tokens(12), 9);
-  driver.submit(2, tokens(12), 9);
+  driver.submit(1, tokens(16), 9);
+  driver.submit(2, tokens(16), 9);
   driver.submit(3, tokens(2, 50), 9);
   EXPECT(driver.plan());
   EXPECT(driver.admitted() == (Ids{1, 3}));
@@ -213,7 +213,7 @@ SPEC("a prefix that is being computed is waited for, not computed twice") {
   EXPECT(driver.plan());
   EXPECT(driver.admitted() == Ids{2});
   driver.commit();
-  EXPECT(driver.outcomes[2].cached_tokens == 8);
+  EXPECT(driver.outcomes[2].cached_tokens == 12);
 }
 
 SPEC("two sequences that computed the same content share one page from then on") {
