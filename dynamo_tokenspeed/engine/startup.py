@@ -47,12 +47,15 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     dtype = resolve_dtype(model_config, config.dtype)
     max_model_len = _max_model_len(config, model_config.max_position_embeddings)
 
+    # Before the weights are loaded: what cannot fit is said at once.
+    bytes_per_page = model_config.kv_spec.bytes_per_page(config.page_size, dtype)
+    pages = num_pages(config, max_model_len, bytes_per_page)
+
     ops = ts_kernels.bind(device.type, dtype, _overrides(config))
     for op, selection in ops.selections.items():
         log.debug("%s: %s", op, selection)
     with load_progress() as on_progress:
         model = load_model(config.model, device, dtype, ops, on_progress)
-    pages = num_pages(config, max_model_len, model.kv_spec.bytes_per_page(config.page_size, dtype))
     pool = KVPool(model.kv_spec, pages, config.page_size, dtype, device)
     tables = SlotTables(config.max_num_seqs, max_model_len, config.page_size, device)
     executor = Executor(model, pool, tables, Sampler(ops), TokenConstraints())

@@ -167,8 +167,7 @@ def _capacity(parser: argparse.ArgumentParser) -> None:
         env="TS_MAX_MODEL_LEN",
         type=positive_int,
         metavar="TOKENS",
-        help="Longest sequence, prompt and answer together. Default: the model's own limit,\n"
-        "or what the KV cache holds if that is less.",
+        help="Longest sequence, prompt and answer together. Default: the model's own limit.",
     )
     group.flag(
         "--max-num-seqs",
