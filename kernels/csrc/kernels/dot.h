@@ -10,10 +10,17 @@
 
 inline constexpr int kDotCols = 4;
 
-// out[i * kDotCols + j] = x[i] . w[j]; `ahead` elements past each w row are fetched into the cache
-// (0: nothing to fetch).
+// Rows that will be wanted soon, to be brought into a cache while a tile computes.
+template <class T>
+struct Fetch {
+  const T* row[kDotCols] = {};
+  bool near = true;  // into the first-level cache, else into the second
+};
+
+// out[i * kDotCols + j] = x[i] . w[j]
 template <class T, int kRows>
-TS_INLINE void dot_tile(const T* const* x, const T* const* w, i64 k, i64 ahead, float* out) {
+TS_INLINE void dot_tile(const T* const* x, const T* const* w, i64 k, const Fetch<T>& fetch,
+                        float* out) {
   VF acc[kRows * kDotCols];
   for (VF& a : acc) a = vzero();
   const auto step = [&](const auto& load) {
@@ -29,8 +36,10 @@ TS_INLINE void dot_tile(const T* const* x, const T* const* w, i64 k, i64 ahead, 
   constexpr int kStep = Dot<T>::kStep;
   i64 at = 0;
   for (; at + kStep <= k; at += kStep) {
-    if (ahead != 0) {
-      for (int j = 0; j < kDotCols; ++j) __builtin_prefetch(w[j] + at + ahead);
+    if (fetch.row[0] != nullptr) {
+      for (const T* row : fetch.row) {
+        fetch.near ? __builtin_prefetch(row + at, 0, 3) : __builtin_prefetch(row + at, 0, 2);
+      }
     }
     step([at](const T* p) TS_LAMBDA_INLINE { return Dot<T>::load(p + at); });
   }
@@ -67,11 +76,20 @@ TS_INLINE void store_tile(T* y, i64 stride, const float* out, int rows, int cols
   }
 }
 
+// Nothing to fetch; see dot_block.
+template <class T>
+struct NoFetch {
+  TS_INLINE const T* near(i64) const { return nullptr; }
+  TS_INLINE const T* far(i64) const { return nullptr; }
+};
+
 // x_row(t) . w_row(n) for t in [t0, t1), n in [n0, n1). emit(t, n, rows, cols, out) gets each tile
-// and may change it.
-template <class T, class XRow, class WRow, class Emit>
-TS_INLINE void dot_block(i64 t0, i64 t1, i64 n0, i64 n1, i64 k, i64 ahead, const XRow& x_row,
-                         const WRow& w_row, const Emit& emit) {
+// and may change it. While the first tile of x reads w from memory, `ahead.near(n)` tells which row
+// to have ready next; while the second tile finds w in the cache, `ahead.far(n)` names the rows of
+// a later unit of work, so that the memory is never idle.
+template <class T, class XRow, class WRow, class Ahead, class Emit>
+TS_INLINE void dot_block(i64 t0, i64 t1, i64 n0, i64 n1, i64 k, const XRow& x_row,
+                         const WRow& w_row, const Ahead& ahead, const Emit& emit) {
   for (i64 t = t0; t < t1; t += kDotRows) {
     const int rows = static_cast<int>(lesser(kDotRows, t1 - t));
     const T* x[kDotRows];
@@ -80,7 +98,13 @@ TS_INLINE void dot_block(i64 t0, i64 t1, i64 n0, i64 n1, i64 k, i64 ahead, const
       const T* w[kDotCols];
       for (int j = 0; j < kDotCols; ++j) w[j] = w_row(lesser(n + j, n1 - 1));
       float out[kTile] = {};
-      const i64 fetch = t == t0 ? ahead : 0;
+      Fetch<T> fetch;
+      if (t <= t0 + kDotRows) {
+        fetch.near = t == t0;
+        for (int j = 0; j < kDotCols; ++j) {
+          fetch.row[j] = fetch.near ? ahead.near(n + j) : ahead.far(n + j);
+        }
+      }
       if (rows == kDotRows) {
         dot_tile<T, kDotRows>(x, w, k, fetch, out);
       } else if (rows == 1) {

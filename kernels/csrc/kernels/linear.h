@@ -2,6 +2,18 @@
 //
 // Linear layers, one or a batch of them (a matrix for each head).
 
+// Weight rows further on in the same matrix; past its end, a fetch does nothing or little harm.
+template <class T>
+struct RowsAhead {
+  const T* w;
+  i64 w_row;
+  i64 far_rows;  // 0: there is nothing to fetch
+  TS_INLINE const T* near(i64 n) const { return w + (n + kDotCols) * w_row; }
+  TS_INLINE const T* far(i64 n) const {
+    return far_rows == 0 ? nullptr : w + (n + far_rows) * w_row;
+  }
+};
+
 // Weights [N, K] with K contiguous: dot products.
 template <class T>
 void linear_rows(const LinearArgs& a) {
@@ -11,6 +23,7 @@ void linear_rows(const LinearArgs& a) {
   const i64 n_block = rows_in_l1<T>(a.k);
   const i64 n_blocks = ceil_div(a.n, n_block);
   const i64 t_blocks = ceil_div(a.tokens, kTokenBlock);
+  const i64 later = n_block * num_threads();  // the rows of the unit that this thread gets next
   parallel_for(a.heads * t_blocks * n_blocks, [&](i64 index) {
     const i64 n0 = index % n_blocks * n_block;
     const i64 n1 = lesser(n0 + n_block, a.n);
@@ -19,10 +32,11 @@ void linear_rows(const LinearArgs& a) {
     const i64 head = index / n_blocks / t_blocks;
     const T* const xh = x + head * a.x_head;
     const T* const wh = w + head * a.w_head;
+    const i64 far = t_blocks == 1 && n0 + later < a.n ? later : 0;
     const auto run = [&](auto* yh) TS_LAMBDA_INLINE {
       dot_block<T>(
-          t0, t1, n0, n1, a.k, kDotCols * a.w_row, [&](i64 t) { return xh + t * a.x_token; },
-          [&](i64 n) { return wh + n * a.w_row; },
+          t0, t1, n0, n1, a.k, [&](i64 t) { return xh + t * a.x_token; },
+          [&](i64 n) { return wh + n * a.w_row; }, RowsAhead<T>{wh, a.w_row, far},
           [&](i64 t, i64 n, int rows, int cols, float* out) TS_LAMBDA_INLINE {
             if (bias != nullptr) {
               for (int i = 0; i < rows; ++i) {

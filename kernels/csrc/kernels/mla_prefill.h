@@ -89,7 +89,7 @@ struct ExpandedBlock {
                                  const Place& place, i64 step) {
     const i64 block = rows_in_l1<T>(k);
     for (i64 n0 = 0; n0 < w_rows; n0 += block) {
-      dot_block<T>(0, x_rows, n0, lesser(n0 + block, w_rows), k, 0, x, w,
+      dot_block<T>(0, x_rows, n0, lesser(n0 + block, w_rows), k, x, w, NoFetch<T>{},
                    [&](i64 t, i64 n, int rows, int cols, float* out) TS_LAMBDA_INLINE {
                      E rounded[kTile];
                      round_tile(out, rounded);

@@ -54,6 +54,7 @@ TS_INLINE i64 plan_units(const MoeArgs& a, const ExpertPairs& sorted, i64 row_bl
   return count;
 }
 
+// body(unit, next): `next` is the unit that this thread is likely to get after it, or null.
 template <class Body>
 void for_each_expert_unit(const MoeArgs& a, const ExpertPairs& sorted, i64 row_blocks,
                           const Body& body) {
@@ -61,8 +62,32 @@ void for_each_expert_unit(const MoeArgs& a, const ExpertPairs& sorted, i64 row_b
   auto* const units = static_cast<ExpertUnit*>(
       scratch_bytes(Scratch::kUnits, sizeof(ExpertUnit) * static_cast<std::size_t>(count)));
   plan_units(a, sorted, row_blocks, units);
-  parallel_for(count, [&](i64 index) { body(units[index]); });
+  const i64 later = num_threads();
+  parallel_for(count, [&](i64 index) {
+    const ExpertUnit* const next = index + later < count ? units + index + later : nullptr;
+    body(units[index], next);
+  });
 }
+
+// Tile columns alternate: two gate rows, then the two up rows that belong to them.
+template <class T>
+struct GateUpRows {
+  const T* gate;
+  i64 hidden, inner, first;
+  TS_INLINE const T* operator()(i64 n) const {
+    const i64 i = lesser(first + n / 4 * 2 + n % 2, inner - 1);
+    return gate + (n % 4 < 2 ? i : inner + i) * hidden;
+  }
+};
+
+// A unit's pairs come a tile at a time: the first reads from memory what the others find cached.
+template <class T>
+struct GateUpAhead {
+  const GateUpRows<T>* rows;
+  i64 skip;  // tile columns from those in use to those to fetch
+  TS_INLINE const T* near(i64 n) const { return rows == nullptr ? nullptr : (*rows)(n + skip); }
+  TS_INLINE const T* far(i64) const { return nullptr; }
+};
 
 inline constexpr i64 kGateBlock = 64;  // gate rows of a unit, at most
 
@@ -72,41 +97,49 @@ void expert_gate_up(const MoeArgs& a, const ExpertPairs& sorted, T* hidden) {
   const T* const weight = static_cast<const T*>(a.w_gate_up);
   const i64 inner = a.intermediate;
   const i64 block = lesser(greater(rows_in_l1<T>(a.hidden) / 2, kDotCols), kGateBlock);
-  for_each_expert_unit(a, sorted, ceil_div(inner, block), [&](const ExpertUnit& u) {
-    const T* const gate = weight + u.expert * 2 * inner * a.hidden;
-    const T* const up = gate + inner * a.hidden;
-    const i64 i0 = u.block * block;
-    const i64 width = lesser(block, inner - i0);
-    // Tile columns alternate: two gate rows, then the two up rows that belong to them.
-    const i64 columns = ceil_div(width, 2) * 4;
-    float g[kDotRows * kGateBlock] = {};
-    float v[kDotRows * kGateBlock] = {};
-    for (i64 p = u.first; p < u.last; p += kDotRows) {
-      const int rows = static_cast<int>(lesser(kDotRows, u.last - p));
-      dot_block<T>(
-          p, p + rows, 0, columns, a.hidden, p == u.first ? 2 * a.hidden : 0,
-          [&](i64 q) { return x + sorted.pair[q] / sorted.per_token * a.hidden; },
-          [&](i64 n) {
-            const i64 i = i0 + lesser(n / 4 * 2 + n % 2, width - 1);
-            return (n % 4 < 2 ? gate : up) + i * a.hidden;
-          },
-          [&](i64, i64 n, int, int, const float* out) TS_LAMBDA_INLINE {
-            for (int r = 0; r < rows; ++r) {
-              for (int j = 0; j < 2; ++j) {
-                g[r * kGateBlock + n / 2 + j] = out[r * kDotCols + j];
-                v[r * kGateBlock + n / 2 + j] = out[r * kDotCols + 2 + j];
-              }
+  const auto rows_of = [&](const ExpertUnit& u) {
+    return GateUpRows<T>{weight + u.expert * 2 * inner * a.hidden, a.hidden, inner,
+                         u.block * block};
+  };
+  for_each_expert_unit(
+      a, sorted, ceil_div(inner, block), [&](const ExpertUnit& u, const ExpertUnit* next) {
+        const GateUpRows<T> w = rows_of(u);
+        const GateUpRows<T> w_next = rows_of(next == nullptr ? u : *next);
+        const i64 i0 = u.block * block;
+        const i64 width = lesser(block, inner - i0);
+        const i64 columns = ceil_div(width, 2) * 4;
+        float g[kDotRows * kGateBlock] = {};
+        float v[kDotRows * kGateBlock] = {};
+        for (i64 p = u.first; p < u.last; p += kDotRows) {
+          const int rows = static_cast<int>(lesser(kDotRows, u.last - p));
+          GateUpAhead<T> ahead{nullptr, 0};
+          if (p == u.first) {
+            ahead = {&w, kDotCols};
+          } else if (p == u.first + kDotRows && next != nullptr) {
+            ahead = {&w_next, 0};
+          }
+          dot_block<T>(
+              p, p + rows, 0, columns, a.hidden,
+              [&](i64 q) { return x + sorted.pair[q] / sorted.per_token * a.hidden; },
+              [&](i64 n) { return w(n); }, ahead,
+              [&](i64, i64 n, int, int, const float* out) TS_LAMBDA_INLINE {
+                for (int r = 0; r < rows; ++r) {
+                  for (int j = 0; j < 2; ++j) {
+                    g[r * kGateBlock + n / 2 + j] = out[r * kDotCols + j];
+                    v[r * kGateBlock + n / 2 + j] = out[r * kDotCols + 2 + j];
+                  }
+                }
+              });
+          for (int r = 0; r < rows; ++r) {
+            T* const to = hidden + (p + r) * inner + i0;
+            for (i64 i = 0; i < width; i += kW) {
+              const VF h =
+                  vmul(vsilu(vload(g + r * kGateBlock + i)), vload(v + r * kGateBlock + i));
+              vstore_n(to + i, h, static_cast<int>(lesser(kW, width - i)));
             }
-          });
-      for (int r = 0; r < rows; ++r) {
-        T* const to = hidden + (p + r) * inner + i0;
-        for (i64 i = 0; i < width; i += kW) {
-          const VF h = vmul(vsilu(vload(g + r * kGateBlock + i)), vload(v + r * kGateBlock + i));
-          vstore_n(to + i, h, static_cast<int>(lesser(kW, width - i)));
+          }
         }
-      }
-    }
-  });
+      });
 }
 
 // y[pair] = down(hidden[pair]), at the pair's place in token order
@@ -114,20 +147,27 @@ template <class T>
 void expert_down(const MoeArgs& a, const ExpertPairs& sorted, const T* hidden, float* y) {
   const T* const weight = static_cast<const T*>(a.w_down);
   const i64 block = rows_in_l1<T>(a.intermediate);
-  for_each_expert_unit(a, sorted, ceil_div(a.hidden, block), [&](const ExpertUnit& u) {
-    const T* const w = weight + u.expert * a.hidden * a.intermediate;
-    const i64 n0 = u.block * block;
-    dot_block<T>(
-        u.first, u.last, n0, lesser(n0 + block, a.hidden), a.intermediate,
-        kDotCols * a.intermediate, [&](i64 p) { return hidden + p * a.intermediate; },
-        [&](i64 n) { return w + n * a.intermediate; },
-        [&](i64 p, i64 n, int rows, int cols, const float* out) TS_LAMBDA_INLINE {
-          for (int i = 0; i < rows; ++i) {
-            float* const to = y + sorted.pair[p + i] * a.hidden + n;
-            for (int j = 0; j < cols; ++j) to[j] = out[i * kDotCols + j];
-          }
-        });
-  });
+  const auto matrix = [&](const ExpertUnit& u) {
+    return weight + u.expert * a.hidden * a.intermediate;
+  };
+  for_each_expert_unit(
+      a, sorted, ceil_div(a.hidden, block), [&](const ExpertUnit& u, const ExpertUnit* next) {
+        const T* const w = matrix(u);
+        const i64 n0 = u.block * block;
+        const i64 far = next == nullptr ? 0
+                                        : (matrix(*next) - w) / a.intermediate +
+                                              (next->block - u.block) * block;
+        dot_block<T>(
+            u.first, u.last, n0, lesser(n0 + block, a.hidden), a.intermediate,
+            [&](i64 p) { return hidden + p * a.intermediate; },
+            [&](i64 n) { return w + n * a.intermediate; }, RowsAhead<T>{w, a.intermediate, far},
+            [&](i64 p, i64 n, int rows, int cols, const float* out) TS_LAMBDA_INLINE {
+              for (int i = 0; i < rows; ++i) {
+                float* const to = y + sorted.pair[p + i] * a.hidden + n;
+                for (int j = 0; j < cols; ++j) to[j] = out[i * kDotCols + j];
+              }
+            });
+      });
 }
 
 template <class T>
