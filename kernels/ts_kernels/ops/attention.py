@@ -2,7 +2,8 @@
 """Multi-head latent attention over a paged cache (DeepSeek-V2, section 2.1).
 
 `kv`: one layer of the pool, [pages, page_size, kv_lora_rank + rope_dim], contiguous: the normed
-latent, then the rotated key that all heads share. `block_table`: [R, columns] int32, the pages of
+latent, then the rotated key that all heads share. Entries that nobody wrote must be finite: a
+backend may read them before it masks them. `block_table`: [R, columns] int32, the pages of
 each row in order, padded with any valid page. Lengths are int32 and count tokens.
 """
 

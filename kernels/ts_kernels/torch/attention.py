@@ -6,7 +6,8 @@ when it is worth one. A context beyond the budget is cut into blocks whose resul
 their log-sum-exp, as in FlashDecoding (Dao et al., 2023), which bounds the memory of a long one.
 
 PyTorch's scaled_dot_product_attention is not used: it wants keys and values of one width, and on a
-CPU it takes 1.3 to 3 times as long (benchmarks/bench_kernels.py).
+CPU it takes 1.3 to 2.3 times as long for prompts of 512 and 2,048 tokens
+(benchmarks/bench_torch_backend.py).
 """
 
 from __future__ import annotations

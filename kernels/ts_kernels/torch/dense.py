@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Table look-up and matrix products.
 
-On a CPU, fp32 products go to oneDNN: PyTorch sends them to MKL, which is 1.5 to 2.3 times slower on
-AMD (benchmarks/bench_kernels.py). bf16 products reach oneDNN by themselves.
+On a CPU, fp32 products go to oneDNN: PyTorch sends them to MKL, which takes 1.5 to 2.3 times as
+long on AMD (benchmarks/bench_torch_backend.py). bf16 products reach oneDNN by themselves.
 """
 
 from __future__ import annotations

@@ -58,8 +58,9 @@ def _add_routed(
 ) -> None:
     """Sorts the (token, expert) pairs by expert and runs each active expert on its rows.
 
-    Faster than one product for all experts (padded or grouped) at every number of tokens from 1 to
-    2,048, with 16 and with 64 experts (benchmarks/bench_kernels.py).
+    One padded product for all experts takes up to 4.6 times as long; `torch._grouped_mm` takes 0.7
+    to 0.9 of the time at 8 to 32 tokens and up to 1.3 times elsewhere
+    (benchmarks/bench_torch_backend.py).
     """
     flat = ids.flatten()
     order = flat.argsort(stable=True)

@@ -5,7 +5,7 @@ A truncation is one threshold per row: keeping every token whose mass reaches it
 independent of the order in which a sort leaves equal masses.
 
 On a CPU a few rows are processed at a time, so that the temporaries stay in the cache: 32 rows of
-32,000 tokens draw in a third of the time (benchmarks/bench_kernels.py).
+32,000 tokens draw in a third of the time (benchmarks/bench_torch_backend.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
         for part in _parts(rows.penalties.row, logits):
             _penalise(logits, rows.penalties, part)
     if sum(draw.row.shape[0] for draw in rows.draws) < logits.shape[0]:
-        ids = logits.argmax(dim=-1)
+        ids = _most_likely(logits)
     else:
         ids = torch.empty(logits.shape[0], dtype=torch.int64, device=logits.device)
     for draw in rows.draws:
@@ -109,6 +109,13 @@ def _smallest_in_nucleus(ordered: Tensor, top_p: Tensor) -> Tensor:
     last = torch.searchsorted(cumulative, top_p.double() * cumulative[:, -1:])
     smallest = ordered.gather(1, last.clamp_(max=ordered.shape[1] - 1))
     return smallest.masked_fill_(top_p >= 1, 0)
+
+
+def _most_likely(logits: Tensor) -> Tensor:
+    """argmax, of equals the first. On a CPU by numpy, whose vectorised one is 10 times as fast."""
+    if logits.device.type != "cpu":
+        return logits.argmax(dim=-1)
+    return torch.from_numpy(logits.numpy().argmax(axis=-1))
 
 
 def _descending(mass: Tensor) -> Tensor:
