@@ -14,6 +14,7 @@ from typing import Any
 import openai
 import pytest
 from openai_client import NO_END, connect, connect_async
+from process_tree import children, command_line, is_running
 from tiny_kimi import RECIPE, WORKER_FLAGS
 from worker_metrics import eventually, metric
 
@@ -95,19 +96,10 @@ async def read(texts: AsyncIterator[str]) -> str:
 
 def engine_of(worker: Worker) -> int:
     """The process id of a worker's engine process."""
-    for listing in Path(f"/proc/{worker.pid}/task").glob("*/children"):
-        for pid in map(int, listing.read_text().split()):
-            if b"dynamo_tokenspeed.engine" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
-    raise AssertionError(f"{worker.name} has no engine process")
-
-
-def is_running(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
+    [engine] = [
+        pid for pid in children(worker.pid) if "dynamo_tokenspeed.engine" in command_line(pid)
+    ]
+    return engine
 
 
 def left_behind(frontend: Deployment) -> list[str]:

@@ -50,6 +50,7 @@ def make_case(seed: int, folder: Path) -> EngineCase:
     rng = random.Random(seed)
     checkpoint = write_random_checkpoint(
         folder,
+        arch="kimi_k25" if seed % 5 == 4 else "deepseek_v3",
         tokenizer=False,
         seed=seed,
         std=0.15,  # large enough for attention to have opinions

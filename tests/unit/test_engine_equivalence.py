@@ -65,6 +65,13 @@ def test_chunks_of_any_size(reference: Reference, chunk: int) -> None:
     assert tokens(engine.generate(case.prompts, NEW_TOKENS)) == answers
 
 
+def test_requests_that_wait_for_a_slot_while_others_decode(reference: Reference) -> None:
+    case, answers = reference
+    engine = case.engine(max_num_seqs=3)
+
+    assert tokens(engine.generate(case.prompts, NEW_TOKENS)) == answers
+
+
 def test_a_warm_prefix_cache(reference: Reference) -> None:
     case, answers = reference
     engine = case.engine()
