@@ -32,11 +32,13 @@ from ts_kernels.registry import (
     Selection,
     Spec,
 )
-from ts_kernels.sampling_rows import SamplingRows
+from ts_kernels.sampling_rows import GREEDY_TEMPERATURE, LOWEST_LOGPROB, SamplingRows
 from ts_kernels.selection import bind, default_registry, select
 from ts_kernels.signatures import OP_GROUPS, OP_NAMES, Ops
 
 __all__ = [
+    "GREEDY_TEMPERATURE",
+    "LOWEST_LOGPROB",
     "OP_GROUPS",
     "OP_NAMES",
     "BackendUnavailable",

@@ -21,6 +21,9 @@ from ts_kernels.uniform import uniform
 GREEDY_TEMPERATURE = 1e-5
 """A temperature below this is greedy: dividing by it would overflow fp32 logits."""
 
+LOWEST_LOGPROB = -9999.0
+"""What stands for the logarithm of 0: reports must stay finite."""
+
 IntArray = npt.NDArray[np.integer]
 SparseLogits = tuple[IntArray, IntArray, npt.NDArray[np.float32]]
 

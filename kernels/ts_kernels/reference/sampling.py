@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ts_kernels.sampling_rows import Draw, Penalties, SamplingRows, TokenBias
+from ts_kernels.sampling_rows import LOWEST_LOGPROB, Draw, Penalties, SamplingRows, TokenBias
 
 
 def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
@@ -23,7 +23,7 @@ def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
 
 
 def token_logprobs(logits: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    logprobs = torch.log_softmax(logits.double(), dim=-1).float().clamp(min=-9999.0)
+    logprobs = torch.log_softmax(logits.double(), dim=-1).float().clamp(min=LOWEST_LOGPROB)
     top, top_ids = logprobs.sort(dim=-1, descending=True, stable=True)
     return logprobs[torch.arange(len(ids)), ids], top_ids[:, :k], top[:, :k]
 

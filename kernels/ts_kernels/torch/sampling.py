@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ts_kernels.sampling_rows import Draw, Penalties, SamplingRows, Truncation
+from ts_kernels.sampling_rows import LOWEST_LOGPROB, Draw, Penalties, SamplingRows, Truncation
 
-LOWEST_LOGPROB = -9999.0
 _AT_ONCE = 2**18  # logits, 1 MB
 
 
