@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """CPU kernels: backend `native` against backend `torch`, op by op, alternating in one run.
 
-    python benchmarks/bench_kernels_cpu.py [--threads 2] [--geometry bench] [--op mla_decode] [--save]
+    python benchmarks/bench_kernels_cpu.py [--threads 2] [--geometry bench] [--op mla_decode]
 
-Two geometries: the 51.5 M-parameter model of `bench_engine_cpu.py`, and a slice of one layer as wide
-as Kimi K2's attention heads and experts ask for. Weights and caches rotate through more copies
-than the last-level cache holds, as a model's layers do. Times are the best of the run, in
-microseconds (on a busy machine a median measures the neighbours); GB/s counts the bytes that an op
-must read once, and its share of the measured bandwidth is what a memory-bound op can be judged by.
+Two geometries: the 51.5 M-parameter model of `bench_engine_cpu.py`, and a slice of one layer with
+widths nearer to Kimi K2's. Weights and caches rotate through more copies than the last-level cache
+holds, as a model's layers do. Times are the best of the run, in microseconds: on a busy machine a
+median measures the neighbours. With `--threads 1` they are CPU time, which a neighbour lengthens
+only through caches and memory. GB/s counts the bytes that an op must read once.
 """
 
 from __future__ import annotations
@@ -226,7 +226,12 @@ def cases(g: Geometry, dtype: torch.dtype) -> Iterator[tuple[int, Case]]:
         yield PREFILL, case
 
 
-def best_of(case: Case, contenders: dict[str, Ops], seconds: float) -> dict[str, float]:
+Clock = Callable[[], float]
+
+
+def best_of(
+    case: Case, contenders: dict[str, Ops], seconds: float, clock: Clock
+) -> dict[str, float]:
     """Best time of one call in microseconds, the contenders taking turns."""
     best = dict.fromkeys(contenders, float("inf"))
     turn = itertools.count()
@@ -235,9 +240,9 @@ def best_of(case: Case, contenders: dict[str, Ops], seconds: float) -> dict[str,
         for name, ops in contenders.items():
             for i in range(min(case.copies, 8)):
                 copy = (next(turn) * 7 + i) % case.copies
-                started = time.perf_counter()
+                started = clock()
                 case.run(ops, copy)
-                best[name] = min(best[name], (time.perf_counter() - started) * 1e6)
+                best[name] = min(best[name], (clock() - started) * 1e6)
     return best
 
 
@@ -253,6 +258,7 @@ def main() -> None:
 
     from ts_kernels import _native
 
+    clock = time.thread_time if arguments.threads == 1 else time.perf_counter
     bandwidth = read_bandwidth(mib=256)
     torch.set_num_threads(arguments.threads)
     _native.set_num_threads(arguments.threads)
@@ -265,7 +271,7 @@ def main() -> None:
         for dtype_name in arguments.dtype or ("bfloat16", "float32"):
             dtype = getattr(torch, dtype_name)
             contenders = {
-                backend: bind("cpu", dtype, {op: backend for op in _ops_of(backend)})
+                backend: bind("cpu", dtype, dict.fromkeys(_ops_of(backend), backend))
                 for backend in ("torch", "native")
             }
             table = Table(title=f"{name}, {dtype_name}")
@@ -274,7 +280,7 @@ def main() -> None:
             for tokens, case in cases(GEOMETRIES[name], dtype):
                 if arguments.op and case.op not in arguments.op:
                     continue
-                us = best_of(case, contenders, arguments.seconds)
+                us = best_of(case, contenders, arguments.seconds, clock)
                 rate = case.must_read / us["native"] / 1e3
                 rows.append(
                     {

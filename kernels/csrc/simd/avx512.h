@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Vectors of 16 floats (AVX-512 F/BW/DQ/VL). With TS_BF16_DOT also vdpbf16ps.
-// Included once per instruction set, inside namespace ts::TS_ISA; see simd/README in isa.h.
+// Included once per instruction set, inside namespace ts::TS_ISA; see isa.h.
 
 using VF = __m512;
 inline constexpr int kW = 16;

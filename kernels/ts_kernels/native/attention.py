@@ -13,10 +13,14 @@ BF16 = torch.bfloat16
 
 def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: Tensor) -> None:
     tokens, rank = latent.shape
-    if latent.stride(1) != 1:
+    latent_token, step = latent.stride()
+    if step != 1:
         latent = latent.contiguous()
-    if rope_key.stride(1) != 1:
+        latent_token = rank
+    rope_token, step = rope_key.stride()
+    if step != 1:
         rope_key = rope_key.contiguous()
+        rope_token = rope_key.shape[1]
     _native.mla_cache_write(
         kv.dtype is BF16,
         kv.data_ptr(),
@@ -28,8 +32,8 @@ def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: T
         rope_key.shape[1],
         kv.shape[1],
         kv.stride(0),
-        latent.stride(0),
-        rope_key.stride(0),
+        latent_token,
+        rope_token,
     )
 
 
@@ -42,11 +46,12 @@ def mla_decode(
     kv_lora_rank: int = 512,
 ) -> Tensor:
     rows, q_tokens, heads, width = q.shape
-    if q.stride(3) != 1:
+    q_row, q_token, q_head, step = q.stride()
+    if step != 1:
         q = q.contiguous()
-    q_row, q_token, q_head, _ = q.stride()
+        q_row, q_token, q_head, _ = q.stride()
     block_table = block_table.contiguous()
-    out = torch.empty((rows, q_tokens, heads, kv_lora_rank), dtype=q.dtype)
+    out = q.new_empty(rows, q_tokens, heads, kv_lora_rank)
     _native.mla_decode(
         q.dtype is BF16,
         q.data_ptr(),
@@ -87,7 +92,7 @@ def mla_prefill(
     if q.stride(2) != 1:
         q = q.contiguous()
     block_table = block_table.contiguous()
-    out = torch.empty((tokens, heads, value), dtype=q.dtype)
+    out = q.new_empty(tokens, heads, value)
     _native.mla_prefill(
         q.dtype is BF16,
         q.data_ptr(),

@@ -53,7 +53,7 @@ def moe_experts(
     x = x.contiguous()
     weights = weights.contiguous()
     ids = ids.contiguous()
-    out = torch.empty((tokens, hidden), dtype=x.dtype)
+    out = x.new_empty(tokens, hidden)
     _native.moe_experts(
         x.dtype is BF16,
         x.data_ptr(),

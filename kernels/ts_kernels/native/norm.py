@@ -17,7 +17,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if step != 1:
         x = x.contiguous()
         x_token = width
-    out = torch.empty((tokens, width), dtype=x.dtype)
+    out = x.new_empty(tokens, width)
     _native.rms_norm(
         x.dtype is BF16,
         x.data_ptr(),
@@ -36,12 +36,16 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     tokens, width = x.shape
-    if x.stride(1) != 1:
+    x_token, x_step = x.stride()
+    if x_step != 1:
         x = x.contiguous()
-    if residual.stride(1) != 1:
+        x_token = width
+    residual_token, residual_step = residual.stride()
+    if residual_step != 1:
         residual = residual.contiguous()
-    out = torch.empty((tokens, width), dtype=x.dtype)
-    total = torch.empty((tokens, width), dtype=x.dtype)
+        residual_token = width
+    out = x.new_empty(tokens, width)
+    total = x.new_empty(tokens, width)
     _native.rms_norm(
         x.dtype is BF16,
         x.data_ptr(),
@@ -51,8 +55,8 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
         total.data_ptr(),
         tokens,
         width,
-        x.stride(0),
-        residual.stride(0),
+        x_token,
+        residual_token,
         eps,
     )
     return out, total
@@ -60,15 +64,17 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
 
 def silu_and_mul(gate_up: Tensor) -> Tensor:
     tokens, double = gate_up.shape
-    if gate_up.stride(1) != 1:
+    token, step = gate_up.stride()
+    if step != 1:
         gate_up = gate_up.contiguous()
-    out = torch.empty((tokens, double // 2), dtype=gate_up.dtype)
+        token = double
+    out = gate_up.new_empty(tokens, double // 2)
     _native.silu_and_mul(
         gate_up.dtype is BF16,
         gate_up.data_ptr(),
         out.data_ptr(),
         tokens,
         double // 2,
-        gate_up.stride(0),
+        token,
     )
     return out

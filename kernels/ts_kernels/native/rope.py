@@ -13,10 +13,11 @@ BF16 = torch.bfloat16
 
 def rope_interleaved(x: Tensor, positions: Tensor, cos_sin: Tensor) -> Tensor:
     tokens, heads, width = x.shape
-    if x.stride(2) != 1:
+    x_token, x_head, step = x.stride()
+    if step != 1:
         x = x.contiguous()
-    x_token, x_head, _ = x.stride()
-    out = torch.empty((tokens, heads, width), dtype=x.dtype)
+        x_token, x_head, _ = x.stride()
+    out = x.new_empty(tokens, heads, width)
     _native.rope_interleaved(
         x.dtype is BF16,
         x.data_ptr(),

@@ -3,4 +3,4 @@
 #define TS_SIMD "simd/baseline.h"
 #define TS_TABLE kBaseline
 #define TS_NAME "baseline"
-#include "isa.inc"
+#include "isa.h"

@@ -3,4 +3,4 @@
 #define TS_SIMD "simd/avx2.h"
 #define TS_TABLE kAvx2
 #define TS_NAME "avx2"
-#include "isa.inc"
+#include "isa.h"

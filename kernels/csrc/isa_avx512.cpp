@@ -3,4 +3,4 @@
 #define TS_SIMD "simd/avx512.h"
 #define TS_TABLE kAvx512
 #define TS_NAME "avx512"
-#include "isa.inc"
+#include "isa.h"

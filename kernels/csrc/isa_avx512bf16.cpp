@@ -4,4 +4,4 @@
 #define TS_TABLE kAvx512Bf16
 #define TS_NAME "avx512bf16"
 #define TS_BF16_DOT
-#include "isa.inc"
+#include "isa.h"

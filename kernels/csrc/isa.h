@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// One instruction set's copy of every kernel. isa_<name>.cc defines TS_ISA (a namespace),
+// One instruction set's copy of every kernel. isa_<name>.cpp defines TS_ISA (a namespace),
 // TS_SIMD (the header with its vectors) and TS_TABLE, and includes this file.
 //
 // Everything lives in namespace ts::TS_ISA and nothing here calls an inline function of the
