@@ -6,6 +6,7 @@ JSON object that changes its manners:
 
 `step_seconds`  pause after every step (0: as fast as it goes)
 `fail`          send `Failed` with this sentence instead of `Capacity`
+`start_seconds` pause before `Capacity`
 `crash`         exit with this code before `Capacity`
 `die_after`     kill itself with SIGKILL after so many steps
 `max_model_len`, `vocab_size`, `num_pages`
@@ -58,6 +59,7 @@ def main() -> None:
     threading.Thread(target=end_with_the_worker, daemon=True).start()
     if "crash" in manners:
         os._exit(manners["crash"])
+    time.sleep(manners.get("start_seconds", 0))
     context = zmq.Context()
     inbox, outbox = context.socket(zmq.PULL), context.socket(zmq.PUSH)
     outbox.setsockopt(zmq.LINGER, 1000)

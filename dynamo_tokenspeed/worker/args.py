@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ from dynamo_tokenspeed.worker.refusals import refuse_what_is_not_served
 PROGRAM = "python -m dynamo.tokenspeed"
 EMBEDDED_PLANES = {"discovery_backend": "file", "request_plane": "tcp", "event_plane": "zmq"}
 DEFAULT_DRAIN_SECONDS = 20.0
+_END_SECONDS = 5  # from the end of the drain to the end of the process
+_DYNAMOS_SHUTDOWN_SECONDS = 30
 
 _DESCRIPTION = """\
 Serve a model as an NVIDIA Dynamo worker: register with Dynamo's runtime, take
@@ -79,17 +82,32 @@ def parse_args(argv: Sequence[str] | None = None) -> WorkerArgs:
     dynamo = _dynamo_config(flags)
     kv_events = parse_kv_events_config(flags.kv_events_config, flags.enable_prefix_caching)
     check_system_port()
+    drain_seconds = DEFAULT_DRAIN_SECONDS if flags.drain_timeout is None else flags.drain_timeout
+    _allow_for_drain(drain_seconds)
     return WorkerArgs(
         dynamo=dynamo,
         model=flags.model,
         served_model_names=_names(flags),
         engine=_engine_config(flags, kv_events),
         kv_events=kv_events,
-        drain_seconds=(
-            DEFAULT_DRAIN_SECONDS if flags.drain_timeout is None else flags.drain_timeout
-        ),
+        drain_seconds=drain_seconds,
         seed=flags.seed,
     )
+
+
+def _allow_for_drain(drain_seconds: float) -> None:
+    """Dynamo ends a worker by force some time after SIGTERM: not before the drain is over."""
+    name = "DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT"
+    needed = math.ceil(drain_seconds + _END_SECONDS)
+    given = os.environ.get(name)
+    if given is None:
+        if needed > _DYNAMOS_SHUTDOWN_SECONDS:
+            os.environ[name] = str(needed)
+    elif given.isdigit() and int(given) < needed:
+        raise UsageError(
+            f"--drain-timeout {drain_seconds:g} does not fit into {name}={given}: Dynamo would end "
+            f"the worker first; lower the one, or raise the other to {needed} or more"
+        )
 
 
 class _Parser(argparse.ArgumentParser):
@@ -236,8 +254,10 @@ def _refuse_contradictions(
             f"--max-num-batched-tokens {max_num_batched_tokens} leaves no token for each of "
             f"--max-num-seqs {max_num_seqs} sequences: raise the one or lower the other"
         )
-    if flags.num_pages and flags.max_model_len and (
-        flags.num_pages * page_size < flags.max_model_len
+    if (
+        flags.num_pages
+        and flags.max_model_len
+        and (flags.num_pages * page_size < flags.max_model_len)
     ):
         raise UsageError(
             f"--num-pages {flags.num_pages} of --block-size {page_size} hold "

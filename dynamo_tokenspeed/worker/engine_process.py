@@ -87,6 +87,12 @@ class EngineProcess:
             pass  # it ended at once: the pidfd says so
         return await self._ready
 
+    def give_up(self, sentence: str) -> None:
+        """Let `start` raise `StartError(sentence)`, unless it has returned."""
+        if self._ready is not None and not self._ready.done():
+            self._stopping = True
+            self._ready.set_exception(StartError(sentence))
+
     def send(self, message: WorkerMessage) -> bool:
         """False when the engine process is not there to take it."""
         return self._link is not None and self._link.send(message)
@@ -125,7 +131,7 @@ class EngineProcess:
             self._link.read_what_is_left()
         sentence = self._last_words or f"the engine process ended: {_how(returncode)}"
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(StartError(sentence))
+            self.give_up(sentence)
         elif not self._stopping:
             self._on_death(sentence)
         self._ended.set()

@@ -106,6 +106,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
             model_input=ModelInput.Tokens,
             **structural_tags_off(WorkerConfig),
         )
+        # For tests: another program that speaks the protocol.
         module = os.environ.get("TS_ENGINE_MODULE", ENGINE_MODULE)
         return cls(args, engine_module=module), config
 
@@ -147,6 +148,11 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
                 max_num_batched_tokens=capacity.max_num_batched_tokens,
             ),
         )
+
+    def stop_loading(self, signal_name: str) -> None:
+        """Asked to stop: a model that is still loading is not waited for."""
+        if self._process is not None and self._capacity is None:
+            self._process.give_up(f"stopped by {signal_name} before the engine was ready")
 
     def raise_start_error(self) -> None:
         """Dynamo's Worker wraps what `start` raises in an exception of its own."""
@@ -195,7 +201,8 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
                 if "finish_reason" in chunk:
                     return
         finally:
-            self._by_context.pop(context_id, None)
+            if self._by_context.get(context_id) is stream:  # a retry may have the same id
+                del self._by_context[context_id]
             self._abort(stream)  # only if the consumer left before the end
 
     async def abort(self, context: Context) -> None:

@@ -22,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve until a signal. Exit code 2: a flag is wrong; 1: the engine cannot start or died."""
     # Dynamo's logging set-up writes a file for SGLang into the temporary directory and leaves it.
     os.environ.setdefault("DYN_SKIP_SGLANG_LOG_FORMATTING", "1")
+    # Without a system port the model card is read from the shared file system; else a warning.
+    if os.environ.get("DYN_SYSTEM_PORT", "-1") == "-1":
+        os.environ.setdefault("DYN_SELF_HOST_METADATA", "0")
     try:
         import uvloop
         from dynamo.common.backend.worker import Worker
@@ -35,9 +38,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     async def serve() -> None:
         engine, config = await TokenSpeedEngine.from_args(list(argv) if argv is not None else None)
-        # Dynamo's runtime answers SIGINT with its graceful shutdown, and then calls the handler
-        # that was there before: asyncio's, which would cancel that shutdown.
-        signal.signal(signal.SIGINT, lambda number, frame: None)
+        loop = asyncio.get_running_loop()
+
+        def asked_to_stop(number: int, frame: object) -> None:
+            name = signal.Signals(number).name
+            loop.call_soon_threadsafe(engine.stop_loading, name)
+
+        # Dynamo's runtime takes these signals over and shuts down in order, but not before
+        # `start` has returned. It also calls the handlers that were there before its own: these,
+        # and not asyncio's for SIGINT, which would cancel that shutdown.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, asked_to_stop)
         try:
             await Worker(engine, config).run()
         finally:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from chat import Ending, streaming, whole
 from dynamo_environments import DynamoEnvironment
 
 from dynamo_tokenspeed.launch.deployment import Deployment
+from dynamo_tokenspeed.launch.errors import ProgramExited
 
 SLOW = {"step_seconds": 0.02}
 LeftBehind = Callable[[Deployment], list[str]]
@@ -40,6 +43,32 @@ def ended(pid: int, seconds: float) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+class Stopper(threading.Thread):
+    """Sends a signal to the deployment's worker once it has an engine process."""
+
+    def __init__(self, deployment: Deployment, number: signal.Signals) -> None:
+        super().__init__()
+        self._deployment = deployment
+        self._number = number
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.join()
+
+    def run(self) -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with suppress(IndexError, ValueError, OSError):
+                worker = self._deployment.workers[0]
+                engine_pid(worker.pid)
+                time.sleep(0.3)
+                os.kill(worker.pid, self._number)
+                return
+            time.sleep(0.05)
 
 
 async def test_sigterm_lets_running_streams_finish(start: Any, left_behind: LeftBehind) -> None:
@@ -134,3 +163,15 @@ def test_an_idle_worker_ends_at_once_when_asked(start: Any, number: signal.Signa
         assert worker.wait(3)
         assert worker.returncode == 0
         deployment.forget(worker)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_still_loads_ends_at_once_when_asked(
+    start: Any, left_behind: LeftBehind, number: signal.Signals
+) -> None:
+    deployment = start({"start_seconds": 60})
+    with pytest.raises(ProgramExited) as exited, Stopper(deployment, number):
+        deployment.start()
+    assert f"stopped by {number.name} before the engine was ready" in str(exited.value)
+    assert "Traceback" not in deployment.logs()["worker-0"]
+    assert left_behind(deployment) == []

@@ -26,7 +26,11 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("DYN_", "TS_", "ETCD_", "NATS_")):
             monkeypatch.delenv(name)
     # Dynamo's own validation writes these.
-    for name in ("DYN_RESPONSE_PLANE", "DYN_ENGINE_REQUEST_LIMIT"):
+    for name in (
+        "DYN_RESPONSE_PLANE",
+        "DYN_ENGINE_REQUEST_LIMIT",
+        "DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT",
+    ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -121,6 +125,17 @@ def test_a_larger_prefill_chunk_makes_the_step_larger() -> None:
 def test_a_request_limit_reaches_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     parse("--engine-request-limit", "7")
     assert os.environ["DYN_ENGINE_REQUEST_LIMIT"] == "7"
+
+
+def test_a_long_drain_moves_dynamos_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT"
+    parse("--drain-timeout", "20")
+    assert name not in os.environ
+    parse("--drain-timeout", "60")
+    assert os.environ[name] == "65"
+    monkeypatch.setenv(name, "10")
+    with pytest.raises(UsageError, match=f"--drain-timeout 20.*{name}=10"):
+        parse("--drain-timeout", "20")
 
 
 REFUSED = [
