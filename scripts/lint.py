@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +38,28 @@ def commands(fix: bool) -> list[list[str]]:
     ]
 
 
+def clang_tidy() -> bool:
+    """Run clang-tidy over every file of the newest build that is ours; True: it is clean."""
+    databases = ROOT.glob("build/*/compile_commands.json")
+    database = max(databases, key=lambda path: path.stat().st_mtime, default=None)
+    if database is None:
+        print("there is no build/*/compile_commands.json: run `make install` first")
+        return False
+    ours = (ROOT / "scheduler_cpp", ROOT / "kernels")
+    files = [Path(entry["file"]) for entry in json.loads(database.read_text())]
+    files = sorted(f for f in set(files) if any(f.is_relative_to(folder) for folder in ours))
+
+    def check(file: Path) -> bool:
+        command = [str(BIN / "clang-tidy"), "-p", str(database.parent), "--quiet", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            print(done.stdout, done.stderr, sep="\n", flush=True)
+        return done.returncode == 0
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return all(list(pool.map(check, files)))
+
+
 def main() -> int:
     failed = []
     environment = os.environ | {"PYTHONPATH": "kernels:scheduler_cpp/python"}
@@ -44,6 +68,9 @@ def main() -> int:
         program = str(BIN / command[0])
         if subprocess.run([program, *command[1:]], cwd=ROOT, env=environment).returncode:
             failed.append(command[0])
+    print("== clang-tidy", flush=True)
+    if not clang_tidy():
+        failed.append("clang-tidy")
     if failed:
         print(f"lint failed: {', '.join(failed)}")
     return len(failed)
