@@ -35,10 +35,9 @@ class ArrayView {
   template <class T>
   static nb::object whole(T* data, std::size_t capacity, std::size_t width,
                           const std::shared_ptr<Scheduler>& owner) {
-    auto keep = std::make_unique<std::shared_ptr<Scheduler>>(owner);
-    const nb::capsule capsule(
-        keep.get(), [](void* at) noexcept { delete static_cast<std::shared_ptr<Scheduler>*>(at); });
-    (void)keep.release();
+    using Owner = std::shared_ptr<Scheduler>;
+    const nb::capsule capsule(new Owner(owner),
+                              [](void* at) noexcept { delete static_cast<Owner*>(at); });
     const std::size_t shape[2] = {capacity, width};
     const std::size_t dimensions = width == 0 ? 1 : 2;
     return nb::cast(nb::ndarray<nb::numpy, T>(data, dimensions, shape, capsule));

@@ -100,11 +100,11 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
       running_, request.order, {}, [this](SlotId other) { return request_in(other).order; });
   running_.insert(younger, id);
   slot(id) = std::visit(
-      [&](auto&& state) {
+      [&](auto& state) {
         return Lifecycle::admit(std::move(state), std::move(seat),
                                 pool_.reserve(promise_to(request)), cached);
       },
-      std::move(entry));
+      entry);
   plan_chunk(id, std::get<Prefilling>(slot(id)));
 }
 

@@ -131,17 +131,17 @@ void Scheduler::cache_full_pages(const Request& request, SequencePages& pages,
     auto inserted = cache_.insert(request.salt, column == 0 ? nullptr : &pages.prefix.back(),
                                   page_tokens(request, static_cast<std::int32_t>(column)),
                                   std::move(pages.tail[moved]));
-    if (!inserted.page) {
-      pages.tail[moved] = std::move(*inserted.duplicate);
+    if (inserted.unused && !inserted.page) {
+      pages.tail[moved] = std::move(*inserted.unused);
       pages.cacheable = false;
       break;
     }
-    ++moved;
-    if (inserted.duplicate) {
-      pool_.give_back(std::move(*inserted.duplicate));
+    if (inserted.unused) {
+      pool_.give_back(std::move(*inserted.unused));
       pages.sent = std::min(pages.sent, static_cast<std::int32_t>(column));
     }
-    pages.prefix.push_back(std::move(*inserted.page));
+    if (inserted.page) pages.prefix.push_back(std::move(*inserted.page));
+    ++moved;
   }
   pages.tail.erase(pages.tail.begin(), pages.tail.begin() + static_cast<std::ptrdiff_t>(moved));
 }

@@ -101,7 +101,7 @@ void Scheduler::check_invariants() const {
     demand(place != places_.end() && place->second.slot == id, "a running request is found");
   }
   if (clock_.in_flight()) {
-    demand(static_cast<std::size_t>(flying + draining) == rows_.size(),
+    demand(flying + draining == static_cast<std::int32_t>(rows_.size()),
            "every row of the step in flight has a sequence in flight");
   } else {
     demand(flying + draining == 0, "nothing is in flight between steps");

@@ -8,18 +8,18 @@
 namespace ts {
 namespace {
 
-const SchedulerConfig& validated(const SchedulerConfig& config) {
+SchedulerConfig validated(const SchedulerConfig& config) {
   validate(config);
   return config;
 }
 
 }  // namespace
 
-Scheduler::Scheduler(const SchedulerConfig& config)
+Scheduler::Scheduler(const SchedulerConfig& config, ContentHash hash_mask)
     : config_(validated(config)),
       events_(config.enable_kv_events && config.enable_prefix_caching, config.page_size,
               config.dp_rank),
-      cache_(config.num_pages, config.page_size, salts_, events_),
+      cache_(config.num_pages, config.page_size, salts_, events_, hash_mask),
       pool_(config.num_pages, cache_),
       slot_pool_(config.max_num_seqs),
       slots_(static_cast<std::size_t>(config.max_num_seqs)),
@@ -60,7 +60,8 @@ bool Scheduler::abort(RequestId id) {
   places_.erase(found);
   if (place.slot == kNoSlot) {
     auto at = waiting_.find(place.order);
-    std::visit([](auto&& state) { (void)Lifecycle::abort(std::move(state)); }, waiting_.take(at));
+    WaitingQueue::Entry entry = waiting_.take(at);
+    std::visit([](auto& state) { (void)Lifecycle::abort(std::move(state)); }, entry);
     return true;
   }
   std::erase(running_, place.slot);

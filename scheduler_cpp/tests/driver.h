@@ -17,7 +17,9 @@ struct Outcome {
 
 class Driver {
  public:
-  explicit Driver(const ts::SchedulerConfig& config) : scheduler(config) {}
+  explicit Driver(const ts::SchedulerConfig& config,
+                  ts::ContentHash hash_mask = ~ts::ContentHash{0})
+      : scheduler(config, hash_mask) {}
 
   void submit(ts::RequestId id, const std::vector<ts::Token>& prompt, std::int64_t max_tokens,
               std::int64_t priority = 0) {

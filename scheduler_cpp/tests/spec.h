@@ -17,6 +17,7 @@ struct Test {
 
 inline std::vector<Test> tests;
 inline int failures = 0;
+inline std::vector<std::string> arguments;  // of the command line
 
 struct Register {
   Register(const char* sentence, void (*body)()) { tests.push_back({sentence, body}); }
@@ -64,7 +65,8 @@ std::string thrown(Call call) {
     }                                                                                         \
   } while (false)
 
-int main() {
+int main(int argc, char** argv) {
+  spec::arguments.assign(argv + 1, argv + argc);
   for (const spec::Test& test : spec::tests) {
     const int before = spec::failures;
     try {

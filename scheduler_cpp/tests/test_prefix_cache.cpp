@@ -20,7 +20,7 @@ struct Store {
     for (std::size_t at = 0; at + kPageSize <= tokens.size(); at += kPageSize) {
       auto inserted = cache.insert(salt, pages.empty() ? nullptr : &pages.back(),
                                    std::span(tokens).subspan(at, kPageSize), pool.take());
-      if (inserted.duplicate) pool.give_back(std::move(*inserted.duplicate));
+      if (inserted.unused) pool.give_back(std::move(*inserted.unused));
       if (!inserted.page) break;
       pages.push_back(std::move(*inserted.page));
     }

@@ -49,8 +49,8 @@ class PrefixCache {
 
   // A full page whose KV is computed enters the cache behind `parent` (null: first page).
   struct Inserted {
-    std::optional<SharedPage> page;      // empty: hash collision, the page cannot be cached
-    std::optional<PageLease> duplicate;  // set: not used, because the content was cached already
+    std::optional<SharedPage> page;   // empty: hash collision, the page cannot be cached
+    std::optional<PageLease> unused;  // set: the content was cached already, or cannot be
   };
   [[nodiscard]] Inserted insert(const SaltRef& salt, const SharedPage* parent,
                                 std::span<const Token> tokens, PageLease&& lease);

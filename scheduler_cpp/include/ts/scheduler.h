@@ -42,7 +42,8 @@ struct Stats {
 
 class Scheduler {
  public:
-  explicit Scheduler(const SchedulerConfig& config);
+  // `hash_mask` narrows the prefix cache's hash so that tests can provoke collisions.
+  explicit Scheduler(const SchedulerConfig& config, ContentHash hash_mask = ~ContentHash{0});
   ~Scheduler();
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
