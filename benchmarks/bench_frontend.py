@@ -81,15 +81,15 @@ async def one_round(url: str, model: str, streams: int, tokens: int) -> Round:
     return Round(streams * tokens / seconds, 1e3 * statistics.median(first for first, _ in done))
 
 
-def ours(directory: Path) -> Deployment:
-    model = directory / "null"
-    write_random_checkpoint(model, arch="null", max_position_embeddings=4096)
+def ours(model: Path) -> Deployment:
     command = ["-m", "dynamo.tokenspeed", "--model", str(model), "--max-num-seqs", "256"]
     return Deployment([WorkerCommand(argv=command)], FrontendCommand())
 
 
-def sample_engine() -> Deployment:
-    command = ["-m", "dynamo.common.backend.sample_main", *PLANE_FLAGS, "--delay", "0"]
+def sample_engine(model: Path) -> Deployment:
+    """The same model directory gives its frontend the same tokenizer."""
+    command = ["-m", "dynamo.common.backend.sample_main", *PLANE_FLAGS]
+    command += ["--delay", "0", "--model-name", str(model)]
     return Deployment([WorkerCommand(argv=command, name="sample")], FrontendCommand())
 
 
@@ -105,11 +105,11 @@ def main() -> None:
     table = Table(title=f"tokens/s through Dynamo's frontend, medians of {args.rounds} rounds")
     for column in ("streams", "ours", "sample engine", "ratio", "ours, first token", "sample's"):
         table.add_column(column, justify="right")
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        ours(Path(directory)) as mine,
-        sample_engine() as theirs,
-    ):
+    directory = tempfile.TemporaryDirectory()
+    model = write_random_checkpoint(
+        Path(directory.name, "null"), arch="null", max_position_embeddings=4096
+    )
+    with directory, ours(model) as mine, sample_engine(model) as theirs:
         sides = {"ours": mine, "sample": theirs}
         models = {name: deployment.model for name, deployment in sides.items()}
         for streams in args.streams:

@@ -17,6 +17,14 @@ ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 SPECIAL_TOKENS = (EOS, *ROLES)  # ids 0 … 4
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)  # every byte, so that any text encodes
 LEARN_FROM = ("argparse.py", "ast.py", "asyncio/tasks.py", "inspect.py", "json/decoder.py")
+# Dynamo's frontend refuses an entry that leaves one of these out.
+ADDED_TOKEN = {
+    "lstrip": False,
+    "normalized": False,
+    "rstrip": False,
+    "single_word": False,
+    "special": True,
+}
 
 CHAT_TEMPLATE = (
     "{%- if tools %}<|system|>{{ tools | tojson }}<|eos|>{% endif -%}"
@@ -55,7 +63,7 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) -> N
         "eos_token": EOS,
         "additional_special_tokens": list(ROLES),
         "added_tokens_decoder": {
-            str(tokenizer.token_to_id(token)): {"content": token, "special": True}
+            str(tokenizer.token_to_id(token)): {"content": token} | ADDED_TOKEN
             for token in SPECIAL_TOKENS
         },
         "clean_up_tokenization_spaces": False,

@@ -102,3 +102,10 @@ def test_the_null_model_repeats_one_token_and_writes_nothing(tmp_path: Path) -> 
     assert logits.shape == (3, 512)
     assert tokenizer.decode(logits.argmax(-1)) == "aaa"
     assert not pool.kv.any()
+
+
+def test_added_tokens_carry_every_field_that_dynamos_frontend_reads(tmp_path):
+    write_random_checkpoint(tmp_path, arch="null")
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    fields = {"content", "lstrip", "normalized", "rstrip", "single_word", "special"}
+    assert all(set(entry) == fields for entry in config["added_tokens_decoder"].values())
