@@ -42,23 +42,18 @@ class KVEventPublisher:
     def publish(self, scheduler: ts_scheduler.Scheduler) -> None:
         """Send what happened to the prefix cache since the last call."""
         payload = scheduler.kv_events(time.time())
-        if payload is None:
-            return
-        frames = [self._topic, self._sequence.to_bytes(8, "big"), payload]
-        self._sequence += 1
-        if self._subscribed or self._subscription_arrived():
-            self._socket.send_multipart(frames)
-        else:
-            self._held.append(frames)
+        if payload is not None:
+            self._held.append([self._topic, self._sequence.to_bytes(8, "big"), payload])
+            self._sequence += 1
+        if self._held and (self._subscribed or self._subscription_arrived()):
+            while self._held:
+                self._socket.send_multipart(self._held.popleft())
 
     def close(self) -> None:
         self._socket.close(linger=0)
 
     def _subscription_arrived(self) -> bool:
-        if not self._socket.poll(0):
-            return False
-        self._socket.recv()
-        self._subscribed = True
-        while self._held:
-            self._socket.send_multipart(self._held.popleft())
-        return True
+        if self._socket.poll(0):
+            self._socket.recv()
+            self._subscribed = True
+        return self._subscribed

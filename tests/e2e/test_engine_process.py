@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,12 @@ def test_kv_events_decode_as_dynamos_subscriber_expects(
     try:
         engine.send(submit(30, prompt, max_tokens=1))
         drain(engine)
+        for request_id in itertools.count(1_000):
+            if subscriber.poll(200):
+                break
+            # What was published before the subscription came is sent with the next step.
+            engine.send(submit(request_id, [1], max_tokens=1))
+            drain(engine)
         frames = find_stored(subscriber, prompt[:PAGE_SIZE])
     finally:
         context.destroy(linger=0)

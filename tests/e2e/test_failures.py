@@ -45,7 +45,7 @@ def start(frontend: Deployment):
 
     def workers(replicas: int, *flags: str) -> list[Worker]:
         # Dynamo forgets a worker that was killed after ten seconds.
-        assert eventually(lambda: not serving_instances(frontend), 15.0)
+        assert eventually(lambda: not serving_instances(frontend), 30.0)
         argv = ["-m", "dynamo.tokenspeed", *recipe.worker_argv(recipe.workers[0])]
         command = WorkerCommand(
             argv=[*argv, *WORKER_FLAGS, *flags],

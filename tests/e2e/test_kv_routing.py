@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import openai
 import pytest
 from openai_client import WHERE
+from router_index import events_applied
 from tiny_kimi import NUM_PAGES, PAGE_SIZE
 from worker_metrics import eventually, total
 
@@ -56,15 +57,6 @@ def ask(deployment: Deployment, client: openai.OpenAI, model: str):
         return served
 
     return send
-
-
-def events_applied(deployment: Deployment) -> float:
-    """KV events that the frontend's index has taken."""
-    return sum(
-        float(line.rpartition(" ")[2])
-        for line in deployment.frontends[0].metrics().splitlines()
-        if line.startswith("dynamo_component_kv_cache_events_applied{")
-    )
 
 
 def new_prompt(tokens: int = PROMPT_TOKENS) -> list[int]:

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import openai
 import pytest
 from openai_client import NO_END, connect, connect_async, user
+from router_index import events_applied
 from tiny_kimi import MAX_MODEL_LEN
 from worker_metrics import eventually, metric, total
 
@@ -174,7 +174,9 @@ def test_a_seed_makes_an_answer_reproducible(client: openai.OpenAI, model: str) 
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_usage_counts_cached_tokens(client: openai.OpenAI, model: str, stream: bool) -> None:
+def test_usage_counts_cached_tokens(
+    deployment: Deployment, client: openai.OpenAI, model: str, stream: bool
+) -> None:
     prompt = [(7 * i + stream) % 4000 for i in range(100)]
     request = {"model": model, "prompt": prompt, "max_tokens": 2, "stream": stream}
     if stream:
@@ -187,8 +189,9 @@ def test_usage_counts_cached_tokens(client: openai.OpenAI, model: str, stream: b
         details = usage.prompt_tokens_details
         return details.cached_tokens if details else 0
 
+    known = events_applied(deployment)
     assert cached_tokens() == 0
-    time.sleep(0.3)  # the router hears of the pages
+    assert eventually(lambda: events_applied(deployment) > known)  # the router hears of the pages
     assert cached_tokens() == 96  # six pages of 16
 
 
