@@ -113,6 +113,20 @@ SPEC("a request is overtaken at most max_overtakes times") {
   EXPECT(overtakes == 3);
 }
 
+SPEC("not even one step overtakes more often") {
+  Driver driver(with([](SchedulerConfig& c) {
+    c.num_pages = 12;
+    c.max_overtakes = 2;
+  }));
+  driver.submit(1, tokens(15), 17);
+  driver.step();
+  driver.submit(2, tokens(31, 100), 1);
+  for (RequestId id = 3; id < 6; ++id) driver.submit(id, tokens(1, 200), 1);
+  EXPECT(driver.plan());
+  EXPECT(driver.admitted() == (Ids{3, 4}));
+  driver.commit();
+}
+
 SPEC("admission leaves a page for each running sequence") {
   Driver driver(with([](SchedulerConfig& c) { c.num_pages = 8; }));
   driver.submit(1, tokens(8), 9);  // two pages, soon three
