@@ -63,7 +63,8 @@ struct ColumnsUnit {
   static constexpr bool kInPlace = sizeof(P) == sizeof(T);  // x itself can be the weights
   const LinearArgs& a;
   i64 head, t0, t1, n0, n1;
-  P* scratch;  // [kRows, padded k]
+  const T* later;  // the weights of the unit that this thread is likely to get next
+  P* scratch;      // [kRows, padded k]
 
   TS_INLINE void run() const {
     for (i64 t = t0; t < t1; t += kRows) {
@@ -96,12 +97,15 @@ struct ColumnsUnit {
   TS_INLINE void tile(i64 t, i64 n, const P* const* p) const {
     const i64 columns = lesser(Tile::kColumns, n1 - n);
     const T* const w = static_cast<const T*>(a.w) + head * a.w_head + n;
+    // Columns are far apart in memory for a processor to foresee: each tile fetches the next one.
+    const T* next = n + Tile::kColumns < n1 ? w + Tile::kColumns : later;
+    if (t != t0) next = nullptr;
     Tile sum;
     sum.clear();
     if (columns == Tile::kColumns) {
-      add_all(sum, p, w, Tile::kColumns);
+      add_all(sum, p, w, next, Tile::kColumns);
     } else {
-      add_all(sum, p, w, columns);
+      add_all(sum, p, w, next, columns);
     }
     for (int i = 0; i < kRows && t + i < t1; ++i) {
       float row[Tile::kColumns];
@@ -117,8 +121,14 @@ struct ColumnsUnit {
     }
   }
 
-  TS_INLINE void add_all(Tile& sum, const P* const* p, const T* w, i64 columns) const {
+  TS_INLINE void add_all(Tile& sum, const P* const* p, const T* w, const T* next,
+                         i64 columns) const {
     for (i64 k = 0; k < a.k; k += M::kKeys) {
+      if (next != nullptr) {
+        for (i64 i = 0; i < M::kKeys; ++i) {
+          fetch_columns<T, Tile::kColumns>(next + (k + i) * a.w_k);
+        }
+      }
       const T* const row = w + k * a.w_k;
       sum.add(p, k, row, k + 1 < a.k ? row + a.w_k : row, columns);
     }
@@ -136,8 +146,9 @@ template <class T>
 void linear_columns(const LinearArgs& a) {
   using P = typename Mix<T>::P;
   constexpr i64 kWide = 4 * kW;
+  const i64 block_bytes = a.tokens <= kMixRows ? 64 << 10 : 32 << 10;
   const i64 n_block =
-      greater(1, (32 << 10) / static_cast<i64>(sizeof(T)) / greater(a.k, 1) / kWide) * kWide;
+      greater(1, block_bytes / static_cast<i64>(sizeof(T)) / greater(a.k, 1) / kWide) * kWide;
   const i64 n_blocks = ceil_div(a.n, n_block);
   const i64 t_blocks = ceil_div(a.tokens, kTokenBlock);
   const i64 row_elements = (a.k + 64) / 64 * 64;
@@ -151,10 +162,15 @@ void linear_columns(const LinearArgs& a) {
     const i64 t1 = lesser(t0 + kTokenBlock, a.tokens);
     const i64 head = index / n_blocks / t_blocks;
     P* const mine = scratch + thread_index() * kMixRows * row_elements;
+    const i64 next = index + num_threads();
+    const T* const later =
+        t_blocks == 1 && next < a.heads * n_blocks
+            ? static_cast<const T*>(a.w) + next / n_blocks * a.w_head + next % n_blocks * n_block
+            : nullptr;
     if (t1 - t0 <= kFewRows) {
-      ColumnsUnit<T, kFewRows, 2>{a, head, t0, t1, n0, n1, mine}.run();
+      ColumnsUnit<T, kFewRows, 2>{a, head, t0, t1, n0, n1, later, mine}.run();
     } else {
-      ColumnsUnit<T, kMixRows, 1>{a, head, t0, t1, n0, n1, mine}.run();
+      ColumnsUnit<T, kMixRows, 1>{a, head, t0, t1, n0, n1, later, mine}.run();
     }
   });
 }

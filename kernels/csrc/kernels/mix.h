@@ -54,5 +54,12 @@ struct MixTile {
   }
 };
 
+// Fetches into the second-level cache what a tile's columns of a row of values span.
+template <class T, i64 kColumns>
+TS_INLINE void fetch_columns(const T* row) {
+  constexpr i64 kLine = 64 / static_cast<i64>(sizeof(T));
+  for (i64 d = 0; d < kColumns; d += kLine) __builtin_prefetch(row + d, 0, 2);
+}
+
 // Few rows take wider tiles: the same sums, more of the registers used.
 inline constexpr int kFewRows = kMixRows / 2;

@@ -7,8 +7,9 @@
 // whose bounds depend on that context's length alone, so a row's result does not depend on its
 // neighbours. Splits are combined in order by their log-sum-exp.
 
-inline constexpr i64 kDecodeBlock = 256;  // entries of one softmax step: they stay in the L2 cache
-inline constexpr i64 kMaxSplits = 16;     // of a row, each at least one block long
+inline constexpr i64 kDecodeBlock = 128;  // entries of one softmax step: two blocks fit in L2
+inline constexpr i64 kMinSplit = 256;     // entries
+inline constexpr i64 kMaxSplits = 16;     // of a row
 
 // Query rows are dealt with in tiles of kRows; two shapes of tile compute the same numbers.
 struct DecodePlan {
@@ -19,7 +20,7 @@ struct DecodePlan {
 };
 
 TS_INLINE i64 split_length(i64 context) {
-  return kDecodeBlock * greater(1, ceil_div(context, kDecodeBlock * kMaxSplits));
+  return kMinSplit * greater(1, ceil_div(context, kMinSplit * kMaxSplits));
 }
 TS_INLINE i64 splits_of(i64 context) {
   return context > 0 ? ceil_div(context, split_length(context)) : 0;
@@ -41,7 +42,7 @@ struct EntryBlock {
       const T* at = static_cast<const T*>(a.kv) + table[page] * a.kv_page + offset * width;
       for (; offset < a.page_size && j < count; ++offset, ++j, at += width) entry[j] = at;
     }
-    for (int j = 0; j < 8; ++j) entry[count + j] = entry[count - 1];
+    for (i64 j = count; j < kDecodeBlock + 8; ++j) entry[j] = entry[count - 1];
   }
 };
 
@@ -52,11 +53,12 @@ TS_INLINE void fetch_entry(const T* entry, i64 width) {
 }
 
 // kRows query rows of one row, from m0 on, meet a block of entries. `acc` [kRows, padded_rank] and
-// `state` [kRows] hold what came before.
+// `state` [kRows] hold what came before. The first tile to meet a block brings it into the caches,
+// and the `next` block while its own values are mixed; for the other tiles `next` is null.
 template <class T, int kRows>
 TS_INLINE void decode_tile(const MlaDecodeArgs& a, const DecodePlan& plan,
-                           const EntryBlock<T>& block, i64 row, i64 m0, bool fetch, float* acc,
-                           Running* state) {
+                           const EntryBlock<T>& block, const EntryBlock<T>* next, i64 row, i64 m0,
+                           float* acc, Running* state) {
   using M = Mix<T>;
   const i64 width = a.rank + a.rope;
   const T* q[kRows];
@@ -70,8 +72,8 @@ TS_INLINE void decode_tile(const MlaDecodeArgs& a, const DecodePlan& plan,
 
   alignas(64) float scores[kRows * kDecodeBlock];
   for (i64 j = 0; j < block.count; j += kDotCols) {
-    if (fetch) {
-      for (int s = 0; s < kDotCols; ++s) fetch_entry(block.entry[j + kDotCols + s], width);
+    if (next != nullptr) {
+      for (int s = 0; s < kDotCols; ++s) fetch_entry(block.entry[j + 2 * kDotCols + s], width);
     }
     for (int i = 0; i < kRows; i += kDotRows) {
       float out[kTile];
@@ -102,6 +104,11 @@ TS_INLINE void decode_tile(const MlaDecodeArgs& a, const DecodePlan& plan,
       sum.load(acc + d, plan.padded_rank, factor);
     }
     for (i64 j = 0; j < block.count; j += M::kKeys) {
+      if (next != nullptr) {
+        for (i64 i = 0; i < M::kKeys; ++i) {
+          fetch_columns<T, Tile::kColumns>(next->entry[j + i] + d);
+        }
+      }
       sum.add(p, j, block.entry[j] + d, block.entry[j + M::kKeys - 1] + d, columns);
     }
     sum.store(acc + d, plan.padded_rank);
@@ -141,22 +148,36 @@ struct DecodeScratch {
   i64 slot(i64 unit) const { return keep ? unit : thread_index(); }
 };
 
-// `tiles_per_unit` tiles of one (row, split).
+// The first block of a split.
+template <class T>
+TS_INLINE EntryBlock<T> first_block(const MlaDecodeArgs& a, i64 row, i64 split) {
+  const i64 context = a.context_lens[row];
+  const i64 first = split * split_length(context);
+  return EntryBlock<T>(a, row, first, lesser(first + kDecodeBlock, context));
+}
+
+// Tiles [tile0, tile1) of one (row, split). `later`: the block that this thread is likely to begin
+// with after it.
 template <class T, int kRows>
 TS_INLINE void decode_unit(const MlaDecodeArgs& a, const DecodePlan& plan, i64 row, i64 split,
-                           i64 tile0, i64 tile1, float* acc, Running* state) {
+                           i64 tile0, i64 tile1, const EntryBlock<T>& later, float* acc,
+                           Running* state) {
   const i64 context = a.context_lens[row];
   const i64 length = split_length(context);
   const i64 first = split * length;
   const i64 last = lesser(first + length, context);
   for (i64 i = 0; i < (tile1 - tile0) * kRows; ++i) state[i] = {kNothing, 0.0f};
+  EntryBlock<T> block = first_block<T>(a, row, split);
   for (i64 c = first; c < last; c += kDecodeBlock) {
-    const EntryBlock<T> block(a, row, c, lesser(c + kDecodeBlock, last));
+    const i64 end = lesser(c + kDecodeBlock, last);
+    const EntryBlock<T> next =
+        end < last ? EntryBlock<T>(a, row, end, lesser(end + kDecodeBlock, last)) : later;
     for (i64 tile = tile0; tile < tile1; ++tile) {
       const i64 at = (tile - tile0) * kRows;
-      decode_tile<T, kRows>(a, plan, block, row, tile * kRows, tile == tile0,
+      decode_tile<T, kRows>(a, plan, block, tile == tile0 ? &next : nullptr, row, tile * kRows,
                             acc + at * plan.padded_rank, state + at);
     }
+    block = next;
   }
   for (i64 i = 0; i < (tile1 - tile0) * kRows; ++i) {
     order_columns<T>(acc + i * plan.padded_rank, plan.padded_rank);
@@ -216,7 +237,14 @@ void decode_rows(const MlaDecodeArgs& a, DecodePlan plan) {
     const i64 slot = scratch.slot(unit) * unit_rows;
     float* const acc = scratch.acc + slot * plan.padded_rank;
     Running* const state = scratch.state + slot;
-    decode_unit<T, kRows>(a, plan, row, split, tile0, tile0 + tiles_per_unit, acc, state);
+    const i64 after = lesser(unit + num_threads(), units - 1) / groups;
+    const i64 later_row = after / plan.max_splits;
+    const i64 later_split = after % plan.max_splits;
+    const bool exists = later_split < splits_of(a.context_lens[later_row]);
+    decode_unit<T, kRows>(
+        a, plan, row, split, tile0, tile0 + tiles_per_unit,
+        exists ? first_block<T>(a, later_row, later_split) : first_block<T>(a, row, split), acc,
+        state);
     if (splits > 1) return;
     for (i64 i = 0; i < unit_rows && tile0 * kRows + i < plan.queries; ++i) {
       store_row(decode_out<T>(a, row, tile0 * kRows + i), acc + i * plan.padded_rank,
