@@ -6,8 +6,9 @@ Python, commit the sampled tokens, read the outputs and the KV events. N sequenc
 decode together, each with a prompt whose first half is shared by all. Admission is
 prompt tokens per second from `submit` until every sequence has its first token.
 
-A peer's step between two of ours leaves us the CPU's caches cold, much as a forward
-pass on this CPU would; "alone" is the same loop without it.
+The sides take turns of BLOCK steps. The first step of a turn finds the CPU's caches
+full of the other side's data ("cold", as after a forward pass on this CPU), the others
+follow their own kind ("warm").
 
     pip install --no-deps --target .venvs/tokenspeed-scheduler tokenspeed-scheduler==0.1.42
     python benchmarks/bench_scheduler.py
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import statistics
 import sys
 import time
@@ -33,6 +35,7 @@ OURS_ALONE = [(64, 1_024), (64, 262_144), (1_024, 32_768)]
 PAGE_SIZE = 64
 STEP_TOKENS = 8_192
 VOCAB_SIZE = 150_000
+BLOCK = 5  # steps of one side's turn
 SAMPLED = 5  # the token that every step yields
 
 
@@ -191,46 +194,57 @@ def find_peer(folder: Path) -> Any | None:
     return tokenspeed_scheduler
 
 
-def measure(work: Workload, sides: list[Ours | Peer]) -> tuple[list[float], list[float]]:
-    """Median microseconds of a decode step and M prompt tokens/s, for each side."""
+@dataclass
+class Measured:
+    warm: float  # median µs of a step that follows one of the same side
+    cold: float  # median µs of a step that follows the other side's
+    admission: float  # M prompt tokens/s
+
+
+def measure(work: Workload, sides: list[Ours | Peer]) -> list[Measured]:
+    """Both sides in turn, BLOCK steps each; alone, a side has no cold steps (nan)."""
     admission = [work.sequences * work.prompt_tokens / side.admit() / 1e6 for side in sides]
     for side in sides:
         side.step()  # the first steady step makes the array views
-    samples: list[list[float]] = [[] for _ in sides]
+    warm: list[list[float]] = [[] for _ in sides]
+    cold: list[list[float]] = [[] for _ in sides]
     gc.disable()
-    for _ in range(work.steps - 1):
-        for side, seconds in zip(sides, samples, strict=True):
-            seconds.append(side.step())
+    for _ in range(work.steps // BLOCK):
+        for i, side in enumerate(sides):
+            seconds = [1e6 * side.step() for _ in range(BLOCK)]
+            cold[i].append(seconds[0] if len(sides) > 1 else math.nan)
+            warm[i].extend(seconds[1:])
     gc.enable()
-    return [1e6 * statistics.median(seconds) for seconds in samples], admission
+    return [
+        Measured(statistics.median(w), statistics.median(c), a)
+        for w, c, a in zip(warm, cold, admission, strict=True)
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--peer", type=Path, default=Path(".venvs/tokenspeed-scheduler"))
     arguments = parser.parse_args()
     peer = find_peer(arguments.peer)
     if peer is None:
         print(f"{Peer.name} is not installed (see the head of this script): only ours is measured")
 
-    print("decode step, median µs (admission, M prompt tokens/s)")
-    print(f"{'sequences x context':>20} {Ours.name:>24} {Peer.name:>28} {'ratio':>8}")
-    for sequences, prompt_tokens in CASES:
-        work = Workload(sequences, prompt_tokens, arguments.steps)
-        sides: list[Ours | Peer] = [Ours(work)]
-        if peer is not None:
-            sides.append(Peer(work, peer))
-        steps, admission = measure(work, sides)
-        line = f"{f'{sequences} x {prompt_tokens:,}':>20} {steps[0]:>13.1f} ({admission[0]:>7.1f})"
-        if peer is not None:
-            line += f" {steps[1]:>17.1f} ({admission[1]:>7.1f}) {steps[1] / steps[0]:>7.0f}x"
-        print(line, flush=True)
-    print(f"{Ours.name} alone, step after step")
+    print("median µs of a decode step: warm, cold; admission in M prompt tokens/s")
+    print(f"{'sequences x context':>20} | {Ours.name:^25} | {Peer.name:^25} | ratio warm, cold")
     for sequences, prompt_tokens in CASES + OURS_ALONE:
         work = Workload(sequences, prompt_tokens, arguments.steps)
-        steps, admission = measure(work, [Ours(work)])
-        print(f"{f'{sequences} x {prompt_tokens:,}':>20} {steps[0]:>13.1f} ({admission[0]:>7.1f})")
+        sides: list[Ours | Peer] = [Ours(work)]
+        if peer is not None and (sequences, prompt_tokens) in CASES:
+            sides.append(Peer(work, peer))
+        results = measure(work, sides)
+        line = f"{f'{sequences} x {prompt_tokens:,}':>20}"
+        for r in results:
+            line += f" | {r.warm:>8.1f} {r.cold:>8.1f} {r.admission:>7.1f}"
+        if len(results) == 2:
+            ours, theirs = results
+            line += f" | {theirs.warm / ours.warm:>6.0f}x {theirs.cold / ours.cold:>6.0f}x"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

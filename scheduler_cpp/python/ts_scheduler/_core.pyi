@@ -10,6 +10,7 @@ from typing_extensions import Buffer
 Int32 = npt.NDArray[np.int32]
 UInt8 = npt.NDArray[np.uint8]
 UInt64 = npt.NDArray[np.uint64]
+Tokens = Int32 | Buffer  # one-dimensional, C-contiguous, int32
 
 class SchedulerConfig:
     """Sizes and limits; immutable. ValueError with a sentence if they contradict each other."""
@@ -137,7 +138,7 @@ class Scheduler:
     def submit(
         self,
         request_id: int,
-        prompt: Buffer,
+        prompt: Tokens,
         *,
         max_tokens: int,
         min_tokens: int = 0,
@@ -156,7 +157,7 @@ class Scheduler:
     def plan(self) -> Plan | None:
         """Plan and launch the next step; None if idle, RuntimeError while a step is in flight."""
 
-    def commit(self, step: int, token_ids: Buffer) -> Output:
+    def commit(self, step: int, token_ids: Tokens) -> Output:
         """Hand in the step's sampled tokens (int32, one per sampling row, in row order)."""
 
     def kv_events(self, timestamp: float) -> bytes | None:
