@@ -20,7 +20,8 @@ using Address = std::uintptr_t;
 
 template <class T = void>
 T* at(Address address) {
-  return reinterpret_cast<T*>(address);
+  // An address is the cheapest way from a torch tensor to here.
+  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr)
 }
 
 // Releases the GIL first: the thread that holds the lock may be waiting for it.
