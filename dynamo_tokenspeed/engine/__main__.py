@@ -51,6 +51,8 @@ def _serve(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]], outbox
 
     engine = startup.build(config, context)
     inbox = Inbox(context, config.inbox, outbox, engine.executor.constraints)
+    if engine.kv_events is not None:
+        inbox.wake_on(engine.kv_events.socket)
     try:
         outbox.send(engine.capacity)
         step_loop.run(engine.scheduler, engine.executor, inbox, outbox, engine.kv_events)

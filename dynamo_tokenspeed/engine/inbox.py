@@ -37,21 +37,27 @@ class Inbox:
         self._socket = context.socket(zmq.PULL)
         self._socket.set_hwm(0)
         self._socket.connect(endpoint)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
         self._outbox = outbox
         self._constraints = constraints
 
+    def wake_on(self, socket: zmq.Socket[bytes]) -> None:
+        """Let this socket, too, end the wait of an idle engine."""
+        self._poller.register(socket, zmq.POLLIN)
+
     def apply(self, scheduler: ts_scheduler.Scheduler, wait: bool) -> bool:
-        """Apply every message that is there; with `wait`, block for the first one.
+        """Apply every message that is there; with `wait`, sleep until something happens.
 
         Returns False once the worker has asked for shutdown.
         """
-        flags = 0 if wait else zmq.NOBLOCK
+        if wait:
+            self._poller.poll()
         while True:
             try:
-                frame = self._socket.recv(flags)
+                frame = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return True
-            flags = zmq.NOBLOCK
             match decode_worker_message(frame):
                 case Submit() as request:
                     self._submit(scheduler, request)

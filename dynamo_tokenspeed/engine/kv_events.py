@@ -23,17 +23,17 @@ class KVEventPublisher:
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, topic: str = ""
     ) -> None:
-        self._socket = context.socket(zmq.XPUB)
-        self._socket.set_hwm(0)
+        self.socket = context.socket(zmq.XPUB)  # readable when a subscription has arrived
+        self.socket.set_hwm(0)
         try:
-            self._socket.bind(endpoint)
+            self.socket.bind(endpoint)
         except zmq.ZMQError as error:
-            self._socket.close(linger=0)
+            self.socket.close(linger=0)
             raise OSError(
                 f"the KV event endpoint {endpoint} cannot be bound ({error.strerror}): "
                 "name a free one in --kv-events-config"
             ) from error
-        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.endpoint = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._topic = topic.encode()
         self._sequence = 0
         self._held: deque[list[bytes]] = deque(maxlen=MAX_HELD)
@@ -45,15 +45,15 @@ class KVEventPublisher:
         if payload is not None:
             self._held.append([self._topic, self._sequence.to_bytes(8, "big"), payload])
             self._sequence += 1
-        if self._held and (self._subscribed or self._subscription_arrived()):
+        self._note_subscriptions()
+        if self._subscribed:
             while self._held:
-                self._socket.send_multipart(self._held.popleft())
+                self.socket.send_multipart(self._held.popleft())
 
     def close(self) -> None:
-        self._socket.close(linger=0)
+        self.socket.close(linger=0)
 
-    def _subscription_arrived(self) -> bool:
-        if self._socket.poll(0):
-            self._socket.recv()
-            self._subscribed = True
-        return self._subscribed
+    def _note_subscriptions(self) -> None:
+        while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if self.socket.recv().startswith(b"\x01"):
+                self._subscribed = True

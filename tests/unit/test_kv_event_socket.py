@@ -44,7 +44,7 @@ def publish_until_subscribed(publisher):
         publisher.publish(Payloads(b"tick"))
         if publisher._subscribed:
             return
-        publisher._socket.poll(10)
+        publisher.socket.poll(10)
     raise AssertionError("the subscription never arrived")
 
 
