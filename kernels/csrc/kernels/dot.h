@@ -10,36 +10,35 @@
 
 inline constexpr int kDotCols = 4;
 
-// Rows that will be wanted soon, to be brought into a cache while a tile computes.
-template <class T>
-struct Fetch {
-  const T* row[kDotCols] = {};
-  bool near = true;  // into the first-level cache, else into the second
-};
+// Into which cache rows that will be wanted soon are brought while others are summed.
+enum class Fetch { kNone, kNear, kFar };
 
-// out[i * kDotCols + j] = x[i] . w[j]
-template <class T, int kRows>
-TS_INLINE void dot_tile(const T* const* x, const T* const* w, i64 k, const Fetch<T>& fetch,
-                        float* out) {
-  VF acc[kRows * kDotCols];
+template <Fetch kFetch, class T>
+TS_INLINE void fetch_line(const T* p) {
+  if constexpr (kFetch == Fetch::kNear) __builtin_prefetch(p, 0, 3);
+  if constexpr (kFetch == Fetch::kFar) __builtin_prefetch(p, 0, 2);
+}
+
+// acc[i * kCols + j] = x[i] . w[j], a vector of lanes each; meanwhile the rows `soon` are fetched.
+template <class T, int kRows, int kCols, Fetch kFetch>
+TS_INLINE void dot_lanes(const T* const* x, const T* const* w, i64 k, const T* const* soon,
+                         VF (&acc)[kRows * kCols]) {
   for (VF& a : acc) a = vzero();
-  const auto step = [&](const auto& load) {
+  const auto step = [&](const auto& load) TS_LAMBDA_INLINE {
     typename Dot<T>::Reg a[kRows];
     for (int i = 0; i < kRows; ++i) a[i] = load(x[i]);
-    for (int j = 0; j < kDotCols; ++j) {
+    for (int j = 0; j < kCols; ++j) {
       const typename Dot<T>::Reg b = load(w[j]);
       for (int i = 0; i < kRows; ++i) {
-        acc[i * kDotCols + j] = Dot<T>::add(acc[i * kDotCols + j], a[i], b);
+        acc[i * kCols + j] = Dot<T>::add(acc[i * kCols + j], a[i], b);
       }
     }
   };
   constexpr int kStep = Dot<T>::kStep;
   i64 at = 0;
   for (; at + kStep <= k; at += kStep) {
-    if (fetch.row[0] != nullptr) {
-      for (const T* row : fetch.row) {
-        fetch.near ? __builtin_prefetch(row + at, 0, 3) : __builtin_prefetch(row + at, 0, 2);
-      }
+    if constexpr (kFetch != Fetch::kNone) {
+      for (int j = 0; j < kCols; ++j) fetch_line<kFetch>(soon[j] + at);
     }
     step([at](const T* p) TS_LAMBDA_INLINE { return Dot<T>::load(p + at); });
   }
@@ -47,11 +46,29 @@ TS_INLINE void dot_tile(const T* const* x, const T* const* w, i64 k, const Fetch
     const int left = static_cast<int>(k - at);
     step([at, left](const T* p) TS_LAMBDA_INLINE { return Dot<T>::load_n(p + at, left); });
   }
-  if constexpr (kW == 16 && kRows == 4) {
-    reduce16(acc, out);
+}
+
+// out[i * kDotCols + j] = x[i] . w[j]
+template <class T, int kRows, Fetch kFetch = Fetch::kNone>
+TS_INLINE void dot_tile(const T* const* x, const T* const* w, i64 k, const T* const* soon,
+                        float* out) {
+  VF lanes[kRows * kDotCols];
+  if constexpr (kFetch == Fetch::kNear) {
+    // Rows that come from memory are read one after the other, each from end to end, which is a
+    // quarter faster than four at a time; two where one would wait for its own sums. The sums are
+    // the same.
+    constexpr int kAtOnce = kRows == 1 ? 1 : kDotCols;
+    for (int j = 0; j < kDotCols; j += kAtOnce) {
+      VF some[kRows * kAtOnce];
+      dot_lanes<T, kRows, kAtOnce, kFetch>(x, w + j, k, soon + j, some);
+      for (int i = 0; i < kRows; ++i) {
+        for (int c = 0; c < kAtOnce; ++c) lanes[i * kDotCols + j + c] = some[i * kAtOnce + c];
+      }
+    }
   } else {
-    for (int i = 0; i < kRows * kDotCols; ++i) out[i] = hsum(acc[i]);
+    dot_lanes<T, kRows, kDotCols, kFetch>(x, w, k, soon, lanes);
   }
+  hsums<kRows * kDotCols>(lanes, out);
 }
 
 inline constexpr int kTile = kDotRows * kDotCols;
@@ -76,9 +93,25 @@ TS_INLINE void store_tile(T* y, i64 stride, const float* out, int rows, int cols
   }
 }
 
+// One tile of dot_block, of fewer rows at the end of x.
+template <class T, Fetch kFetch>
+TS_INLINE void dot_some(int rows, const T* const* x, const T* const* w, i64 k, const T* const* soon,
+                        float* out) {
+  if (rows == kDotRows) {
+    dot_tile<T, kDotRows, kFetch>(x, w, k, soon, out);
+  } else if (rows == 1) {
+    dot_tile<T, 1, kFetch>(x, w, k, soon, out);
+  } else if constexpr (kDotRows > 2) {
+    rows == 2 ? dot_tile<T, 2, kFetch>(x, w, k, soon, out)
+              : dot_tile<T, 3, kFetch>(x, w, k, soon, out);
+  }
+}
+
 // Nothing to fetch; see dot_block.
 template <class T>
 struct NoFetch {
+  static constexpr bool kNear = false;
+  TS_INLINE bool has_far() const { return false; }
   TS_INLINE const T* near(i64) const { return nullptr; }
   TS_INLINE const T* far(i64) const { return nullptr; }
 };
@@ -86,7 +119,7 @@ struct NoFetch {
 // x_row(t) . w_row(n) for t in [t0, t1), n in [n0, n1). emit(t, n, rows, cols, out) gets each tile
 // and may change it. While the first tile of x reads w from memory, `ahead.near(n)` tells which row
 // to have ready next; while the second tile finds w in the cache, `ahead.far(n)` names the rows of
-// a later unit of work, so that the memory is never idle.
+// a later unit of work, so that the memory is not idle.
 template <class T, class XRow, class WRow, class Ahead, class Emit>
 TS_INLINE void dot_block(i64 t0, i64 t1, i64 n0, i64 n1, i64 k, const XRow& x_row,
                          const WRow& w_row, const Ahead& ahead, const Emit& emit) {
@@ -98,23 +131,26 @@ TS_INLINE void dot_block(i64 t0, i64 t1, i64 n0, i64 n1, i64 k, const XRow& x_ro
       const T* w[kDotCols];
       for (int j = 0; j < kDotCols; ++j) w[j] = w_row(lesser(n + j, n1 - 1));
       float out[kTile] = {};
-      Fetch<T> fetch;
-      if (t <= t0 + kDotRows) {
-        fetch.near = t == t0;
-        for (int j = 0; j < kDotCols; ++j) {
-          fetch.row[j] = fetch.near ? ahead.near(n + j) : ahead.far(n + j);
-        }
-      }
-      if (rows == kDotRows) {
-        dot_tile<T, kDotRows>(x, w, k, fetch, out);
-      } else if (rows == 1) {
-        dot_tile<T, 1>(x, w, k, fetch, out);
-      } else if constexpr (kDotRows > 2) {
-        rows == 2 ? dot_tile<T, 2>(x, w, k, fetch, out) : dot_tile<T, 3>(x, w, k, fetch, out);
+      const T* soon[kDotCols];
+      if (Ahead::kNear && t == t0) {
+        for (int j = 0; j < kDotCols; ++j) soon[j] = ahead.near(n + j);
+        dot_some<T, Fetch::kNear>(rows, x, w, k, soon, out);
+      } else if (Ahead::kNear && t == t0 + kDotRows && ahead.has_far()) {
+        for (int j = 0; j < kDotCols; ++j) soon[j] = ahead.far(n + j);
+        dot_some<T, Fetch::kFar>(rows, x, w, k, soon, out);
+      } else {
+        dot_some<T, Fetch::kNone>(rows, x, w, k, nullptr, out);
       }
       emit(t, n, rows, static_cast<int>(lesser(kDotCols, n1 - n)), out);
     }
   }
+}
+
+// How far ahead of use rows are fetched from memory: 8 KB, and past the rows in use.
+template <class T>
+TS_INLINE i64 rows_ahead(i64 tokens, i64 k) {
+  const i64 rows = (8 << 10) / (greater(k, 1) * static_cast<i64>(sizeof(T)));
+  return greater(tokens == 1 ? 1 : kDotCols, rows);
 }
 
 // Weight rows that fit in half of a first-level cache beside the x tile.

@@ -2,16 +2,20 @@
 //
 // Linear layers, one or a batch of them (a matrix for each head).
 
-// Weight rows further on in the same matrix; past its end, a fetch does nothing or little harm.
+// Which rows of a weight matrix a unit of work on rows [.., end) wants next: first its own, then
+// those of the unit that the thread is likely to get after it, `far_rows` on (0: there is none; a
+// fetch past the end then does nothing).
 template <class T>
 struct RowsAhead {
   const T* w;
-  i64 w_row;
-  i64 far_rows;  // 0: there is nothing to fetch
-  TS_INLINE const T* near(i64 n) const { return w + (n + kDotCols) * w_row; }
-  TS_INLINE const T* far(i64 n) const {
-    return far_rows == 0 ? nullptr : w + (n + far_rows) * w_row;
+  i64 w_row, ahead, end, block, far_rows;
+  static constexpr bool kNear = true;
+  TS_INLINE bool has_far() const { return far_rows != 0; }
+  TS_INLINE const T* near(i64 n) const {
+    const i64 row = n + ahead;
+    return w + (row < end || far_rows == 0 ? row : row - block + far_rows) * w_row;
   }
+  TS_INLINE const T* far(i64 n) const { return w + (n + far_rows) * w_row; }
 };
 
 // Weights [N, K] with K contiguous: dot products.
@@ -36,7 +40,8 @@ void linear_rows(const LinearArgs& a) {
     const auto run = [&](auto* yh) TS_LAMBDA_INLINE {
       dot_block<T>(
           t0, t1, n0, n1, a.k, [&](i64 t) { return xh + t * a.x_token; },
-          [&](i64 n) { return wh + n * a.w_row; }, RowsAhead<T>{wh, a.w_row, far},
+          [&](i64 n) { return wh + n * a.w_row; },
+          RowsAhead<T>{wh, a.w_row, rows_ahead<T>(a.tokens, a.k), n1, n_block, far},
           [&](i64 t, i64 n, int rows, int cols, float* out) TS_LAMBDA_INLINE {
             if (bias != nullptr) {
               for (int i = 0; i < rows; ++i) {

@@ -77,7 +77,7 @@ TS_INLINE void decode_tile(const MlaDecodeArgs& a, const DecodePlan& plan,
     }
     for (int i = 0; i < kRows; i += kDotRows) {
       float out[kTile];
-      dot_tile<T, kDotRows>(q + i, block.entry + j, width, Fetch<T>{}, out);
+      dot_tile<T, kDotRows>(q + i, block.entry + j, width, nullptr, out);
       for (int r = 0; r < kDotRows; ++r) {
         __builtin_memcpy(scores + (i + r) * kDecodeBlock + j, out + r * kDotCols,
                          kDotCols * sizeof(float));

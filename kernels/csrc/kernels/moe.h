@@ -80,23 +80,26 @@ struct GateUpRows {
   }
 };
 
-// A unit's pairs come a tile at a time: the first reads from memory what the others find cached.
+// What a unit wants next: tile columns `skip` further on, and after its `columns` those of the unit
+// that follows; see dot_block.
 template <class T>
 struct GateUpAhead {
-  const GateUpRows<T>* rows;
-  i64 skip;  // tile columns from those in use to those to fetch
-  TS_INLINE const T* near(i64 n) const { return rows == nullptr ? nullptr : (*rows)(n + skip); }
-  TS_INLINE const T* far(i64) const { return nullptr; }
+  static constexpr bool kNear = true;
+  const GateUpRows<T>&rows, &later;
+  i64 skip, columns;
+  TS_INLINE bool has_far() const { return true; }
+  TS_INLINE const T* near(i64 n) const {
+    return n + skip < columns ? rows(n + skip) : later(n + skip - columns);
+  }
+  TS_INLINE const T* far(i64 n) const { return later(n); }
 };
-
-inline constexpr i64 kGateBlock = 64;  // gate rows of a unit, at most
 
 template <class T>
 void expert_gate_up(const MoeArgs& a, const ExpertPairs& sorted, T* hidden) {
   const T* const x = static_cast<const T*>(a.x);
   const T* const weight = static_cast<const T*>(a.w_gate_up);
   const i64 inner = a.intermediate;
-  const i64 block = lesser(greater(rows_in_l1<T>(a.hidden) / 2, kDotCols), kGateBlock);
+  const i64 block = greater(rows_in_l1<T>(a.hidden) / 2, kDotCols);
   const auto rows_of = [&](const ExpertUnit& u) {
     return GateUpRows<T>{weight + u.expert * 2 * inner * a.hidden, a.hidden, inner,
                          u.block * block};
@@ -105,40 +108,24 @@ void expert_gate_up(const MoeArgs& a, const ExpertPairs& sorted, T* hidden) {
       a, sorted, ceil_div(inner, block), [&](const ExpertUnit& u, const ExpertUnit* next) {
         const GateUpRows<T> w = rows_of(u);
         const GateUpRows<T> w_next = rows_of(next == nullptr ? u : *next);
-        const i64 i0 = u.block * block;
-        const i64 width = lesser(block, inner - i0);
-        const i64 columns = ceil_div(width, 2) * 4;
-        float g[kDotRows * kGateBlock] = {};
-        float v[kDotRows * kGateBlock] = {};
-        for (i64 p = u.first; p < u.last; p += kDotRows) {
-          const int rows = static_cast<int>(lesser(kDotRows, u.last - p));
-          GateUpAhead<T> ahead{nullptr, 0};
-          if (p == u.first) {
-            ahead = {&w, kDotCols};
-          } else if (p == u.first + kDotRows && next != nullptr) {
-            ahead = {&w_next, 0};
-          }
-          dot_block<T>(
-              p, p + rows, 0, columns, a.hidden,
-              [&](i64 q) { return x + sorted.pair[q] / sorted.per_token * a.hidden; },
-              [&](i64 n) { return w(n); }, ahead,
-              [&](i64, i64 n, int, int, const float* out) TS_LAMBDA_INLINE {
-                for (int r = 0; r < rows; ++r) {
-                  for (int j = 0; j < 2; ++j) {
-                    g[r * kGateBlock + n / 2 + j] = out[r * kDotCols + j];
-                    v[r * kGateBlock + n / 2 + j] = out[r * kDotCols + 2 + j];
-                  }
+        const i64 columns = ceil_div(lesser(block, inner - w.first), 2) * 4;
+        dot_block<T>(
+            u.first, u.last, 0, columns, a.hidden,
+            [&](i64 p) { return x + sorted.pair[p] / sorted.per_token * a.hidden; },
+            [&](i64 n) { return w(n); },
+            GateUpAhead<T>{w, w_next,
+                           2 * ceil_div(rows_ahead<T>(u.last - u.first, a.hidden), 2) * 2, columns},
+            [&](i64 p, i64 n, int rows, int, const float* out) TS_LAMBDA_INLINE {
+              float gated[kTile];  // of the up rows too: one instruction takes them all
+              for (int i = 0; i < kTile; i += kW) vstore(gated + i, vsilu(vload(out + i)));
+              const i64 i0 = w.first + n / 2;
+              for (int r = 0; r < rows; ++r) {
+                for (int j = 0; j < 2 && i0 + j < inner; ++j) {
+                  const int at = r * kDotCols + j;
+                  assign(hidden[(p + r) * inner + i0 + j], gated[at] * out[at + 2]);
                 }
-              });
-          for (int r = 0; r < rows; ++r) {
-            T* const to = hidden + (p + r) * inner + i0;
-            for (i64 i = 0; i < width; i += kW) {
-              const VF h =
-                  vmul(vsilu(vload(g + r * kGateBlock + i)), vload(v + r * kGateBlock + i));
-              vstore_n(to + i, h, static_cast<int>(lesser(kW, width - i)));
-            }
-          }
-        }
+              }
+            });
       });
 }
 
@@ -160,7 +147,9 @@ void expert_down(const MoeArgs& a, const ExpertPairs& sorted, const T* hidden, f
         dot_block<T>(
             u.first, u.last, n0, lesser(n0 + block, a.hidden), a.intermediate,
             [&](i64 p) { return hidden + p * a.intermediate; },
-            [&](i64 n) { return w + n * a.intermediate; }, RowsAhead<T>{w, a.intermediate, far},
+            [&](i64 n) { return w + n * a.intermediate; },
+            RowsAhead<T>{w, a.intermediate, rows_ahead<T>(u.last - u.first, a.intermediate),
+                         n0 + block, block, far},
             [&](i64 p, i64 n, int rows, int cols, const float* out) TS_LAMBDA_INLINE {
               for (int i = 0; i < rows; ++i) {
                 float* const to = y + sorted.pair[p + i] * a.hidden + n;

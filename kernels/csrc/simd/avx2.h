@@ -105,7 +105,7 @@ TS_INLINE void vstore_n(bf16* p, VF a, int n) {
   copy_n<kW>(p, padded, n);
 }
 
-// Sum of the lanes, as the tree ((i, i+4), (i, i+2), (i, i+1)); reduce8 uses the same.
+// Sum of the lanes, as the tree ((i, i+4), (i, i+2), (i, i+1)).
 TS_INLINE float hsum(VF a) {
   const __m128 q = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   const __m128 d = _mm_add_ps(q, _mm_movehl_ps(q, q));
@@ -115,6 +115,12 @@ TS_INLINE float hmax(VF a) {
   const __m128 q = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   const __m128 d = _mm_max_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_max_ss(d, _mm_shuffle_ps(d, d, 1)));
+}
+
+// out[i] = hsum(a[i])
+template <int kCount>
+TS_INLINE void hsums(const VF* a, float* out) {
+  for (int i = 0; i < kCount; ++i) out[i] = hsum(a[i]);
 }
 
 // --- dot products along a contiguous axis -----------------------------------------------------

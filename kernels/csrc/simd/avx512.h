@@ -139,6 +139,16 @@ TS_INLINE void reduce16(const VF* a, float* out) {
   _mm512_storeu_ps(out, _mm512_permutexvar_ps(order, r));
 }
 
+// out[i] = hsum(a[i])
+template <int kCount>
+TS_INLINE void hsums(const VF* a, float* out) {
+  if constexpr (kCount == 16) {
+    reduce16(a, out);
+  } else {
+    for (int i = 0; i < kCount; ++i) out[i] = hsum(a[i]);
+  }
+}
+
 // --- dot products along a contiguous axis -----------------------------------------------------
 
 template <class T>

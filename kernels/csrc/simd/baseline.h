@@ -91,6 +91,12 @@ TS_INLINE float hmax(VF a) {
   return x > y ? x : y;
 }
 
+// out[i] = hsum(a[i])
+template <int kCount>
+TS_INLINE void hsums(const VF* a, float* out) {
+  for (int i = 0; i < kCount; ++i) out[i] = hsum(a[i]);
+}
+
 template <class T>
 struct Dot {
   static constexpr int kStep = kW;
