@@ -51,7 +51,8 @@ def clang_tidy() -> bool:
     files = sorted(f for f in set(files) if any(f.is_relative_to(folder) for folder in ours))
 
     def check(file: Path) -> bool:
-        command = [str(BIN / "clang-tidy"), "-p", str(database.parent), "--quiet", WARNINGS_OF_GCC, str(file)]
+        command = [str(BIN / "clang-tidy"), "--quiet", WARNINGS_OF_GCC]
+        command += ["-p", str(database.parent), str(file)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             print(done.stdout, done.stderr, sep="\n", flush=True)
