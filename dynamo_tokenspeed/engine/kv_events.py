@@ -54,6 +54,6 @@ class KVEventPublisher:
         self.socket.close(linger=0)
 
     def _note_subscriptions(self) -> None:
-        while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while self.socket.poll(0):
             if self.socket.recv().startswith(b"\x01"):
                 self._subscribed = True

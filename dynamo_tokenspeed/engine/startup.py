@@ -42,7 +42,6 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     """
     started = time.perf_counter()
     device = torch.device(config.device)
-    _set_threads(config)
     model_config = load_model_config(config.model)
     dtype = resolve_dtype(model_config, config.dtype)
     max_model_len = _max_model_len(config, model_config.max_position_embeddings)
@@ -52,6 +51,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     pages = num_pages(config, max_model_len, bytes_per_page)
 
     ops = ts_kernels.bind(device.type, dtype, _overrides(config))
+    ts_kernels.set_num_threads(config.num_threads or len(os.sched_getaffinity(0)), ops)
     for op, selection in ops.selections.items():
         log.debug("%s: %s", op, selection)
     with load_progress() as on_progress:
@@ -111,11 +111,6 @@ def _max_model_len(config: EngineConfig, max_position_embeddings: int) -> int:
             f"max_position_embeddings {max_position_embeddings}: lower it"
         )
     return config.max_model_len
-
-
-def _set_threads(config: EngineConfig) -> None:
-    threads = config.num_threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
 
 
 def _overrides(config: EngineConfig) -> dict[str, str]:

@@ -35,6 +35,7 @@ from ts_kernels.registry import (
 from ts_kernels.sampling_rows import GREEDY_TEMPERATURE, LOWEST_LOGPROB, SamplingRows
 from ts_kernels.selection import bind, default_registry, select
 from ts_kernels.signatures import OP_GROUPS, OP_NAMES, Ops
+from ts_kernels.threads import set_num_threads
 
 __all__ = [
     "GREEDY_TEMPERATURE",
@@ -64,6 +65,7 @@ __all__ = [
     "rope_interleaved",
     "sample",
     "select",
+    "set_num_threads",
     "silu_and_mul",
     "token_logprobs",
 ]
