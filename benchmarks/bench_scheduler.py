@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import ts_scheduler
+from results import save
 
 CASES = [(1, 8_192), (64, 8_192), (256, 8_192), (64, 50_000)]
 OURS_ALONE = [(64, 1_024), (64, 262_144), (1_024, 32_768)]
@@ -225,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--peer", type=Path, default=Path(".venvs/tokenspeed-scheduler"))
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
     arguments = parser.parse_args()
     peer = find_peer(arguments.peer)
     if peer is None:
@@ -232,6 +234,7 @@ def main() -> None:
 
     print("median µs of a decode step: warm, cold; admission in M prompt tokens/s")
     print(f"{'sequences x context':>20} | {Ours.name:^25} | {Peer.name:^25} | ratio warm, cold")
+    numbers: dict[str, dict[str, float]] = {}
     for sequences, prompt_tokens in CASES + OURS_ALONE:
         work = Workload(sequences, prompt_tokens, arguments.steps)
         sides: list[Ours | Peer] = [Ours(work)]
@@ -245,6 +248,14 @@ def main() -> None:
             ours, theirs = results
             line += f" | {theirs.warm / ours.warm:>6.0f}x {theirs.cold / ours.cold:>6.0f}x"
         print(line, flush=True)
+        numbers[f"{sequences} x {prompt_tokens}"] = {
+            f"{name}_{field}": value
+            for name, measured in zip((Ours.name, Peer.name), results, strict=False)
+            for field, value in vars(measured).items()
+            if not math.isnan(value)
+        }
+    if arguments.save:
+        print(f"saved {save('scheduler', {'by_case': numbers})}")
 
 
 if __name__ == "__main__":
