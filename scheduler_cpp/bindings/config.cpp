@@ -13,7 +13,8 @@ void bind_config(nb::module_& module) {
                        nb::handle max_num_batched_tokens, nb::handle chunked_prefill_size,
                        nb::handle vocab_size, nb::handle enable_prefix_caching,
                        nb::handle enable_kv_events, nb::handle params_size, nb::handle dp_rank,
-                       nb::handle max_overtakes) {
+                       nb::handle max_overtakes, nb::handle overlap_depth,
+                       nb::handle num_speculative_tokens, nb::handle min_tps_per_user) {
     const auto int32 = [](nb::handle value, const char* name) {
       return static_cast<std::int32_t>(integer_argument(value, name, INT32_MIN, INT32_MAX));
     };
@@ -30,6 +31,9 @@ void bind_config(nb::module_& module) {
         .params_size = int32(params_size, "params_size"),
         .dp_rank = int32(dp_rank, "dp_rank"),
         .max_overtakes = int32(max_overtakes, "max_overtakes"),
+        .overlap_depth = int32(overlap_depth, "overlap_depth"),
+        .num_speculative_tokens = int32(num_speculative_tokens, "num_speculative_tokens"),
+        .min_tps_per_user = real_argument(min_tps_per_user, "min_tps_per_user"),
     };
     validate(config);
     new (self) SchedulerConfig(config);
@@ -46,7 +50,10 @@ void bind_config(nb::module_& module) {
            "enable_prefix_caching"_a.none() = defaults.enable_prefix_caching,
            "enable_kv_events"_a.none() = defaults.enable_kv_events,
            "params_size"_a.none() = defaults.params_size, "dp_rank"_a.none() = defaults.dp_rank,
-           "max_overtakes"_a.none() = defaults.max_overtakes)
+           "max_overtakes"_a.none() = defaults.max_overtakes,
+           "overlap_depth"_a.none() = defaults.overlap_depth,
+           "num_speculative_tokens"_a.none() = defaults.num_speculative_tokens,
+           "min_tps_per_user"_a.none() = defaults.min_tps_per_user)
       .def_ro("page_size", &SchedulerConfig::page_size)
       .def_ro("num_pages", &SchedulerConfig::num_pages)
       .def_ro("max_num_seqs", &SchedulerConfig::max_num_seqs)
@@ -59,6 +66,9 @@ void bind_config(nb::module_& module) {
       .def_ro("params_size", &SchedulerConfig::params_size)
       .def_ro("dp_rank", &SchedulerConfig::dp_rank)
       .def_ro("max_overtakes", &SchedulerConfig::max_overtakes)
+      .def_ro("overlap_depth", &SchedulerConfig::overlap_depth)
+      .def_ro("num_speculative_tokens", &SchedulerConfig::num_speculative_tokens)
+      .def_ro("min_tps_per_user", &SchedulerConfig::min_tps_per_user)
       .def_prop_ro("pages_per_sequence", &pages_per_sequence, "Columns of the block table.");
 }
 

@@ -4,6 +4,8 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <vector>
 
 #include "arguments.h"
 #include "config.h"
@@ -24,9 +26,11 @@ class SchedulerObject {
 
  public:
   explicit SchedulerObject(const SchedulerConfig& config)
-      : scheduler_(std::make_shared<Scheduler>(config)),
-        plan_(nb::cast(PlanView(scheduler_))),
-        output_(nb::cast(OutputView(scheduler_))) {}
+      : scheduler_(std::make_shared<Scheduler>(config)), output_(nb::cast(OutputView(scheduler_))) {
+    for (std::int32_t i = 0; i <= config.overlap_depth; ++i) {
+      plans_.push_back(nb::cast(PlanView(scheduler_, static_cast<std::size_t>(i))));
+    }
+  }
 
   void submit(nb::handle request_id, nb::handle prompt, nb::handle max_tokens,
               nb::handle min_tokens, nb::handle eos_token_ids, nb::handle stop_token_ids,
@@ -60,13 +64,23 @@ class SchedulerObject {
 
   nb::object plan() {
     const bool planned = alone([&] { return scheduler_->plan(); });
-    return planned ? plan_ : nb::none();
+    return planned ? plans_[scheduler_->current_buffers()] : nb::none();
   }
 
-  nb::object commit(nb::handle step, nb::handle token_ids) {
+  nb::object commit(nb::handle step, nb::handle token_ids, nb::handle counts, nb::handle seconds) {
     const std::uint64_t number = unsigned_argument(step, "step");
     const BufferArgument sampled(token_ids, "token_ids", true);
-    alone([&] { scheduler_->commit(number, sampled.tokens()); });
+    std::optional<BufferArgument> per_row;
+    if (!counts.is_none()) per_row.emplace(counts, "counts", true);
+    const double duration = seconds.is_none() ? 0.0 : real_argument(seconds, "seconds");
+    // Given, but without an entry, is not the same as not given.
+    if (per_row && per_row->tokens().empty() && !sampled.tokens().empty()) {
+      throw nb::value_error("counts has no entries, but token_ids has some");
+    }
+    alone([&] {
+      scheduler_->commit(number, sampled.tokens(),
+                         per_row ? per_row->tokens() : std::span<const Token>(), duration);
+    });
     return output_;
   }
 
@@ -83,6 +97,9 @@ class SchedulerObject {
   Stats stats() {
     return alone([&] { return scheduler_->stats(); });
   }
+  FloorReport floor() {
+    return alone([&] { return scheduler_->floor(); });
+  }
   void check_invariants() {
     alone([&] { scheduler_->check_invariants(); });
   }
@@ -91,7 +108,7 @@ class SchedulerObject {
  private:
   std::mutex mutex_;
   std::shared_ptr<Scheduler> scheduler_;
-  nb::object plan_;
+  std::vector<nb::object> plans_;
   nb::object output_;
 };
 
@@ -121,6 +138,15 @@ NB_MODULE(_core, module) {
       .def_ro("retractions", &Stats::retractions)
       .def_ro("steps", &Stats::steps);
 
+  using ts::FloorReport;
+  nb::class_<FloorReport>(module, "FloorReport", "The TPS floor, since start.")
+      .def_ro("users", &FloorReport::users)
+      .def_ro("attained_p1", &FloorReport::attained_p1)
+      .def_ro("attained_p50", &FloorReport::attained_p50)
+      .def_ro("held_prefill_tokens", &FloorReport::held_prefill_tokens)
+      .def_ro("held_admissions", &FloorReport::held_admissions)
+      .def_ro("predicted_step_seconds", &FloorReport::predicted_step_seconds);
+
   nb::class_<SchedulerObject>(module, "Scheduler")
       .def(nb::init<const SchedulerConfig&>(), "config"_a)
       .def("submit", &SchedulerObject::submit, "request_id"_a.none(), "prompt"_a.none(),
@@ -133,12 +159,16 @@ NB_MODULE(_core, module) {
            "End a request now; True if this call ended it and nothing more will be reported.")
       .def("plan", &SchedulerObject::plan, "Plan and launch the next step; None if idle.")
       .def("commit", &SchedulerObject::commit, "step"_a.none(), "token_ids"_a.none(),
-           "Hand in the step's sampled tokens (int32, one per sampling row, in row order).")
+           "counts"_a.none() = nb::none(), "seconds"_a.none() = nb::none(),
+           "Hand in the step's tokens (int32, in row order): `counts` of each sampling row (None: "
+           "one), and how long the step took.")
       .def("kv_events", &SchedulerObject::kv_events, "timestamp"_a.none(),
            "The msgpack payload [timestamp, [events], dp_rank] since the last call, or None.")
       .def("clear_prefix_cache", &SchedulerObject::clear_prefix_cache,
            "Empty the prefix cache; False, and nothing changes, while a sequence holds pages.")
       .def("stats", &SchedulerObject::stats)
+      .def("floor", &SchedulerObject::floor,
+           "What users attained, and what the floor of tokens/s under them cost.")
       .def("check_invariants", &SchedulerObject::check_invariants,
            "RuntimeError naming the first violated invariant; O(pages), for tests.")
       .def_prop_ro("config", &SchedulerObject::config);

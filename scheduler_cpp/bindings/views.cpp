@@ -4,7 +4,8 @@
 namespace ts::python {
 
 void PlanView::bind(nb::module_& module) {
-  nb::class_<PlanView> plan(module, "Plan", "What one step does; valid until the next plan().");
+  nb::class_<PlanView> plan(module, "Plan",
+                            "What one step does; valid until that step is committed.");
   plan.def_prop_ro("step", [](PlanView& self) { return self.plan().step; })
       .def_prop_ro("num_rows", [](PlanView& self) { return self.plan().row_slot.size(); })
       .def_prop_ro("num_decode_rows", [](PlanView& self) { return self.plan().num_decode_rows; })

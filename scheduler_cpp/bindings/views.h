@@ -50,13 +50,16 @@ class ArrayView {
 
 class PlanView {
  public:
-  explicit PlanView(std::shared_ptr<Scheduler> scheduler) : scheduler_(std::move(scheduler)) {}
+  // Of one of the scheduler's plan buffers: there are as many as steps may be in flight.
+  PlanView(std::shared_ptr<Scheduler> scheduler, std::size_t buffers)
+      : scheduler_(std::move(scheduler)), buffers_(buffers) {}
   static void bind(nb::module_& module);
 
  private:
-  [[nodiscard]] Plan& plan() { return scheduler_->plan_buffers(); }
+  [[nodiscard]] Plan& plan() { return scheduler_->plan_buffers(buffers_); }
 
   std::shared_ptr<Scheduler> scheduler_;
+  std::size_t buffers_;
   ArrayView row_slot_, row_start_, row_tokens_, row_samples_;
   ArrayView admitted_slot_, admitted_request_, admitted_offset_, admitted_prompt_tokens_;
   ArrayView admitted_tokens_, admitted_params_, page_patch_;

@@ -15,13 +15,20 @@ constexpr std::uint64_t kLookAgain = 16;  // steps until one that lacked pages i
 
 void Scheduler::admit_waiting() {
   blocked_.clear();
+  StepShape running = everyone_decoding();
   std::size_t passed_over = 0;
   for (auto at = waiting_.begin(); at != waiting_.end() && passed_over < kWindow;) {
     if (slot_pool_.free() == 0 || budget_left() == 0) return;
     Request& request = WaitingQueue::request(at);
+    if (!floor_.admits(running, request.length())) {
+      floor_.hold_admission();
+      return;
+    }
     const Admission admission = consider(request);
     if (admission == Admission::kFits) {
       if (!emit_admission(request)) return;
+      ++running.decode_rows;
+      running.context_tokens += request.length();
       seat(at);
       bool enough = false;
       for (Request* overtaken : blocked_) {
@@ -37,6 +44,17 @@ void Scheduler::admit_waiting() {
       blocked_.push_back(&request);
     }
   }
+}
+
+// What the running sequences cost in a step once all of them decode.
+StepShape Scheduler::everyone_decoding() const {
+  StepShape shape;
+  if (config_.min_tps_per_user <= 0 || waiting_.size() == 0) return shape;
+  for (const SlotId id : running_) {
+    ++shape.decode_rows;
+    shape.context_tokens += running_in(id)->request().length();
+  }
+  return shape;
 }
 
 // Leaves the request's cached prefix in match_ if it fits.
@@ -78,13 +96,12 @@ std::int32_t Scheduler::promise_to(const Request& request) const {
 void Scheduler::seat(WaitingQueue::Iterator& at) {
   Request& request = WaitingQueue::request(at);
   WaitingQueue::Entry entry = waiting_.take(at);
-  Seat seat{slot_pool_.take(), {}};
+  Seat seat{slot_pool_.take(), {}, pool_.reserve(promise_to(request))};
   const SlotId id = seat.slot.id();
-  plan_.admitted_slot.push(id);
-  seat.pages.prefix.reserve(
-      static_cast<std::size_t>(pages_for(request.stop.max_length(), config_.page_size)));
-  for (const PageId page : match_.pages) seat.pages.prefix.push_back(cache_.acquire(page));
-  seat.pages.cacheable = config_.enable_prefix_caching;
+  current_->plan.admitted_slot.push(id);
+  seat.pages.reserve(pages_for(request.stop.max_length(), config_.page_size));
+  for (const PageId page : match_.pages) seat.pages.match(cache_.acquire(page));
+  if (!config_.enable_prefix_caching) seat.pages.never_cache();
   const auto cached = static_cast<std::int32_t>(match_.pages.size()) * config_.page_size;
   if (request.cached_tokens == Request::kUnset) {
     request.cached_tokens = cached;
@@ -96,30 +113,29 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
   request.overtaken = 0;
   request.lacking = 0;
   places_.at(request.id).slot = id;
-  const auto younger = std::ranges::upper_bound(
-      running_, request.order, {}, [this](SlotId other) { return request_in(other).order; });
+  const auto younger = std::ranges::upper_bound(running_, request.order, {}, [this](SlotId other) {
+    return running_in(other)->request().order;
+  });
   running_.insert(younger, id);
   slot(id) = std::visit(
-      [&](auto& state) {
-        return Lifecycle::admit(std::move(state), std::move(seat),
-                                pool_.reserve(promise_to(request)), cached);
-      },
+      [&](auto& state) { return Lifecycle::admit(std::move(state), std::move(seat), cached); },
       entry);
-  plan_chunk(id, std::get<Prefilling>(slot(id)));
+  plan_chunk(*running_in(id));
 }
 
 // False if the plan has no room left for the request's tokens.
 bool Scheduler::emit_admission(const Request& request) {
-  Column<Token>& tokens = plan_.admitted_tokens;
+  Plan& plan = current_->plan;
+  Column<Token>& tokens = plan.admitted_tokens;
   if (tokens.size() + request.tokens.size() > tokens.capacity()) return false;
-  plan_.admitted_request.push(request.id);
-  plan_.admitted_prompt_tokens.push(request.prompt_length);
+  plan.admitted_request.push(request.id);
+  plan.admitted_prompt_tokens.push(request.prompt_length);
   tokens.append(request.tokens);
-  plan_.admitted_offset.push(static_cast<std::int32_t>(tokens.size()));
+  plan.admitted_offset.push(static_cast<std::int32_t>(tokens.size()));
   if (request.params.empty()) {
-    for (std::int32_t i = 0; i < config_.params_size; ++i) plan_.admitted_params.push({});
+    for (std::int32_t i = 0; i < config_.params_size; ++i) plan.admitted_params.push({});
   } else {
-    plan_.admitted_params.append(request.params);
+    plan.admitted_params.append(request.params);
   }
   return true;
 }

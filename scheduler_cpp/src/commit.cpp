@@ -1,37 +1,76 @@
 // SPDX-License-Identifier: MIT
 // commit(): a step has retired; its rows advance, full pages enter the cache, requests end.
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 #include <stdexcept>
 
 #include "ts/scheduler.h"
 
 namespace ts {
 
-void Scheduler::commit(std::uint64_t step, std::span<const Token> sampled) {
-  check_commit(step, sampled);
+void Scheduler::commit(std::uint64_t step, std::span<const Token> sampled,
+                       std::span<const std::int32_t> counts, double seconds) {
+  check_commit(step, sampled, counts, seconds);
   const StepToken token = clock_.retire(StepId(step));
+  const Step& retired = steps_[step % steps_.size()];
   output_.clear();
-  std::int32_t sample = 0;
-  for (std::size_t i = 0; i < rows_.size(); ++i) {
-    prefetch_row(i);
-    commit_row(rows_[i], token, sampled, sample);
+  std::size_t begin = 0;
+  std::int32_t sampling_row = 0;
+  std::int64_t decoded = 0;
+  for (std::size_t i = 0; i < retired.rows.size(); ++i) {
+    prefetch_row(retired.rows, i);
+    const Row& row = retired.rows[i];
+    std::size_t count = 0;
+    if (row.samples > 0) {
+      const auto at = static_cast<std::size_t>(sampling_row);
+      count = counts.empty() ? 1 : static_cast<std::size_t>(counts[at]);
+    }
+    commit_row(row, token, sampled.subspan(begin, count), sampling_row);
+    begin += count;
+    sampling_row += row.samples > 0 ? 1 : 0;
+    if (row.samples == row.tokens) decoded += static_cast<std::int64_t>(count);
   }
-  rows_.clear();
+  free_replaced(token);
+  floor_.committed(retired.shape, seconds, decoded, retired.shape.decode_rows);
   ++totals_.steps;
 }
 
-void Scheduler::check_commit(std::uint64_t step, std::span<const Token> sampled) const {
+void Scheduler::check_commit(std::uint64_t step, std::span<const Token> sampled,
+                             std::span<const std::int32_t> counts, double seconds) const {
   if (!clock_.in_flight()) {
     throw std::runtime_error("no step is in flight; plan one before committing");
   }
   if (step != clock_.oldest_in_flight().number()) {
-    throw std::invalid_argument("step is " + std::to_string(step) + ", but the step in flight is " +
+    throw std::invalid_argument("step is " + std::to_string(step) +
+                                ", but the oldest in flight is " +
                                 std::to_string(clock_.oldest_in_flight().number()));
   }
-  if (sampled.size() != static_cast<std::size_t>(sampling_rows_)) {
-    throw std::invalid_argument("token_ids has " + std::to_string(sampled.size()) +
-                                " entries, but the step has " + std::to_string(sampling_rows_) +
-                                " sampling rows");
+  const Step& named = steps_[step % steps_.size()];
+  auto expected = static_cast<std::int64_t>(named.sampling_rows);
+  if (!counts.empty()) {
+    if (counts.size() != static_cast<std::size_t>(named.sampling_rows)) {
+      throw std::invalid_argument("counts has " + std::to_string(counts.size()) +
+                                  " entries, but the step has " +
+                                  std::to_string(named.sampling_rows) + " sampling rows");
+    }
+    std::size_t at = 0;
+    for (const Row& row : named.rows) {
+      if (row.samples == 0) continue;
+      if (counts[at] < 1 || counts[at] > row.samples) {
+        throw std::invalid_argument("counts[" + std::to_string(at) + "] is " +
+                                    std::to_string(counts[at]) + ", but its row yields 1 to " +
+                                    std::to_string(row.samples) + " tokens");
+      }
+      ++at;
+    }
+    expected = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+  }
+  if (static_cast<std::int64_t>(sampled.size()) != expected) {
+    throw std::invalid_argument(
+        "token_ids has " + std::to_string(sampled.size()) + " entries, but " +
+        (counts.empty() ? "the step has " + std::to_string(expected) + " sampling rows"
+                        : "counts add up to " + std::to_string(expected)));
   }
   const auto bad = std::ranges::find_if(
       sampled, [this](Token token) { return token < 0 || token >= config_.vocab_size; });
@@ -40,19 +79,23 @@ void Scheduler::check_commit(std::uint64_t step, std::span<const Token> sampled)
                                 std::to_string(*bad) + ", but token ids are 0 to " +
                                 std::to_string(config_.vocab_size - 1));
   }
+  if (!(seconds >= 0) || !std::isfinite(seconds)) {
+    throw std::invalid_argument("seconds is " + std::to_string(seconds) +
+                                "; it must be the step's duration, or 0 if that is unknown");
+  }
 }
 
 // The forward pass between two steps empties the caches of the CPU, so the rows' requests are
 // fetched ahead: the slot, then what it points to, then where the next token goes.
-void Scheduler::prefetch_row(std::size_t at) {
+void Scheduler::prefetch_row(const std::vector<Row>& rows, std::size_t at) {
   constexpr std::size_t kStride = 3;
   const auto decoding = [&](std::size_t row) -> const Decoding* {
-    if (row >= rows_.size()) return nullptr;
-    const auto* flying = std::get_if<InFlight<Decoding>>(&slot(rows_[row].slot));
+    if (row >= rows.size()) return nullptr;
+    const auto* flying = std::get_if<InFlight<Decoding>>(&slot(rows[row].slot));
     return flying == nullptr ? nullptr : &flying->peek();
   };
-  if (at + (3 * kStride) < rows_.size()) {
-    const auto* next = reinterpret_cast<const char*>(&slot(rows_[at + (3 * kStride)].slot));
+  if (at + (3 * kStride) < rows.size()) {
+    const auto* next = reinterpret_cast<const char*>(&slot(rows[at + (3 * kStride)].slot));
     __builtin_prefetch(next, 1);
     __builtin_prefetch(next + 64, 1);
   }
@@ -67,83 +110,108 @@ void Scheduler::prefetch_row(std::size_t at) {
   }
 }
 
-// `sample` counts the step's sampling rows, those of aborted requests included.
+// `sampled`: the row's tokens. Those behind a stop are discarded, and so are all of a request that
+// was ended while the step was in flight.
 void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<const Token> sampled,
-                           std::int32_t& sample) {
-  Slot& state = slot(row.slot);
-  const std::int32_t index = row.samples ? sample++ : 0;
-  if (auto* decoding = std::get_if<InFlight<Decoding>>(&state)) {
-    Decoding advanced = std::move(*decoding).retire(token);
-    advanced.advance();
-    commit_sample(std::move(advanced), sampled[static_cast<std::size_t>(index)], index);
-  } else if (auto* draining = std::get_if<InFlight<Draining>>(&state)) {
-    auto left = Lifecycle::drain(std::move(*draining).retire(token));
-    state = std::monostate{};
-    release(std::move(left.seat), std::move(left.promised));
+                           std::int32_t sampling_row) {
+  Sequence* const sequence = running_in(row.slot);
+  if (sequence == nullptr) return drain(row.slot, token);
+  Request& request = sequence->request();
+  FinishReason finish_reason = FinishReason::kNone;
+  std::int32_t kept = 0;
+  for (const Token next : sampled) {
+    request.tokens.push_back(next);
+    finish_reason = request.stop.after(next, request.length());
+    output_.request.push(request.id);
+    output_.token.push(next);
+    output_.row.push(sampling_row);
+    output_.finish.push(static_cast<std::uint8_t>(finish_reason));
+    output_.cached_tokens.push(request.cached_tokens);
+    ++kept;
+    if (finish_reason != FinishReason::kNone) break;
+  }
+  const std::int32_t drafts = std::max(0, row.samples - 1);
+  sequence->commit(row.tokens, drafts, row.samples - kept);
+  const std::int32_t full = sequence->computed() / config_.page_size;
+  if (sequence->pages().shared() < full) cache_full_pages(*sequence, token);
+  if (finish_reason == FinishReason::kNone) {
+    settle(row.slot, token);
   } else {
-    Prefilling prefilling = std::get<InFlight<Prefilling>>(std::move(state)).retire(token);
-    prefilling.advance(row.tokens);
-    if (row.samples) {
-      commit_sample(Lifecycle::decode(std::move(prefilling)),
-                    sampled[static_cast<std::size_t>(index)], index);
-    } else {
-      cache_full_pages(prefilling.request(), prefilling.seat().pages, prefilling.computed());
-      state = std::move(prefilling);
-    }
+    finish(row.slot, token);
   }
 }
 
-void Scheduler::commit_sample(Decoding&& decoding, Token token, std::int32_t sample) {
-  Request& request = decoding.request();
-  SequencePages& pages = decoding.seat().pages;
-  const auto cached = static_cast<std::int32_t>(pages.prefix.size());
-  if (decoding.computed() >= (cached + 1) * config_.page_size) {
-    cache_full_pages(request, pages, decoding.computed());
+// If no later step names the sequence, it rests.
+void Scheduler::settle(SlotId id, const StepToken& token) {
+  Slot& state = slot(id);
+  if (auto* decoding = std::get_if<InFlight<Decoding>>(&state)) {
+    if (decoding->landed(token)) state = std::move(*decoding).retire(token);
+  } else {
+    auto& prefilling = std::get<InFlight<Prefilling>>(state);
+    if (prefilling.landed(token)) state = std::move(prefilling).retire(token);
   }
-  request.tokens.push_back(token);
-  const FinishReason finish = request.stop.after(token, request.length());
-  output_.request.push(request.id);
-  output_.token.push(token);
-  output_.row.push(sample);
-  output_.finish.push(static_cast<std::uint8_t>(finish));
-  output_.cached_tokens.push(request.cached_tokens);
-  const SlotId id = decoding.seat().slot.id();
-  if (finish == FinishReason::kNone) {
-    slot(id) = std::move(decoding);
-    return;
-  }
+}
+
+void Scheduler::finish(SlotId id, const StepToken& token) {
+  Slot& state = slot(id);
+  auto& decoding = std::get<InFlight<Decoding>>(state);
+  const Request& request = decoding.peek().request();
   places_.erase(request.id);
   std::erase(running_, id);
-  auto left = Lifecycle::finish(std::move(decoding));
-  release(std::move(left.seat), std::move(left.promised));
-  slot(id) = std::monostate{};
+  if (!decoding.landed(token)) {  // the next step runs already: its token will be discarded
+    state = Lifecycle::finish(std::move(decoding));
+    ++draining_;
+    return;
+  }
+  auto left = Lifecycle::finish(std::move(decoding).retire(token));
+  state = std::monostate{};
+  release(std::move(left.seat), token);
+}
+
+void Scheduler::drain(SlotId id, const StepToken& token) {
+  Slot& state = slot(id);
+  auto& draining = std::get<InFlight<Draining>>(state);
+  if (!draining.landed(token)) return;
+  auto left = Lifecycle::drain(std::move(draining).retire(token));
+  state = std::monostate{};
+  --draining_;
+  release(std::move(left.seat), token);
+}
+
+void Scheduler::free_replaced(const StepToken& token) {
+  while (!replaced_.empty() && replaced_.front().landed(token)) {
+    pool_.give_back(std::move(replaced_.front()).retire(token));
+    replaced_.pop_front();
+  }
 }
 
 // Moves the written pages that are full from the tail into the cache. If the content was cached
 // meanwhile by another sequence, that page takes this one's column.
-void Scheduler::cache_full_pages(const Request& request, SequencePages& pages,
-                                 std::int32_t computed) {
-  if (!pages.cacheable) return;
-  const auto full = static_cast<std::size_t>(computed / config_.page_size);
-  std::size_t moved = 0;
-  while (pages.prefix.size() < full) {
-    const std::size_t column = pages.prefix.size();
-    auto inserted = cache_.insert(request.salt, column == 0 ? nullptr : &pages.prefix.back(),
-                                  page_tokens(request, static_cast<std::int32_t>(column)),
-                                  std::move(pages.tail[moved]));
+void Scheduler::cache_full_pages(Sequence& sequence, const StepToken& token) {
+  SequencePages& pages = sequence.pages();
+  if (!pages.cacheable()) return;
+  const Request& request = sequence.request();
+  const std::int32_t full = sequence.computed() / config_.page_size;
+  while (pages.shared() < full && pages.landed(token)) {
+    // A replaced page comes back only when nobody reads it any more: until then there must be one
+    // to spare. Otherwise a later commit caches these pages.
+    if (clock_.in_flight() && pool_.available() == 0) break;
+    const std::int32_t column = pages.shared();
+    auto inserted = cache_.insert(request.salt, pages.last_shared(), page_tokens(request, column),
+                                  pages.land(token));
     if (inserted.unused && !inserted.page) {
-      pages.tail[moved] = std::move(*inserted.unused);
-      pages.cacheable = false;
+      pages.keep(std::move(*inserted.unused), token.step());
+      pages.never_cache();
       break;
     }
     if (inserted.unused) {
-      pool_.give_back(std::move(*inserted.unused));
-      pages.sent = std::min(pages.sent, static_cast<std::int32_t>(column));
+      // A step in flight still reads it in this sequence's place.
+      replaced_.emplace_back(std::move(*inserted.unused), clock_.newest());
+      pages.resend_from(column);
     }
-    if (inserted.page) pages.prefix.push_back(std::move(*inserted.page));
-    ++moved;
+    pages.share(std::move(*inserted.page));
   }
-  pages.tail.erase(pages.tail.begin(), pages.tail.begin() + static_cast<std::ptrdiff_t>(moved));
+  pages.compact();
 }
 
 }  // namespace ts

@@ -12,6 +12,7 @@ namespace {
 // Keeps every product of two sizes (table entries, byte counts) far inside 64 bits, and every
 // token count inside 32.
 constexpr std::int32_t kLargest = 1 << 28;
+constexpr double kHighestFloor = 1e6;
 
 void demand_range(const char* name, std::int32_t value, std::int32_t low, std::int32_t high) {
   if (value >= low && value <= high) return;
@@ -33,11 +34,24 @@ void validate(const SchedulerConfig& config) {
   demand_range("params_size", config.params_size, 0, 1 << 20);
   demand_range("dp_rank", config.dp_rank, 0, INT32_MAX);
   demand_range("max_overtakes", config.max_overtakes, 0, INT32_MAX);
-  if (config.max_num_batched_tokens < config.max_num_seqs) {
+  demand_range("overlap_depth", config.overlap_depth, 0, 1);
+  demand_range("num_speculative_tokens", config.num_speculative_tokens, 0, 63);
+  if (!(config.min_tps_per_user >= 0) || config.min_tps_per_user > kHighestFloor) {
+    throw std::invalid_argument("min_tps_per_user is " + std::to_string(config.min_tps_per_user) +
+                                "; it must be a rate in tokens/s between 0 (no floor) and " +
+                                std::to_string(static_cast<std::int64_t>(kHighestFloor)));
+  }
+  const std::int64_t decode_tokens =
+      static_cast<std::int64_t>(config.max_num_seqs) * (1 + config.num_speculative_tokens);
+  if (config.max_num_batched_tokens < decode_tokens) {
+    const std::string with_drafts =
+        config.num_speculative_tokens == 0
+            ? ""
+            : ", each with " + std::to_string(config.num_speculative_tokens) + " draft tokens";
     throw std::invalid_argument(
         "max_num_batched_tokens is " + std::to_string(config.max_num_batched_tokens) +
         ", but max_num_seqs lets " + std::to_string(config.max_num_seqs) +
-        " sequences decode in one step; raise the first or lower the second");
+        " sequences decode in one step" + with_drafts + "; raise the first or lower the second");
   }
   if (static_cast<std::int64_t>(config.num_pages) * config.page_size > INT32_MAX) {
     throw std::invalid_argument("num_pages is " + std::to_string(config.num_pages) +

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What holds between any two calls; see the guarantees in the design.
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -41,44 +42,64 @@ void Scheduler::check_invariants() const {
   std::int32_t reserved = 0;
   const auto seated = [&](const Seat& seat) {
     ++seats;
-    for (const PageLease& lease : seat.pages.tail) own(lease.id(), Owner::kSequence);
-    for (const SharedPage& page : seat.pages.prefix)
-      ++references[static_cast<std::size_t>(page.id())];
-    demand(seat.pages.sent <= seat.pages.columns(), "only existing columns were sent");
-    demand(seat.pages.columns() <= pages_per_sequence(config_), "a sequence fits its table row");
+    reserved += seat.promised.pages();
+    const SequencePages& pages = seat.pages;
+    for (std::int32_t column = 0; column < pages.columns(); ++column) {
+      if (column < pages.shared()) {
+        ++references[static_cast<std::size_t>(pages.page(column))];
+      } else {
+        own(pages.page(column), Owner::kSequence);
+      }
+    }
+    demand(pages.sent() <= pages.columns(), "only existing columns were sent");
+    demand(pages.columns() <= pages_per_sequence(config_), "a sequence fits its table row");
+  };
+  const auto running = [&](const Sequence& state) {
+    seated(state.seat());
+    demand(state.computed() <= state.launched_at_least() &&
+               state.launched_at_least() <= state.launched(),
+           "what is computed was launched");
+    demand(state.pages().columns() >= pages_for(state.launched(), config_.page_size),
+           "a sequence has a page for every token that is computed or in flight");
+    demand(state.pages().shared() <= state.computed() / config_.page_size,
+           "only full, computed pages are shared");
+  };
+  const auto resting = [&](const Sequence& state) {
+    running(state);
+    demand(state.computed() == state.launched(), "a sequence at rest has nothing in flight");
   };
   const auto prefilling = [&](const Prefilling& state) {
-    seated(state.seat());
-    reserved += state.promised().pages();
-    demand(state.computed() < state.request().length(), "a prefill has something left");
-    demand(state.seat().pages.columns() + state.promised().pages() ==
+    demand(state.launched() < state.request().length(), "a prefill has something left");
+    demand(state.pages().columns() + state.promised().pages() ==
                pages_for(state.request().length(), config_.page_size),
            "a prefill has been promised every page it needs");
   };
   const auto decoding = [&](const Decoding& state) {
-    seated(state.seat());
-    demand(state.computed() == state.request().length() - 1,
-           "a decoding sequence has all but its last token computed");
-    demand(state.seat().pages.columns() >= pages_for(state.computed(), config_.page_size),
-           "a decoding sequence has a page for every computed token");
+    demand(state.promised().pages() == 0, "a decoding sequence is promised nothing");
+    demand(state.launched() >= state.request().length() - 1,
+           "a decoding sequence has all but its last token computed or in flight");
   };
   std::int32_t flying = 0;
   std::int32_t draining = 0;
   for (SlotId id = 0; id < config_.max_num_seqs; ++id) {
     std::visit(Overloaded{
                    [](std::monostate) {},
-                   [&](const Prefilling& state) { prefilling(state); },
-                   [&](const Decoding& state) { decoding(state); },
-                   [&](const InFlight<Prefilling>& state) { ++flying, prefilling(state.peek()); },
-                   [&](const InFlight<Decoding>& state) { ++flying, decoding(state.peek()); },
+                   [&](const Prefilling& state) { resting(state), prefilling(state); },
+                   [&](const Decoding& state) { resting(state), decoding(state); },
+                   [&](const InFlight<Prefilling>& state) {
+                     ++flying, running(state.peek()), prefilling(state.peek());
+                   },
+                   [&](const InFlight<Decoding>& state) {
+                     ++flying, running(state.peek()), decoding(state.peek());
+                   },
                    [&](const InFlight<Draining>& state) {
                      ++draining;
                      seated(state.peek().seat());
-                     reserved += state.peek().promised().pages();
                    },
                },
                slots_[static_cast<std::size_t>(id)]);
   }
+  for (const auto& page : replaced_) own(page.peek().id(), Owner::kSequence);
   for (PageId page = 0; page < config_.num_pages; ++page) {
     const auto at = static_cast<std::size_t>(page);
     demand(owners[at] != Owner::kNobody, "no page is lost");
@@ -92,20 +113,23 @@ void Scheduler::check_invariants() const {
   demand(static_cast<std::int32_t>(running_.size()) + draining == seats,
          "every sequence with a slot runs or drains");
   for (std::size_t i = 1; i < running_.size(); ++i) {
-    demand(request_in(running_[i - 1]).order < request_in(running_[i]).order,
+    demand(running_in(running_[i - 1])->request().order < running_in(running_[i])->request().order,
            "running sequences stand in service order");
   }
   demand(places_.size() == running_.size() + waiting_.size(), "every request is in one place");
   for (const SlotId id : running_) {
-    const auto place = places_.find(request_in(id).id);
+    const auto place = places_.find(running_in(id)->request().id);
     demand(place != places_.end() && place->second.slot == id, "a running request is found");
   }
-  if (clock_.in_flight()) {
-    demand(flying + draining == static_cast<std::int32_t>(rows_.size()),
-           "every row of the step in flight has a sequence in flight");
-  } else {
-    demand(flying + draining == 0, "nothing is in flight between steps");
+  demand(draining == draining_, "every draining sequence is counted");
+  std::vector<bool> named(static_cast<std::size_t>(config_.max_num_seqs), false);
+  for (std::uint64_t step = clock_.oldest_in_flight().number(); step <= clock_.launched(); ++step) {
+    for (const Row& row : steps_[step % steps_.size()].rows) {
+      named[static_cast<std::size_t>(row.slot)] = true;
+    }
   }
+  demand(flying + draining == std::ranges::count(named, true),
+         "a sequence is in flight exactly while a step names it");
 }
 
 }  // namespace ts

@@ -7,32 +7,39 @@ Waiting Lifecycle::submit(RequestPtr request) {
   return Waiting(std::move(request));
 }
 
-Prefilling Lifecycle::admit(Waiting&& from, Seat&& seat, Reservation&& promised,
-                            std::int32_t cached) {
-  return {std::move(from.request_), std::move(seat), std::move(promised), cached};
+Prefilling Lifecycle::admit(Waiting&& from, Seat&& seat, std::int32_t cached) {
+  return {std::move(from.request_), std::move(seat), cached};
 }
 
-Prefilling Lifecycle::admit(Retracted&& from, Seat&& seat, Reservation&& promised,
-                            std::int32_t cached) {
-  return {std::move(from.request_), std::move(seat), std::move(promised), cached};
+Prefilling Lifecycle::admit(Retracted&& from, Seat&& seat, std::int32_t cached) {
+  return {std::move(from.request_), std::move(seat), cached};
 }
 
 Decoding Lifecycle::decode(Prefilling&& from) {
-  TS_ASSERT(from.promised_.pages() == 0);
-  TS_ASSERT(from.computed_ == from.request_->length());
-  return {std::move(from.request_), std::move(from.seat_), from.computed_};
+  TS_ASSERT(from.promised().pages() == 0);
+  TS_ASSERT(from.launched() == from.request().length());
+  return Decoding(static_cast<Sequence&&>(from));
+}
+
+InFlight<Decoding> Lifecycle::decode(InFlight<Prefilling>&& from) {
+  constexpr auto transition = static_cast<Decoding (*)(Prefilling&&)>(&Lifecycle::decode);
+  return std::move(from).become<transition>();
 }
 
 Leaving<Retracted> Lifecycle::retract(Prefilling&& from) {
-  return {Retracted(std::move(from.request_)), std::move(from.seat_), std::move(from.promised_)};
+  return {Retracted(std::move(from.request_)), leave(std::move(from))};
 }
 
 Leaving<Retracted> Lifecycle::retract(Decoding&& from) {
-  return {Retracted(std::move(from.request_)), std::move(from.seat_), Reservation::none()};
+  return {Retracted(std::move(from.request_)), leave(std::move(from))};
 }
 
 Leaving<Finished> Lifecycle::finish(Decoding&& from) {
-  return {Finished(), std::move(from.seat_), Reservation::none()};
+  return {Finished(), leave(std::move(from))};
+}
+
+InFlight<Draining> Lifecycle::finish(InFlight<Decoding>&& from) {
+  return std::move(from).become<&Lifecycle::end<Decoding>>();
 }
 
 Finished Lifecycle::abort(Waiting&& from) {
@@ -46,31 +53,23 @@ Finished Lifecycle::abort(Retracted&& from) {
 }
 
 Leaving<Finished> Lifecycle::abort(Prefilling&& from) {
-  return {Finished(), std::move(from.seat_), std::move(from.promised_)};
+  return {Finished(), leave(std::move(from))};
 }
 
 Leaving<Finished> Lifecycle::abort(Decoding&& from) {
-  return {Finished(), std::move(from.seat_), Reservation::none()};
-}
-
-Draining Lifecycle::end_prefilling(Prefilling&& from) {
-  return {std::move(from.seat_), std::move(from.promised_)};
-}
-
-Draining Lifecycle::end_decoding(Decoding&& from) {
-  return {std::move(from.seat_), Reservation::none()};
+  return {Finished(), leave(std::move(from))};
 }
 
 InFlight<Draining> Lifecycle::abort(InFlight<Prefilling>&& from) {
-  return std::move(from).become<&Lifecycle::end_prefilling>();
+  return std::move(from).become<&Lifecycle::end<Prefilling>>();
 }
 
 InFlight<Draining> Lifecycle::abort(InFlight<Decoding>&& from) {
-  return std::move(from).become<&Lifecycle::end_decoding>();
+  return std::move(from).become<&Lifecycle::end<Decoding>>();
 }
 
 Leaving<Finished> Lifecycle::drain(Draining&& from) {
-  return {Finished(), std::move(from.seat_), std::move(from.promised_)};
+  return {Finished(), std::move(from.seat_)};
 }
 
 }  // namespace ts

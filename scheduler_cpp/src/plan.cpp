@@ -55,7 +55,8 @@ void Plan::clear() {
 }
 
 Output::Output(const SchedulerConfig& config)
-    : request(static_cast<std::size_t>(config.max_num_seqs)),
+    : request(static_cast<std::size_t>(config.max_num_seqs) *
+              static_cast<std::size_t>(1 + config.num_speculative_tokens)),
       token(request.capacity()),
       row(request.capacity()),
       finish(request.capacity()),

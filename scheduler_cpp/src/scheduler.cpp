@@ -23,20 +23,25 @@ Scheduler::Scheduler(const SchedulerConfig& config, ContentHash hash_mask)
       pool_(config.num_pages, cache_),
       slot_pool_(config.max_num_seqs),
       slots_(static_cast<std::size_t>(config.max_num_seqs)),
-      plan_(config),
-      output_(config) {
+      output_(config),
+      floor_(config.min_tps_per_user) {
   running_.reserve(slots_.size());
-  rows_.reserve(slots_.size());
   chunks_.reserve(slots_.size());
+  steps_.reserve(static_cast<std::size_t>(1 + config.overlap_depth));
+  for (std::int32_t i = 0; i <= config.overlap_depth; ++i) {
+    steps_.emplace_back(config).rows.reserve(slots_.size());
+  }
+  current_ = steps_.data();
 }
 
 Scheduler::~Scheduler() {
   // Nothing reads the pages any more: end every request, then retire what was in flight.
   while (!places_.empty()) abort(places_.begin()->first);
   while (clock_.in_flight()) {
-    const StepToken token = clock_.retire(clock_.oldest_in_flight());
-    std::int32_t sample = 0;
-    for (const Row& row : rows_) commit_row(row, token, {}, sample);
+    const StepId step = clock_.oldest_in_flight();
+    const StepToken token = clock_.retire(step);
+    for (const Row& row : steps_[step.number() % steps_.size()].rows) drain(row.slot, token);
+    free_replaced(token);
   }
 }
 
@@ -66,18 +71,18 @@ bool Scheduler::abort(RequestId id) {
   }
   std::erase(running_, place.slot);
   Slot& state = slot(place.slot);
-  if (auto* resting = std::get_if<Prefilling>(&state)) {
-    auto left = Lifecycle::abort(std::move(*resting));
-    release(std::move(left.seat), std::move(left.promised));
-    state = std::monostate{};
-  } else if (auto* decoding = std::get_if<Decoding>(&state)) {
-    auto left = Lifecycle::abort(std::move(*decoding));
-    release(std::move(left.seat), std::move(left.promised));
-    state = std::monostate{};
-  } else if (auto* prefilling_in_flight = std::get_if<InFlight<Prefilling>>(&state)) {
+  if (auto* prefilling_in_flight = std::get_if<InFlight<Prefilling>>(&state)) {
     state = Lifecycle::abort(std::move(*prefilling_in_flight));
+    ++draining_;
+  } else if (auto* decoding_in_flight = std::get_if<InFlight<Decoding>>(&state)) {
+    state = Lifecycle::abort(std::move(*decoding_in_flight));
+    ++draining_;
   } else {
-    state = Lifecycle::abort(std::move(std::get<InFlight<Decoding>>(state)));
+    auto left = std::holds_alternative<Prefilling>(state)
+                    ? Lifecycle::abort(std::move(std::get<Prefilling>(state)))
+                    : Lifecycle::abort(std::move(std::get<Decoding>(state)));
+    state = std::monostate{};
+    release(std::move(left.seat), clock_.retired());
   }
   return true;
 }
@@ -104,13 +109,12 @@ Stats Scheduler::stats() const {
 }
 
 // Last page first: a page waits for eviction behind its descendants (prefix_cache.h).
-void Scheduler::release(Seat&& seat, Reservation&& promised) {
-  pool_.give_back(std::move(promised));
-  SequencePages& pages = seat.pages;
-  for (; !pages.tail.empty(); pages.tail.pop_back()) pool_.give_back(std::move(pages.tail.back()));
-  for (; !pages.prefix.empty(); pages.prefix.pop_back()) {
-    cache_.release(std::move(pages.prefix.back()));
-  }
+void Scheduler::release(Seat&& seat, const StepToken& token) {
+  pool_.give_back(std::move(seat.promised));
+  std::move(seat.pages)
+      .vacate(
+          token, [this](PageLease&& page) { pool_.give_back(std::move(page)); },
+          [this](SharedPage&& page) { cache_.release(std::move(page)); });
   slot_pool_.give_back(std::move(seat.slot));
 }
 
@@ -119,13 +123,32 @@ std::span<const Token> Scheduler::page_tokens(const Request& request, std::int32
   return std::span(request.tokens).subspan(static_cast<std::size_t>(column) * size, size);
 }
 
-const Request& Scheduler::request_in(SlotId id) const {
+const Sequence* Scheduler::running_in(SlotId id) const {
   const Slot& state = slots_[static_cast<std::size_t>(id)];
-  if (const auto* prefilling = std::get_if<Prefilling>(&state)) return prefilling->request();
-  if (const auto* decoding = std::get_if<Decoding>(&state)) return decoding->request();
-  if (const auto* flying = std::get_if<InFlight<Prefilling>>(&state))
-    return flying->peek().request();
-  return std::get<InFlight<Decoding>>(state).peek().request();
+  if (const auto* flying = std::get_if<InFlight<Decoding>>(&state)) return &flying->peek();
+  if (const auto* decoding = std::get_if<Decoding>(&state)) return decoding;
+  if (const auto* flying = std::get_if<InFlight<Prefilling>>(&state)) return &flying->peek();
+  return std::get_if<Prefilling>(&state);
+}
+
+Sequence* Scheduler::running_in(SlotId id) {
+  Slot& state = slot(id);
+  if (auto* flying = std::get_if<InFlight<Decoding>>(&state)) return &flying->while_in_flight();
+  if (auto* decoding = std::get_if<Decoding>(&state)) return decoding;
+  if (auto* flying = std::get_if<InFlight<Prefilling>>(&state)) return &flying->while_in_flight();
+  return std::get_if<Prefilling>(&state);
+}
+
+bool Scheduler::decoding_in(SlotId id) const {
+  const Slot& state = slots_[static_cast<std::size_t>(id)];
+  return std::holds_alternative<Decoding>(state) ||
+         std::holds_alternative<InFlight<Decoding>>(state);
+}
+
+bool Scheduler::in_flight_in(SlotId id) const {
+  const Slot& state = slots_[static_cast<std::size_t>(id)];
+  return std::holds_alternative<InFlight<Prefilling>>(state) ||
+         std::holds_alternative<InFlight<Decoding>>(state);
 }
 
 }  // namespace ts

@@ -49,15 +49,19 @@ class Driver {
     return planned;
   }
 
-  // Commits `token` for every sampling row.
+  // Commits `token` for every sampling row of the plan made last.
   void commit(ts::Token token = 1) {
     const ts::Plan& plan = scheduler.plan_buffers();
     std::size_t samples = 0;
-    for (std::size_t i = 0; i < plan.row_samples.size(); ++i) samples += plan.row_samples[i];
+    for (std::size_t i = 0; i < plan.row_samples.size(); ++i) samples += plan.row_samples[i] > 0;
     commit(std::vector<ts::Token>(samples, token));
   }
   void commit(const std::vector<ts::Token>& sampled) {
-    scheduler.commit(scheduler.plan_buffers().step, sampled);
+    commit(scheduler.plan_buffers().step, sampled);
+  }
+  void commit(std::uint64_t step, const std::vector<ts::Token>& sampled,
+              const std::vector<std::int32_t>& counts = {}, double seconds = 0) {
+    scheduler.commit(step, sampled, counts, seconds);
     scheduler.check_invariants();
     const ts::Output& output = scheduler.output_buffers();
     for (std::size_t i = 0; i < output.request.size(); ++i) {

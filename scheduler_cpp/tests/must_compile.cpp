@@ -16,12 +16,24 @@ void life(ts::PagePool& pool, ts::PrefixCache& cache, ts::StepClock& clock, cons
   cache.release(std::move(*inserted.page));
 }
 
-void end(ts::RequestPtr request, ts::Seat seat, ts::Reservation promised) {
+void end(ts::RequestPtr request, ts::Seat seat) {
   ts::Waiting waiting = ts::Lifecycle::submit(std::move(request));
-  ts::Prefilling prefilling =
-      ts::Lifecycle::admit(std::move(waiting), std::move(seat), std::move(promised), 0);
+  ts::Prefilling prefilling = ts::Lifecycle::admit(std::move(waiting), std::move(seat), 0);
   auto left = ts::Lifecycle::finish(ts::Lifecycle::decode(std::move(prefilling)));
   ts::Prefilling again = ts::Lifecycle::admit(
       ts::Lifecycle::retract(ts::Lifecycle::decode(std::move(prefilling))).state,
-      std::move(left.seat), std::move(left.promised), 0);
+      std::move(left.seat), 0);
+}
+
+void overlap(ts::InFlight<ts::Prefilling> flying, ts::StepClock& clock,
+             const ts::StepToken& token) {
+  flying.named_by(clock.launch());
+  flying.while_in_flight().launch(1, 0);
+  ts::InFlight<ts::Decoding> decoding = ts::Lifecycle::decode(std::move(flying));
+  if (decoding.landed(token)) {
+    ts::Decoding resting = std::move(decoding).retire(token);
+    auto left = ts::Lifecycle::retract(std::move(resting));
+  } else {
+    ts::InFlight<ts::Draining> draining = ts::Lifecycle::finish(std::move(decoding));
+  }
 }

@@ -19,24 +19,27 @@ struct World {
   }
 
   Prefilling prefilling() {
-    Seat seat{slots.take(), {}};
-    Reservation promise = pool.reserve(2);
-    seat.pages.tail.push_back(pool.take(promise));
-    return Lifecycle::admit(waiting(), std::move(seat), std::move(promise), 0);
+    Seat seat{slots.take(), {}, pool.reserve(2)};
+    seat.pages.append(pool.take(seat.promised), clock.newest());
+    return Lifecycle::admit(waiting(), std::move(seat), 0);
   }
 
   Decoding decoding() {
     Prefilling state = prefilling();
-    state.seat().pages.tail.push_back(pool.take(state.promised()));
-    state.advance(3);
+    state.pages().append(pool.take(state.promised()), clock.newest());
+    state.launch(3, 0);
+    state.commit(3, 0, 0);
     return Lifecycle::decode(std::move(state));
   }
 
   template <class State>
   void give_back(Leaving<State>&& left) {
-    for (auto& page : left.seat.pages.tail) pool.give_back(std::move(page));
+    std::move(left.seat.pages)
+        .vacate(
+            clock.retired(), [this](PageLease&& page) { pool.give_back(std::move(page)); },
+            [this](SharedPage&& page) { cache.release(std::move(page)); });
     slots.give_back(std::move(left.seat.slot));
-    pool.give_back(std::move(left.promised));
+    pool.give_back(std::move(left.seat.promised));
   }
 
   [[nodiscard]] bool empty() const {
@@ -64,8 +67,7 @@ SPEC("a retracted request keeps its tokens and is admitted again") {
   World world;
   auto left = Lifecycle::retract(world.decoding());
   EXPECT(left.state.request().length() == 3);
-  Prefilling again =
-      Lifecycle::admit(std::move(left.state), std::move(left.seat), std::move(left.promised), 0);
+  Prefilling again = Lifecycle::admit(std::move(left.state), std::move(left.seat), 0);
   world.give_back(Lifecycle::abort(std::move(again)));
   EXPECT(world.empty());
 }
@@ -73,7 +75,7 @@ SPEC("a retracted request keeps its tokens and is admitted again") {
 SPEC("a prefill that is retracted gives its promise back too") {
   World world;
   auto left = Lifecycle::retract(world.prefilling());
-  EXPECT(left.promised.pages() == 1);
+  EXPECT(left.seat.promised.pages() == 1);
   world.give_back(std::move(left));
   EXPECT(world.empty());
 }
@@ -102,4 +104,48 @@ SPEC("a waiting request that is aborted holds nothing") {
   World world;
   (void)Lifecycle::abort(world.waiting());
   EXPECT(world.empty());
+}
+
+SPEC("a request that stops while the next step names it drains with that step") {
+  World world;
+  const StepId first = world.clock.launch();
+  InFlight<Decoding> flying(world.decoding(), first);
+  flying.named_by(world.clock.launch());
+  const StepToken early = world.clock.retire(first);
+  EXPECT(!flying.landed(early));
+  InFlight<Draining> draining = Lifecycle::finish(std::move(flying));
+  EXPECT_THROWS(std::logic_error, "an earlier step", std::move(draining).retire(early));
+  const StepToken late = world.clock.retire(world.clock.oldest_in_flight());
+  world.give_back(Lifecycle::drain(std::move(draining).retire(late)));
+  EXPECT(world.empty());
+}
+
+SPEC("a page is not given back while a step that writes it is in flight") {
+  World world;
+  SequencePages pages;
+  pages.append(world.pool.take(), world.clock.launch());
+  EXPECT(!pages.landed(world.clock.retired()));
+  const auto give_back = [&](const StepToken& token) {
+    std::move(pages).vacate(
+        token, [&](PageLease&& page) { world.pool.give_back(std::move(page)); },
+        [&](SharedPage&& page) { world.cache.release(std::move(page)); });
+  };
+  EXPECT_THROWS(std::logic_error, "an earlier step", (give_back(world.clock.retired()), 0));
+  const StepToken token = world.clock.retire(world.clock.oldest_in_flight());
+  EXPECT(pages.landed(token));
+  give_back(token);
+  EXPECT(world.empty());
+}
+
+SPEC("drafts in flight count as accepted until their step has retired") {
+  World world;
+  Decoding state = world.decoding();
+  state.launch(4, 3);
+  EXPECT(state.launched() == 7);
+  EXPECT(state.launched_at_least() == 4);
+  state.commit(4, 3, 2);
+  EXPECT(state.computed() == 5);
+  EXPECT(state.launched() == 5);
+  EXPECT(state.launched_at_least() == 5);
+  world.give_back(Lifecycle::abort(std::move(state)));
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Seeded random workloads on tiny pools: arrivals, aborts, retraction, shared prefixes. Every
-// invariant is checked after every call, every request ends exactly once with just the tokens that
-// it would get alone, and the same seed gives the same plans. `test_simulation <first seed>
-// <seeds>` runs others.
+// Seeded random workloads on tiny pools: arrivals, aborts, retraction, shared prefixes, steps in
+// flight, drafts accepted and rejected, step times from a clock that jumps. Every invariant is
+// checked after every call, every request ends exactly once with just the tokens that it would get
+// alone, and the same seed gives the same plans. `test_simulation <first seed> <seeds>` runs
+// others.
+#include <deque>
 #include <random>
 
 #include "device.h"
@@ -13,6 +15,9 @@ using namespace ts;
 using spec::Driver;
 
 namespace {
+
+// Calls, rows planned and tokens committed, over all seeds.
+std::uint64_t events = 0;
 
 // The number on the command line at `place`.
 std::uint64_t argument(std::size_t place, std::uint64_t otherwise) {
@@ -31,7 +36,8 @@ class Workload {
       if (chance(12)) abort();
       step();
     }
-    while (step()) {
+    for (int i = 0; step(); ++i) {
+      if (i == 100000) throw std::logic_error("the workload does not end");
     }
     for (auto& [id, ask] : asks_) {
       EXPECT(driver_.ended(id));
@@ -49,7 +55,11 @@ class Workload {
                            .max_model_len = pick(8, 40),
                            .vocab_size = 8};
     config.num_pages = pages_per_sequence(config) + pick(0, 12);
-    config.max_num_batched_tokens = config.max_num_seqs + pick(0, 16);
+    config.overlap_depth = pick(0, 1);
+    config.num_speculative_tokens = chance(2) ? pick(1, 5) : 0;
+    config.min_tps_per_user = chance(3) ? pick(1, 200) : 0;
+    config.max_num_batched_tokens =
+        config.max_num_seqs * (1 + config.num_speculative_tokens) + pick(0, 16);
     config.chunked_prefill_size = pick(1, 12);
     config.enable_prefix_caching = !chance(5);
     return config;
@@ -63,8 +73,14 @@ class Workload {
     for (std::int32_t i = 0; i < length; ++i) prompt.push_back(i < shared ? i % 8 : pick(0, 7));
     const RequestId id = next_id_++;
     asks_[id] = {prompt, pick(1, 20)};
+    ++events;
     driver_.submit(id, prompt, asks_[id].max_tokens, pick(0, 1));
   }
+
+  struct Launched {
+    std::uint64_t step;
+    spec::Yield yield;
+  };
 
   struct Ask {
     std::vector<Token> prompt;
@@ -88,20 +104,44 @@ class Workload {
     const RequestId id = static_cast<RequestId>(pick(0, static_cast<int>(next_id_)));
     const bool alive = asks_.contains(id) && !driver_.ended(id);
     EXPECT(driver_.abort(id) == alive);
+    ++events;
     if (alive) asks_.erase(id);
   }
 
+  // Plans a step or commits one; false if there is nothing left to do.
   bool step() {
+    const auto depth = static_cast<std::size_t>(driver_.scheduler.config().overlap_depth);
+    if (in_flight_.size() <= depth && plan()) {
+      if (chance(10)) abort();
+      if (depth > 0 && chance(2)) return true;  // the next may be planned before this is committed
+    } else if (in_flight_.empty()) {
+      return false;
+    }
+    commit();
+    return true;
+  }
+
+  bool plan() {
     if (!driver_.plan()) return false;
     const Plan& plan = driver_.scheduler.plan_buffers();
+    events += plan.row_slot.size() + 1;
     mix(plan.row_slot), mix(plan.row_start), mix(plan.row_tokens);
     for (std::size_t i = 0; i < plan.page_patch.size(); ++i) {
       digest_ = digest_ * 31 + static_cast<std::uint64_t>(plan.page_patch[i].page);
     }
-    const std::vector<Token> sampled = device_.execute(plan);
-    if (chance(10)) abort();
-    driver_.commit(sampled);
+    in_flight_.push_back({plan.step, device_.execute(plan, [this](int drafts) {
+                            return drafts == 0 ? 0 : pick(0, drafts);
+                          })});
     return true;
+  }
+
+  void commit() {
+    const Launched launched = in_flight_.front();
+    in_flight_.pop_front();
+    double seconds = 0.001 * pick(1, 20);
+    if (chance(20)) seconds = chance(2) ? 0 : 1e4;  // unknown, or the clock jumped
+    driver_.commit(launched.step, launched.yield.tokens, launched.yield.counts, seconds);
+    events += launched.yield.tokens.size() + 1;
   }
 
   void mix(const Column<std::int32_t>& column) {
@@ -120,6 +160,7 @@ class Workload {
   spec::Device device_{driver_.scheduler.config()};
   std::map<RequestId, Ask> asks_;  // all but the aborted
   RequestId next_id_ = 0;
+  std::deque<Launched> in_flight_;
   std::uint64_t digest_ = 0;
 };
 
@@ -141,4 +182,5 @@ SPEC("any workload on any pool that holds its largest request ends, and repeats 
       return;
     }
   }
+  std::printf("%llu events\n", static_cast<unsigned long long>(events));
 }

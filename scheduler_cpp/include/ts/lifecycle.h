@@ -5,33 +5,75 @@
 
 #include <cstdint>
 #include <utility>
-#include <vector>
 
 #include "ts/in_flight.h"
 #include "ts/page.h"
 #include "ts/page_pool.h"
 #include "ts/request.h"
+#include "ts/sequence_pages.h"
 #include "ts/slot.h"
 #include "ts/types.h"
 
 namespace ts {
 
-// The pages of one sequence in column order: shared ones, then those it may write.
-struct SequencePages {
-  std::vector<SharedPage> prefix;
-  std::vector<PageLease> tail;
-  std::int32_t sent = 0;  // columns before this one are in the device's block table
-  bool cacheable = true;  // false once a page could not enter the cache: none behind it can
-
-  [[nodiscard]] std::int32_t columns() const {
-    return static_cast<std::int32_t>(prefix.size() + tail.size());
-  }
-};
-
 // What a running sequence holds of the device.
 struct Seat {
   SlotLease slot;
   SequencePages pages;
+  Reservation promised;  // the pages to finish the prefill that are not taken yet
+};
+
+// What may be done to a running sequence whether or not a step names it: nothing here gives up a
+// page that a step may still touch, and a Sequence cannot be moved, so not even by accident.
+class Sequence {
+ public:
+  [[nodiscard]] Request& request() { return *request_; }
+  [[nodiscard]] const Request& request() const { return *request_; }
+  [[nodiscard]] const Seat& seat() const { return seat_; }
+  [[nodiscard]] SlotId slot() const { return seat_.slot.id(); }
+  [[nodiscard]] SequencePages& pages() { return seat_.pages; }
+  [[nodiscard]] const SequencePages& pages() const { return seat_.pages; }
+  [[nodiscard]] Reservation& promised() { return seat_.promised; }
+  [[nodiscard]] const Reservation& promised() const { return seat_.promised; }
+
+  // Tokens whose KV is computed, by steps that have been committed.
+  [[nodiscard]] std::int32_t computed() const { return computed_; }
+  // The same with what steps in flight compute, their drafts counted as accepted.
+  [[nodiscard]] std::int32_t launched() const { return launched_; }
+  // Where the next step's tokens begin at the earliest: if every draft in flight is rejected.
+  [[nodiscard]] std::int32_t launched_at_least() const { return launched_ - drafts_in_flight_; }
+
+  // A step computes `tokens` more, of which the last `drafts` may be rejected.
+  void launch(std::int32_t tokens, std::int32_t drafts) {
+    launched_ += tokens;
+    drafts_in_flight_ += drafts;
+  }
+  // Such a step has retired; `rejected` of its drafts do not count.
+  void commit(std::int32_t tokens, std::int32_t drafts, std::int32_t rejected) {
+    computed_ += tokens - rejected;
+    launched_ -= rejected;
+    drafts_in_flight_ -= drafts;
+  }
+
+ protected:
+  Sequence(RequestPtr request, Seat&& seat, std::int32_t computed)
+      : request_(std::move(request)),
+        seat_(std::move(seat)),
+        computed_(computed),
+        launched_(computed) {}
+  Sequence(Sequence&&) noexcept = default;
+  Sequence& operator=(Sequence&&) noexcept = default;
+  Sequence(const Sequence&) = delete;
+  Sequence& operator=(const Sequence&) = delete;
+  ~Sequence() = default;
+
+ private:
+  friend struct Lifecycle;
+  RequestPtr request_;
+  Seat seat_;
+  std::int32_t computed_;
+  std::int32_t launched_;
+  std::int32_t drafts_in_flight_ = 0;
 };
 
 class Waiting {
@@ -44,46 +86,24 @@ class Waiting {
   RequestPtr request_;
 };
 
-class Prefilling {
+class Prefilling : public Sequence {
  public:
-  [[nodiscard]] Request& request() { return *request_; }
-  [[nodiscard]] const Request& request() const { return *request_; }
-  [[nodiscard]] Seat& seat() { return seat_; }
-  [[nodiscard]] const Seat& seat() const { return seat_; }
-  [[nodiscard]] Reservation& promised() { return promised_; }
-  [[nodiscard]] const Reservation& promised() const { return promised_; }
-  [[nodiscard]] std::int32_t computed() const { return computed_; }  // tokens with KV
-  void advance(std::int32_t tokens) { computed_ += tokens; }
+  using WhileInFlight = Sequence;
 
  private:
   friend struct Lifecycle;
-  Prefilling(RequestPtr request, Seat&& seat, Reservation&& promised, std::int32_t computed)
-      : request_(std::move(request)),
-        seat_(std::move(seat)),
-        promised_(std::move(promised)),
-        computed_(computed) {}
-  RequestPtr request_;
-  Seat seat_;
-  Reservation promised_;  // the pages to finish the prefill that are not taken yet
-  std::int32_t computed_;
+  Prefilling(RequestPtr request, Seat&& seat, std::int32_t computed)
+      : Sequence(std::move(request), std::move(seat), computed) {}
 };
 
-class Decoding {  // at rest, every token but the last has its KV computed
+// Every token but the last is computed, or will be by the steps in flight.
+class Decoding : public Sequence {
  public:
-  [[nodiscard]] Request& request() { return *request_; }
-  [[nodiscard]] const Request& request() const { return *request_; }
-  [[nodiscard]] Seat& seat() { return seat_; }
-  [[nodiscard]] const Seat& seat() const { return seat_; }
-  [[nodiscard]] std::int32_t computed() const { return computed_; }  // tokens with KV
-  void advance() { ++computed_; }
+  using WhileInFlight = Sequence;
 
  private:
   friend struct Lifecycle;
-  Decoding(RequestPtr request, Seat&& seat, std::int32_t computed)
-      : request_(std::move(request)), seat_(std::move(seat)), computed_(computed) {}
-  RequestPtr request_;
-  Seat seat_;
-  std::int32_t computed_;
+  explicit Decoding(Sequence&& from) : Sequence(std::move(from)) {}
 };
 
 class Retracted {  // its pages were given back; tokens and place in the queue are kept
@@ -99,14 +119,11 @@ class Retracted {  // its pages were given back; tokens and place in the queue a
 class Draining {  // ended while a step that names its pages is in flight
  public:
   [[nodiscard]] const Seat& seat() const { return seat_; }
-  [[nodiscard]] const Reservation& promised() const { return promised_; }
 
  private:
   friend struct Lifecycle;
-  Draining(Seat&& seat, Reservation&& promised)
-      : seat_(std::move(seat)), promised_(std::move(promised)) {}
+  explicit Draining(Seat&& seat) : seat_(std::move(seat)) {}
   Seat seat_;
-  Reservation promised_;
 };
 
 class Finished {
@@ -120,7 +137,6 @@ template <class State>
 struct [[nodiscard]] Leaving {
   State state;
   Seat seat;
-  Reservation promised;
 };
 
 // The transition table.
@@ -128,24 +144,29 @@ struct Lifecycle {
   // clang-format off
   //     to                   event    from
   static Waiting              submit  (RequestPtr);
-  static Prefilling           admit   (Waiting&&,    Seat&&, Reservation&&, std::int32_t cached);
-  static Prefilling           admit   (Retracted&&,  Seat&&, Reservation&&, std::int32_t cached);
-  static Decoding             decode  (Prefilling&&);  // its last chunk is computed
-  static Leaving<Retracted>   retract (Prefilling&&);  // pages ran out
+  static Prefilling           admit   (Waiting&&,    Seat&&, std::int32_t cached);
+  static Prefilling           admit   (Retracted&&,  Seat&&, std::int32_t cached);
+  static Decoding             decode  (Prefilling&&);             // its last chunk is launched
+  static InFlight<Decoding>   decode  (InFlight<Prefilling>&&);
+  static Leaving<Retracted>   retract (Prefilling&&);             // pages ran out
   static Leaving<Retracted>   retract (Decoding&&);
-  static Leaving<Finished>    finish  (Decoding&&);    // stop or length
+  static Leaving<Finished>    finish  (Decoding&&);               // stop or length
+  static InFlight<Draining>   finish  (InFlight<Decoding>&&);     // a stop found while the next step runs
   static Finished             abort   (Waiting&&);
   static Finished             abort   (Retracted&&);
   static Leaving<Finished>    abort   (Prefilling&&);
   static Leaving<Finished>    abort   (Decoding&&);
   static InFlight<Draining>   abort   (InFlight<Prefilling>&&);
   static InFlight<Draining>   abort   (InFlight<Decoding>&&);
-  static Leaving<Finished>    drain   (Draining&&);    // the step has retired
+  static Leaving<Finished>    drain   (Draining&&);               // the last step has retired
   // clang-format on
 
  private:
-  static Draining end_prefilling(Prefilling&& from);
-  static Draining end_decoding(Decoding&& from);
+  static Seat leave(Sequence&& from) { return std::move(from.seat_); }
+  template <class State>
+  static Draining end(State&& from) {
+    return Draining(leave(std::move(from)));
+  }
 };
 
 }  // namespace ts

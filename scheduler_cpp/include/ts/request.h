@@ -54,6 +54,7 @@ struct alignas(64) Request {
   std::int32_t overtaken = 0;     // by later requests, while this one did not fit
   std::int32_t lacking = 0;       // pages that had to be available when it did not fit
   std::uint64_t looked_up = 0;    // after which step that was
+  double first_token_at = 0;      // on the clock of TpsFloor
 
   static constexpr std::int32_t kUnset = -1;
 

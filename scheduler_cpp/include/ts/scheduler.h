@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <span>
 #include <string>
@@ -24,6 +25,7 @@
 #include "ts/salt.h"
 #include "ts/slot.h"
 #include "ts/step.h"
+#include "ts/tps_floor.h"
 #include "ts/waiting_queue.h"
 
 namespace ts {
@@ -53,11 +55,13 @@ class Scheduler {
   // True if the request was alive and is ended by this call: no output will mention it again.
   bool abort(RequestId id);
 
-  // Plans and launches the next step into plan_buffers(); false if there is nothing to run.
+  // Plans and launches the next step into plan_buffers(); false if there is nothing to run now.
   bool plan();
 
-  // The tokens sampled by `step`, one per sampling row in row order, into output_buffers().
-  void commit(std::uint64_t step, std::span<const Token> sampled);
+  // The tokens that `step` yielded into output_buffers(): those of the first sampling row, then of
+  // the next, `counts` of each (empty: one each). `seconds`: how long the step took, 0 if unknown.
+  void commit(std::uint64_t step, std::span<const Token> sampled,
+              std::span<const std::int32_t> counts = {}, double seconds = 0);
 
   // The msgpack payload of the events since the last call; empty if there were none.
   [[nodiscard]] std::string drain_kv_events(double timestamp);
@@ -66,8 +70,14 @@ class Scheduler {
   bool clear_prefix_cache();
 
   [[nodiscard]] Stats stats() const;
+  [[nodiscard]] FloorReport floor() const { return floor_.report(); }
   [[nodiscard]] const SchedulerConfig& config() const { return config_; }
-  [[nodiscard]] Plan& plan_buffers() { return plan_; }
+  // Of the last step planned; they stay as they are until that step is committed.
+  [[nodiscard]] Plan& plan_buffers() { return current_->plan; }
+  [[nodiscard]] std::size_t current_buffers() const {
+    return static_cast<std::size_t>(current_ - steps_.data());
+  }
+  [[nodiscard]] Plan& plan_buffers(std::size_t at) { return steps_[at].plan; }
   [[nodiscard]] Output& output_buffers() { return output_; }
 
   // Throws std::logic_error naming the first violated invariant; O(pages), for tests.
@@ -77,11 +87,20 @@ class Scheduler {
   using Slot = std::variant<std::monostate, Prefilling, Decoding, InFlight<Prefilling>,
                             InFlight<Decoding>, InFlight<Draining>>;
 
-  // A row of the step in flight: what commit needs to know about it.
+  // A row of a step in flight: what commit needs to know about it.
   struct Row {
     SlotId slot;
     std::int32_t tokens;
-    bool samples;
+    std::int32_t samples;  // tokens it yields at most: none, one, or one and its drafts
+  };
+
+  // A step from its planning to its commit.
+  struct Step {
+    explicit Step(const SchedulerConfig& config) : plan(config) {}
+    Plan plan;
+    std::vector<Row> rows;
+    std::int32_t sampling_rows = 0;
+    StepShape shape;
   };
 
   struct Chunk {
@@ -90,37 +109,53 @@ class Scheduler {
   };
 
   // plan(), in the order of calls (planning.cpp, admission.cpp)
-  bool take_decode_pages();
-  bool take_decode_page(SlotId slot);
-  void retract(SlotId slot);
+  [[nodiscard]] bool take_decode_pages();
+  [[nodiscard]] bool give_way();
+  void retract(std::size_t at);
   void plan_decodes();
+  void plan_decode(Sequence& sequence);
   void plan_prefills();
-  void plan_chunk(SlotId slot, Prefilling& state);
+  void plan_chunk(Sequence& sequence);
+  void find_computing();
+  void note_computing(const Sequence& sequence);
   void admit_waiting();
+  [[nodiscard]] StepShape everyone_decoding() const;
   enum class Admission : std::uint8_t { kFits, kBlocked, kWaits };
   [[nodiscard]] Admission consider(Request& request);
   [[nodiscard]] std::int32_t promise_to(const Request& request) const;
   [[nodiscard]] bool emit_admission(const Request& request);
   void seat(WaitingQueue::Iterator& at);
-  void emit_row(SlotId slot, Seat& seat, std::int32_t start, std::int32_t tokens, bool samples);
-  void emit_page_patches(Seat& seat);
-  void launch(StepId step);
+  void emit_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples);
+  void emit_page_patches(Sequence& sequence);
+  void launch();
 
   // commit() (commit.cpp)
-  void check_commit(std::uint64_t step, std::span<const Token> sampled) const;
-  void prefetch_row(std::size_t at);
+  void check_commit(std::uint64_t step, std::span<const Token> sampled,
+                    std::span<const std::int32_t> counts, double seconds) const;
+  void prefetch_row(const std::vector<Row>& rows, std::size_t at);
   void commit_row(const Row& row, const StepToken& token, std::span<const Token> sampled,
-                  std::int32_t& sample);
-  void commit_sample(Decoding&& state, Token token, std::int32_t sample);
-  void cache_full_pages(const Request& request, SequencePages& pages, std::int32_t computed);
+                  std::int32_t sampling_row);
+  void cache_full_pages(Sequence& sequence, const StepToken& token);
+  void settle(SlotId id, const StepToken& token);
+  void finish(SlotId id, const StepToken& token);
+  void drain(SlotId id, const StepToken& token);
+  void free_replaced(const StepToken& token);
 
-  void release(Seat&& seat, Reservation&& promised);
+  void release(Seat&& seat, const StepToken& token);
   [[nodiscard]] std::span<const Token> page_tokens(const Request& request,
                                                    std::int32_t column) const;
   [[nodiscard]] Slot& slot(SlotId id) { return slots_[static_cast<std::size_t>(id)]; }
-  [[nodiscard]] const Request& request_in(SlotId id) const;
+  // The sequence that runs in a slot; null if none does (empty, or draining).
+  [[nodiscard]] Sequence* running_in(SlotId id);
+  [[nodiscard]] const Sequence* running_in(SlotId id) const;
+  [[nodiscard]] bool decoding_in(SlotId id) const;
+  [[nodiscard]] bool in_flight_in(SlotId id) const;
+  // Is there a token to be decoded that no step in flight already yields?
+  [[nodiscard]] static bool may_decode(const Sequence& sequence) {
+    return sequence.launched() + 1 < sequence.request().stop.max_length();
+  }
   [[nodiscard]] std::int32_t budget_left() const {
-    return config_.max_num_batched_tokens - plan_.num_tokens;
+    return config_.max_num_batched_tokens - current_->plan.num_tokens;
   }
 
   SchedulerConfig config_;
@@ -141,14 +176,20 @@ class Scheduler {
   };
   std::unordered_map<RequestId, Place> places_;
 
-  Plan plan_;
+  std::vector<Step> steps_;  // buffers: as many as may be in flight
+  Step* current_ = nullptr;  // planned last
   Output output_;
-  std::vector<Row> rows_;  // of the step in flight
-  std::int32_t sampling_rows_ = 0;
-  std::vector<Chunk> chunks_;           // scratch of plan()
-  std::vector<ContentHash> computing_;  // pages that this step's prefills compute next
-  PrefixMatch match_;                   // scratch of admission
+  TpsFloor floor_;
+
+  // Scratch of plan().
+  std::size_t able_ = 0;  // running_ from here on give way in this step
+  std::vector<Chunk> chunks_;
+  std::vector<ContentHash> computing_;  // pages that running prefills compute next
+  PrefixMatch match_;
   std::vector<Request*> blocked_;
+
+  std::int32_t draining_ = 0;                 // sequences
+  std::deque<InFlight<PageLease>> replaced_;  // by a cached page of the same content
   std::uint64_t arrivals_ = 0;
   Stats totals_;
 };

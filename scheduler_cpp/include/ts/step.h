@@ -24,9 +24,12 @@ class StepId {
 // writes a page. Only the clock makes one; it lives as long as the commit that received it.
 class StepToken {
  public:
+  using Name = StepId;  // what is in flight is named by steps
+
   StepToken(const StepToken&) = delete;
   StepToken& operator=(const StepToken&) = delete;
   [[nodiscard]] bool covers(StepId step) const { return step <= retired_; }
+  [[nodiscard]] StepId step() const { return retired_; }
 
  private:
   friend class StepClock;
@@ -47,7 +50,13 @@ class StepClock {
     return StepToken(StepId(++retired_));
   }
 
+  // Proof for every step that has retired so far.
+  [[nodiscard]] StepToken retired() const { return StepToken(StepId(retired_)); }
+
   [[nodiscard]] bool in_flight() const { return launched_ != retired_; }
+  [[nodiscard]] std::uint64_t steps_in_flight() const { return launched_ - retired_; }
+  [[nodiscard]] StepId newest() const { return StepId(launched_); }    // 0: none was launched
+  [[nodiscard]] StepId next() const { return StepId(launched_ + 1); }  // to be launched
   [[nodiscard]] StepId oldest_in_flight() const { return StepId(retired_ + 1); }
   [[nodiscard]] std::uint64_t launched() const { return launched_; }
 

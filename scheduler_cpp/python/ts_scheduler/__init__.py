@@ -7,9 +7,9 @@ are numpy views of its buffers. docs/architecture.md describes every field.
 
 import enum
 
-from ts_scheduler._core import Output, Plan, Scheduler, SchedulerConfig, Stats
+from ts_scheduler._core import FloorReport, Output, Plan, Scheduler, SchedulerConfig, Stats
 
-__all__ = ["Finish", "Output", "Plan", "Scheduler", "SchedulerConfig", "Stats"]
+__all__ = ["Finish", "FloorReport", "Output", "Plan", "Scheduler", "SchedulerConfig", "Stats"]
 
 
 class Finish(enum.IntEnum):

@@ -30,6 +30,9 @@ class SchedulerConfig:
         params_size: int = 0,
         dp_rank: int = 0,
         max_overtakes: int = 64,
+        overlap_depth: int = 0,
+        num_speculative_tokens: int = 0,
+        min_tps_per_user: float = 0.0,
     ) -> None: ...
     @property
     def page_size(self) -> int: ...
@@ -56,11 +59,17 @@ class SchedulerConfig:
     @property
     def max_overtakes(self) -> int: ...
     @property
+    def overlap_depth(self) -> int: ...
+    @property
+    def num_speculative_tokens(self) -> int: ...
+    @property
+    def min_tps_per_user(self) -> float: ...
+    @property
     def pages_per_sequence(self) -> int:
         """Columns of the block table."""
 
 class Plan:
-    """What one step does; valid until the next `plan()`."""
+    """What one step does; valid until that step is committed."""
 
     @property
     def step(self) -> int: ...
@@ -129,6 +138,27 @@ class Stats:
     @property
     def steps(self) -> int: ...
 
+class FloorReport:
+    """The TPS floor, since start."""
+
+    @property
+    def users(self) -> int:
+        """Finished requests whose rate was measured."""
+    @property
+    def attained_p1(self) -> float:
+        """Tokens/s: all but the slowest 1% of users had at least this."""
+    @property
+    def attained_p50(self) -> float: ...
+    @property
+    def held_prefill_tokens(self) -> int:
+        """What steps would have computed without a floor."""
+    @property
+    def held_admissions(self) -> int:
+        """Steps that admitted nobody for the floor's sake."""
+    @property
+    def predicted_step_seconds(self) -> float:
+        """Of the last plan; 0 while nothing is known."""
+
 class Scheduler:
     """Plans steps. A call that raises leaves the scheduler as it was."""
 
@@ -155,10 +185,23 @@ class Scheduler:
         """End a request now; True if this call ended it and nothing more will be reported."""
 
     def plan(self) -> Plan | None:
-        """Plan and launch the next step; None if idle, RuntimeError while a step is in flight."""
+        """Plan and launch the next step; None if there is nothing to run now.
 
-    def commit(self, step: int, token_ids: Tokens) -> Output:
-        """Hand in the step's sampled tokens (int32, one per sampling row, in row order)."""
+        RuntimeError while more than `overlap_depth` steps are in flight.
+        """
+
+    def commit(
+        self,
+        step: int,
+        token_ids: Tokens,
+        counts: Tokens | None = None,
+        seconds: float | None = None,
+    ) -> Output:
+        """Hand in the oldest step's tokens (int32, in row order).
+
+        `counts` of each sampling row, 1 to `row_samples` (None: one each); `seconds`: how long
+        the step took (None: unknown).
+        """
 
     def kv_events(self, timestamp: float) -> bytes | None:
         """The msgpack payload [timestamp, [events], dp_rank] since the last call, or None."""
@@ -167,5 +210,6 @@ class Scheduler:
         """Empty the prefix cache; False, and nothing changes, while a sequence holds pages."""
 
     def stats(self) -> Stats: ...
+    def floor(self) -> FloorReport: ...
     def check_invariants(self) -> None:
         """RuntimeError naming the first violated invariant; O(pages), for tests."""

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A request that has not run has no output to finish with.
-// expected-error: cannot convert .*ts::Waiting.* to .*ts::Decoding&&
+// expected-error: no matching function for call to .*ts::Lifecycle::finish.*ts::Waiting
 #include "ts/lifecycle.h"
 
 void end(ts::Waiting waiting) {

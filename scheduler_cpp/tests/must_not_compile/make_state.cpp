@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // States are made by transitions only.
-// expected-error: ts::Decoding::Decoding.*is private within this context
+// expected-error: ts::Prefilling::Prefilling.*is private within this context
 #include "ts/lifecycle.h"
 
-ts::Decoding shortcut(ts::RequestPtr request, ts::Seat seat) {
-  return ts::Decoding(std::move(request), std::move(seat), 0);
+ts::Prefilling shortcut(ts::RequestPtr request, ts::Seat seat) {
+  return ts::Prefilling(std::move(request), std::move(seat), 0);
 }

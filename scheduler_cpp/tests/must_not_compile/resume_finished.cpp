@@ -3,7 +3,7 @@
 // expected-error: no matching function for call to .*ts::Lifecycle::admit.*ts::Finished
 #include "ts/lifecycle.h"
 
-void resume(ts::Finished finished, ts::Seat seat, ts::Reservation promised) {
+void resume(ts::Finished finished, ts::Seat seat) {
   auto prefilling =
-      ts::Lifecycle::admit(std::move(finished), std::move(seat), std::move(promised), 0);
+      ts::Lifecycle::admit(std::move(finished), std::move(seat), 0);
 }
