@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: MIT
+"""The C++ scheduler decides exactly what its policy says.
+
+It and a slow, obvious model of the policy (scheduler_model.py) get the same calls and
+must agree after every one: in each field of a plan down to the page ids, in outputs,
+statistics and KV events. Sampled tokens are random here; that a plan computes the right
+thing is test_scheduler.py's claim.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict
+
+import hypothesis.strategies as st
+import msgspec
+import numpy as np
+import pytest
+import ts_scheduler
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from scheduler_device import Ask
+from scheduler_model import Config, SchedulerModel
+
+VOCAB = 3  # so few that sequences often come to the same content
+SALTS = (b"", b"", b"tenant", b"\xff no text")
+
+OUTPUT_FIELDS = ("request", "token", "row", "finish", "cached_tokens")
+
+
+class Pair:
+    """The C++ scheduler and the model; every call goes to both and compares them."""
+
+    def __init__(self, config: Config, announce_always: bool) -> None:
+        fields = asdict(config)
+        if not ACCEPTS_OVERLAP:
+            del fields["overlap_depth"], fields["num_speculative_tokens"]
+        self.config = config
+        self.cpp = ts_scheduler.Scheduler(
+            ts_scheduler.SchedulerConfig(vocab_size=VOCAB, params_size=8, **fields)
+        )
+        self.model = SchedulerModel(config)
+        self.announce_always = announce_always
+        self.in_flight: list[dict] = []  # plans
+        self.content_of_hash: dict[int, object] = {}
+
+    def submit(self, ask: Ask) -> None:
+        ask.submit_to(self.cpp)
+        ask.submit_to(self.model)
+        self._compare_state()
+
+    def abort(self, request_id: int) -> None:
+        assert self.cpp.abort(request_id) == self.model.abort(request_id)
+        self._compare_state()
+
+    def plan(self) -> bool:
+        """False if there was nothing to plan."""
+        expected = self.model.plan()
+        plan = self.cpp.plan()
+        if plan is None or expected is None:
+            assert plan is expected
+        else:
+            actual = {name: getattr(plan, name) for name in expected}
+            assert {name: plain(value) for name, value in actual.items()} == expected
+            self.in_flight.append(expected)
+        self._compare_state()
+        return expected is not None
+
+    def plan_too_early(self) -> None:
+        with pytest.raises(RuntimeError):
+            self.cpp.plan()
+        self._compare_state()
+
+    def commit(self, rng: random.Random) -> None:
+        plan = self.in_flight.pop(0)
+        counts = [rng.randint(1, samples) for samples in plan["row_samples"] if samples]
+        tokens = np.asarray(rng.choices(range(VOCAB), k=sum(counts)), np.int32)
+        arguments = (plan["step"], tokens)
+        if self.config.num_speculative_tokens:
+            arguments += (np.asarray(counts, np.int32),)
+        output = self.cpp.commit(*arguments)
+        expected = self.model.commit(*arguments)
+        assert {name: plain(getattr(output, name)) for name in OUTPUT_FIELDS} == expected
+        self._compare_state()
+
+    def clear_prefix_cache(self) -> None:
+        assert self.cpp.clear_prefix_cache() == self.model.clear_prefix_cache()
+        self._compare_state()
+
+    def announce(self) -> None:
+        payload, expected = self.cpp.kv_events(1.5), self.model.kv_events()
+        if payload is None or expected is None:
+            assert payload is expected
+            return
+        timestamp, events, dp_rank = msgspec.msgpack.decode(payload)
+        assert (timestamp, dp_rank, len(events)) == (1.5, 0, len(expected))
+        for event, wanted in zip(events, expected, strict=True):
+            self._learn_hashes(event, wanted)
+            assert self._with_contents(event) == wanted
+
+    def finish(self) -> None:
+        """Run whatever is left to its end."""
+        rng = random.Random(0)
+        while True:
+            if self.can_plan and self.plan():
+                continue
+            if not self.in_flight:
+                break
+            self.commit(rng)
+        stats = self.model.stats()
+        assert (stats["waiting"], stats["running"], stats["pages_used"]) == (0, 0, 0)
+
+    @property
+    def can_plan(self) -> bool:
+        return len(self.in_flight) <= self.config.overlap_depth
+
+    def _compare_state(self) -> None:
+        expected = self.model.stats()
+        actual = self.cpp.stats()
+        assert {name: getattr(actual, name) for name in expected} == expected
+        if self.announce_always:
+            self.announce()
+
+    # The model names a page by its content where the C++ gives a hash: one for one.
+
+    def _learn_hashes(self, event: dict, wanted: dict) -> None:
+        if event["type"] != "BlockStored":
+            return
+        for name, content in zip(event["block_hashes"], wanted["block_hashes"], strict=True):
+            assert self.content_of_hash.setdefault(name, content) == content
+        assert len(set(self.content_of_hash.values())) == len(self.content_of_hash)
+
+    def _with_contents(self, event: dict) -> dict:
+        named = dict(event)
+        if "block_hashes" in event:
+            named["block_hashes"] = [self.content_of_hash[name] for name in event["block_hashes"]]
+        if event.get("parent_block_hash") is not None:
+            named["parent_block_hash"] = self.content_of_hash[event["parent_block_hash"]]
+        return named
+
+
+def plain(value: object) -> object:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def accepts_overlap() -> bool:
+    try:
+        ts_scheduler.SchedulerConfig(overlap_depth=1)
+    except TypeError:
+        return False
+    return True
+
+
+ACCEPTS_OVERLAP = accepts_overlap()
+needs_overlap = pytest.mark.skipif(not ACCEPTS_OVERLAP, reason="the scheduler knows no overlap yet")
+
+
+def random_config(rng: random.Random, overlap_depth: int, num_speculative_tokens: int) -> Config:
+    """A pool in which the longest request just fits, and little more."""
+    page_size = rng.randint(1, 5)
+    max_model_len = rng.randint(2, 40)
+    max_num_seqs = rng.randint(1, 6)
+    largest_request = -(-(max_model_len - 1) // page_size)
+    return Config(
+        page_size=page_size,
+        num_pages=largest_request + rng.randint(0, 12),
+        max_num_seqs=max_num_seqs,
+        max_model_len=max_model_len,
+        max_num_batched_tokens=max_num_seqs * (1 + num_speculative_tokens) + rng.randint(0, 30),
+        chunked_prefill_size=rng.randint(1, 20),
+        max_overtakes=rng.randint(0, 3),
+        enable_prefix_caching=rng.random() < 0.8,
+        overlap_depth=overlap_depth,
+        num_speculative_tokens=num_speculative_tokens,
+    )
+
+
+def random_ask(rng: random.Random, request_id: int, common: list[int], config: Config) -> Ask:
+    """Prompts share a beginning of `common`, some of them all of theirs."""
+    length = rng.randint(1, config.max_model_len - 1)
+    shared = rng.choice([0, length, rng.randint(0, length)])
+    max_tokens = rng.randint(1, 40)
+    return Ask(
+        request_id=request_id,
+        prompt=(*common[:shared], *rng.choices(range(VOCAB), k=length - shared)),
+        max_tokens=max_tokens,
+        min_tokens=rng.randint(0, max_tokens),
+        eos_token_ids=(0,) if rng.random() < 0.3 else (),
+        stop_token_ids=(1,) if rng.random() < 0.1 else (),
+        ignore_eos=rng.random() < 0.3,
+        cache_salt=rng.choice(SALTS),
+        priority=rng.choice([-1, 0, 0, 0, 1]),
+    )
+
+
+class PairMachine(RuleBasedStateMachine):
+    overlap_depths = [0]
+    speculative_tokens = [0]
+
+    @initialize(data=st.data(), seed=st.integers(0, 2**32), announce_always=st.booleans())
+    def start(self, data: st.DataObject, seed: int, announce_always: bool) -> None:
+        rng = random.Random(seed)
+        depth = data.draw(st.sampled_from(self.overlap_depths))
+        drafts = data.draw(st.sampled_from(self.speculative_tokens))
+        self.pair = Pair(random_config(rng, depth, drafts), announce_always)
+        self.common = rng.choices(range(VOCAB), k=40)
+        self.submitted = 0
+
+    @rule(seed=st.integers(0, 2**32))
+    def submit(self, seed: int) -> None:
+        rng = random.Random(seed)
+        self.pair.submit(random_ask(rng, self.submitted, self.common, self.pair.config))
+        self.submitted += 1
+
+    @precondition(lambda self: self.pair.can_plan)
+    @rule()
+    def plan(self) -> None:
+        self.pair.plan()
+
+    @precondition(lambda self: not self.pair.can_plan)
+    @rule()
+    def plan_too_early(self) -> None:
+        self.pair.plan_too_early()
+
+    @precondition(lambda self: self.pair.in_flight)
+    @rule(seed=st.integers(0, 2**32))
+    def commit(self, seed: int) -> None:
+        self.pair.commit(random.Random(seed))
+
+    @precondition(lambda self: self.submitted)
+    @rule(data=st.data())
+    def abort(self, data: st.DataObject) -> None:
+        self.pair.abort(data.draw(st.integers(0, self.submitted - 1)))
+
+    @rule()
+    def clear_prefix_cache(self) -> None:
+        self.pair.clear_prefix_cache()
+
+    @rule()
+    def announce(self) -> None:
+        self.pair.announce()
+
+    def teardown(self) -> None:
+        if hasattr(self, "pair"):
+            self.pair.finish()
+
+
+def explore(overlap_depths: list[int], speculative_tokens: list[int]) -> None:
+    machine = type(
+        "Machine",
+        (PairMachine,),
+        {"overlap_depths": overlap_depths, "speculative_tokens": speculative_tokens},
+    )
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )
+
+
+def run_long(seed: int, overlap_depth: int, num_speculative_tokens: int, calls: int) -> None:
+    """Under load from the first call to the last, with the model's own pace of calls."""
+    rng = random.Random(seed)
+    config = random_config(rng, overlap_depth, num_speculative_tokens)
+    pair = Pair(config, announce_always=rng.random() < 0.5)
+    common = rng.choices(range(VOCAB), k=40)
+    submitted = 0
+    for _ in range(calls):
+        luck = rng.random()
+        if luck < 0.15 and pair.model.stats()["waiting"] < 40:
+            pair.submit(random_ask(rng, submitted, common, config))
+            submitted += 1
+        elif luck < 0.18 and submitted:
+            pair.abort(rng.randrange(max(0, submitted - 20), submitted))
+        elif luck < 0.20:
+            pair.clear_prefix_cache()
+        elif luck < 0.25:
+            pair.announce()
+        elif pair.can_plan and (luck < 0.65 or not pair.in_flight):
+            pair.plan()
+        elif pair.in_flight:
+            pair.commit(rng)
+    pair.finish()
+
+
+def test_any_calls_give_the_plans_of_the_policy() -> None:
+    explore([0], [0])
+
+
+@needs_overlap
+def test_any_calls_give_the_plans_of_the_policy_with_steps_overlapping() -> None:
+    explore([1], [0])
+
+
+@needs_overlap
+def test_any_calls_give_the_plans_of_the_policy_with_drafts() -> None:
+    explore([0, 1], [1, 2, 3])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_long_load_gives_the_plans_of_the_policy(seed: int) -> None:
+    run_long(seed, overlap_depth=0, num_speculative_tokens=0, calls=1000)
+
+
+@needs_overlap
+@pytest.mark.parametrize("seed", range(20))
+def test_a_long_load_gives_the_plans_of_the_policy_with_overlap_and_drafts(seed: int) -> None:
+    run_long(seed, overlap_depth=seed % 2, num_speculative_tokens=seed // 2 % 4, calls=1000)
