@@ -164,7 +164,7 @@ needs_overlap = pytest.mark.skipif(not ACCEPTS_OVERLAP, reason="the scheduler kn
 def random_config(rng: random.Random, overlap_depth: int, num_speculative_tokens: int) -> Config:
     """A pool in which the longest request just fits, and little more."""
     page_size = rng.randint(1, 5)
-    max_model_len = rng.randint(2, 40)
+    max_model_len = rng.randint(2, 60)
     max_num_seqs = rng.randint(1, 6)
     largest_request = -(-(max_model_len - 1) // page_size)
     return Config(
@@ -183,9 +183,9 @@ def random_config(rng: random.Random, overlap_depth: int, num_speculative_tokens
 
 def random_ask(rng: random.Random, request_id: int, common: list[int], config: Config) -> Ask:
     """Prompts share a beginning of `common`, some of them all of theirs."""
-    length = rng.randint(1, config.max_model_len - 1)
+    length = rng.randint(1, rng.randint(1, config.max_model_len - 1))
     shared = rng.choice([0, length, rng.randint(0, length)])
-    max_tokens = rng.randint(1, 40)
+    max_tokens = rng.randint(1, 60)
     return Ask(
         request_id=request_id,
         prompt=(*common[:shared], *rng.choices(range(VOCAB), k=length - shared)),
@@ -209,7 +209,7 @@ class PairMachine(RuleBasedStateMachine):
         depth = data.draw(st.sampled_from(self.overlap_depths))
         drafts = data.draw(st.sampled_from(self.speculative_tokens))
         self.pair = Pair(random_config(rng, depth, drafts), announce_always)
-        self.common = rng.choices(range(VOCAB), k=40)
+        self.common = rng.choices(range(VOCAB), k=60)
         self.submitted = 0
 
     @rule(seed=st.integers(0, 2**32))
@@ -269,19 +269,20 @@ def explore(overlap_depths: list[int], speculative_tokens: list[int]) -> None:
 
 
 def run_long(seed: int, overlap_depth: int, num_speculative_tokens: int, calls: int) -> None:
-    """Under load from the first call to the last, with the model's own pace of calls."""
+    """Many more calls than Hypothesis makes, the queue never empty for long."""
     rng = random.Random(seed)
     config = random_config(rng, overlap_depth, num_speculative_tokens)
     pair = Pair(config, announce_always=rng.random() < 0.5)
-    common = rng.choices(range(VOCAB), k=40)
+    common = rng.choices(range(VOCAB), k=60)
     submitted = 0
     for _ in range(calls):
         luck = rng.random()
-        if luck < 0.15 and pair.model.stats()["waiting"] < 40:
+        if luck < 0.15 and pair.model.stats()["waiting"] < 12:
             pair.submit(random_ask(rng, submitted, common, config))
             submitted += 1
         elif luck < 0.18 and submitted:
-            pair.abort(rng.randrange(max(0, submitted - 20), submitted))
+            running = [sequence.request.request_id for sequence in pair.model.running]
+            pair.abort(rng.choice([*running, rng.randrange(submitted)]))
         elif luck < 0.20:
             pair.clear_prefix_cache()
         elif luck < 0.25:
