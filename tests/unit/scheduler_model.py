@@ -83,7 +83,8 @@ class Sequence:
 @dataclass(frozen=True)
 class Row:
     sequence: Sequence
-    start: int
+    start: int  # if every draft in flight is accepted
+    earliest: int  # if every one is rejected
     tokens: int
     samples: int  # tokens that it may yield
     decodes: bool
@@ -112,6 +113,7 @@ class SchedulerModel:
         self.running: list[Sequence] = []
         self.draining: list[Sequence] = []
         self.in_flight: list[Step] = []
+        self.replaced: list[tuple[int, int]] = []  # page, the last step that may read it
         self.arrivals = 0
         self.launched_steps = 0
         self.committed_steps = 0
@@ -214,7 +216,7 @@ class SchedulerModel:
                 start = self._launched(sequence)
                 drafts = self._drafts(sequence, start)
                 self._take_pages(sequence, start + 1 + drafts)
-                self.step.rows.append(Row(sequence, start, 1 + drafts, 1 + drafts, decodes=True))
+                self._append_row(sequence, start, 1 + drafts, 1 + drafts, decodes=True)
 
     def _drafts(self, sequence: Sequence, start: int) -> int:
         """As many as may still be kept and as pages allow without taking anybody's."""
@@ -237,7 +239,14 @@ class SchedulerModel:
         self._take_pages(sequence, start + tokens)
         sequence.promised -= len(sequence.pages) - columns
         samples = 1 if tokens == rest else 0
-        self.step.rows.append(Row(sequence, start, tokens, samples, decodes=False))
+        self._append_row(sequence, start, tokens, samples, decodes=False)
+
+    def _append_row(
+        self, sequence: Sequence, start: int, tokens: int, samples: int, decodes: bool
+    ) -> None:
+        in_flight = self._rows_in_flight(sequence)
+        earliest = start - sum(row.samples - 1 for row in in_flight if row.decodes)
+        self.step.rows.append(Row(sequence, start, earliest, tokens, samples, decodes))
 
     def _admit(self) -> None:
         """In service order, but a request that does not fit does not stop one that does,
@@ -285,13 +294,13 @@ class SchedulerModel:
         return (len(request.tokens) - 1) // self.config.page_size
 
     def _next_page_is_being_computed(self, request: Request, prefix: list[int]) -> bool:
-        """What a prefill computes now is there to be matched afterwards."""
+        """What a step in flight or a prefill of this one computes is better waited for."""
         if not self.config.enable_prefix_caching or len(prefix) == self._matchable(request):
             return False
-        rows = [row for step in [*self.in_flight, self.step] for row in step.rows]
-        prefills = [row.sequence for row in rows if not row.decodes and not row.sequence.ended]
+        in_flight = [sequence for sequence in self.running if self._in_flight(sequence)]
+        planned = [row.sequence for row in self.step.rows if not row.decodes]
         next_page = self._content(request, len(prefix))
-        return any(self._content(s.request, s.shared) == next_page for s in prefills)
+        return any(self._content(s.request, s.shared) == next_page for s in in_flight + planned)
 
     def _pages_to_finish(self, request: Request, prefix: list[int]) -> int:
         return self._pages_for(len(request.tokens)) - len(prefix)
@@ -355,15 +364,18 @@ class SchedulerModel:
 
     # A step is committed: rows advance, full pages enter the cache, requests end.
 
-    def commit(self, step: int, token_ids: Iterable[int], counts: list[int] | None = None) -> dict:
+    def commit(
+        self, step: int, token_ids: Iterable[int], counts: Iterable[int] | None = None
+    ) -> dict:
         """`counts`: how many of `token_ids` each sampling row yielded; all one if not given."""
         retired = self.in_flight.pop(0)
         assert retired.number == step
         sampling_rows = [row for row in retired.rows if row.samples]
         tokens = iter(token_ids)
+        counts = [1] * len(sampling_rows) if counts is None else counts
         yielded = {
             row: [int(next(tokens)) for _ in range(count)]
-            for row, count in zip(sampling_rows, counts or [1] * len(sampling_rows), strict=True)
+            for row, count in zip(sampling_rows, counts, strict=True)
         }
         output: dict = {"request": [], "token": [], "row": [], "finish": [], "cached_tokens": []}
         for row in retired.rows:
@@ -374,6 +386,8 @@ class SchedulerModel:
                 continue
             self._commit_row(row, yielded.get(row, []), sampling_rows, output)
         self.committed_steps += 1
+        while self.replaced and self.replaced[0][1] <= step:
+            self.free_pages.append(self.replaced.pop(0)[0])
         return output
 
     def _commit_row(
@@ -404,9 +418,14 @@ class SchedulerModel:
             return
         while sequence.computed >= (sequence.shared + 1) * self.config.page_size:
             column = sequence.shared
+            if self._may_be_written(sequence, column):
+                return
+            # A replaced page is not back before steps in flight have read it: one must be to spare.
+            if self.in_flight and self._available() == 0:
+                return
             content = self._content(sequence.request, column)
             if content in self.cache.page_of:
-                self.free_pages.append(sequence.pages[column])
+                self.replaced.append((sequence.pages[column], self.launched_steps))
                 sequence.pages[column] = self.cache.page_of[content]
                 self.cache.acquire(sequence.pages[column])
                 sequence.sent = min(sequence.sent, column)
@@ -442,13 +461,20 @@ class SchedulerModel:
 
     # What steps in flight do to a sequence
 
+    def _rows_in_flight(self, sequence: Sequence) -> list[Row]:
+        return [row for step in self.in_flight for row in step.rows if row.sequence is sequence]
+
     def _in_flight(self, sequence: Sequence) -> bool:
-        return any(row.sequence is sequence for step in self.in_flight for row in step.rows)
+        return bool(self._rows_in_flight(sequence))
 
     def _launched(self, sequence: Sequence) -> int:
         """Tokens whose KV is computed when the steps in flight are, drafts taken as accepted."""
-        rows = [row for step in self.in_flight for row in step.rows if row.sequence is sequence]
-        return sequence.computed + sum(row.tokens for row in rows)
+        return sequence.computed + sum(row.tokens for row in self._rows_in_flight(sequence))
+
+    def _may_be_written(self, sequence: Sequence, column: int) -> bool:
+        """By a step in flight, for all that was known when it was planned."""
+        rows = self._rows_in_flight(sequence)
+        return any(column >= row.earliest // self.config.page_size for row in rows)
 
     def _prefills(self, sequence: Sequence) -> bool:
         return self._launched(sequence) < sequence.prefill_length

@@ -274,10 +274,11 @@ def run_long(seed: int, overlap_depth: int, num_speculative_tokens: int, calls: 
     config = random_config(rng, overlap_depth, num_speculative_tokens)
     pair = Pair(config, announce_always=rng.random() < 0.5)
     common = rng.choices(range(VOCAB), k=60)
+    longest_queue = rng.choice([3, 12, 12, 45])
     submitted = 0
     for _ in range(calls):
         luck = rng.random()
-        if luck < 0.15 and pair.model.stats()["waiting"] < 12:
+        if luck < 0.15 and pair.model.stats()["waiting"] < longest_queue:
             pair.submit(random_ask(rng, submitted, common, config))
             submitted += 1
         elif luck < 0.18 and submitted:
