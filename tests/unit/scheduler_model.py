@@ -188,6 +188,7 @@ class SchedulerModel:
 
         While none is available the youngest gives way: it is retracted, or, as long as a step
         in flight names it, gets no row in this step; the sequence in need then gets none either.
+        Nobody else gives way while pages of an ended sequence are on their way back.
         """
         somebody_gave_way = False
         for sequence in list(self.running):
@@ -196,7 +197,9 @@ class SchedulerModel:
             while self._wants_row(sequence) and self._available() == 0:
                 somebody_gave_way = True
                 youngest = [s for s in self.running if self._wants_row(s)][-1]
-                if self._in_flight(youngest):
+                if self.draining:
+                    self.without_row.append(sequence)
+                elif self._in_flight(youngest):
                     self.without_row += [youngest, sequence]
                 else:
                     self._retract(youngest)
