@@ -160,7 +160,7 @@ def random_config(rng: random.Random, overlap_depth: int, num_speculative_tokens
         max_model_len=max_model_len,
         max_num_batched_tokens=max_num_seqs * (1 + num_speculative_tokens) + rng.randint(0, 30),
         chunked_prefill_size=rng.randint(1, 20),
-        max_overtakes=rng.randint(0, 3),
+        max_overtakes=rng.choice([0, 1, 2, 3, 100]),
         enable_prefix_caching=rng.random() < 0.8,
         overlap_depth=overlap_depth,
         num_speculative_tokens=num_speculative_tokens,
@@ -253,7 +253,7 @@ def test_any_calls_give_the_plans_of_the_policy() -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("num_speculative_tokens", range(4))
 @pytest.mark.parametrize("overlap_depth", range(2))
 def test_a_long_load_gives_the_plans_of_the_policy(
@@ -288,3 +288,27 @@ def run_load(
         elif pair.in_flight:
             pair.commit(rng)
     pair.finish()
+
+
+@pytest.mark.parametrize(("passed_over", "admitted"), [(31, 1), (32, 0)])
+def test_a_step_passes_over_32_requests_that_do_not_fit(passed_over: int, admitted: int) -> None:
+    config = Config(
+        page_size=1,
+        num_pages=20,
+        max_num_seqs=2,
+        max_model_len=20,
+        max_num_batched_tokens=20,
+        chunked_prefill_size=20,
+        max_overtakes=100,
+    )
+    pair = Pair(config, announce_always=True)
+    pair.submit(Ask(0, (0,) * 10, max_tokens=9))
+    pair.plan()
+    pair.commit(random.Random(0))
+    for request_id in range(1, 1 + passed_over):
+        pair.submit(Ask(request_id, (1,) * 15, max_tokens=1))
+    pair.submit(Ask(100, (2,), max_tokens=1))
+
+    pair.plan()
+
+    assert len(pair.in_flight[0]["admitted_slot"]) == admitted
