@@ -26,6 +26,10 @@ extern "C" const char* __asan_default_options();
 extern "C" const char* __asan_default_options() {
   return "abort_on_error=1";
 }
+extern "C" const char* __ubsan_default_options();
+extern "C" const char* __ubsan_default_options() {
+  return "abort_on_error=1";
+}
 
 namespace {
 
