@@ -20,11 +20,14 @@
 #include <typeinfo>
 #include <vector>
 
+#include "router_view.h"
 #include "ts/scheduler.h"
 
 namespace {
 
 using namespace ts;
+
+constexpr const char* kNoText = "\xff";  // a salt whose pages no event can announce
 
 void demand(bool holds, const char* what) {
   if (holds) return;
@@ -136,8 +139,14 @@ class Session {
     const Stats stats = scheduler_.stats();
     demand(stats.waiting == 0 && stats.running == 0, "nobody is left");
     demand(stats.pages_used == 0, "with nothing running, all pages are free or cached");
+    drain_kv_events();
+    const auto cached = static_cast<std::size_t>(stats.pages_cached);
+    demand(router_.blocks() == cached || hidden_pages_ || !config().enable_kv_events,
+           "a router knows what is cached");
     demand(both([](Scheduler& s) { return s.clear_prefix_cache(); }), "an idle cache is cleared");
     demand(scheduler_.stats().pages_free == config().num_pages, "all pages are free");
+    drain_kv_events();
+    demand(router_.blocks() == 0, "a router knows that all is cleared");
   }
 
  private:
@@ -183,7 +192,7 @@ class Session {
         break;
       }
       case 7:
-        both([](Scheduler& s) { return s.drain_kv_events(1.5); });
+        drain_kv_events();
         break;
       case 8:
         commit_bad();
@@ -245,7 +254,7 @@ class Session {
         .eos_token_ids = {},
         .stop_token_ids = {},
         .ignore_eos = choices_.once_in(4),
-        .cache_salt = choices_.of(std::array<const char*, 4>{"", "a", "\xc3\xa9", "\xff"}),
+        .cache_salt = choices_.of(std::array<const char*, 4>{"", "a", "\xc3\xa9", kNoText}),
         .priority = choices_.pick(-1, 1),
         .params = {}};
     ask.min_tokens = choices_.once_in(8) ? ask.max_tokens : choices_.pick(0, 1);
@@ -294,6 +303,7 @@ class Session {
       return;
     }
     both(submitting);
+    hidden_pages_ |= ask.cache_salt == kNoText;
     if (!ask.ignore_eos) stops.insert(stops.end(), eos.begin(), eos.end());
     live_[ask.id] = {.serial = ++serials_,
                      .length = length,
@@ -307,6 +317,11 @@ class Session {
         choices_.once_in(8) ? ~RequestId{0} : static_cast<RequestId>(choices_.pick(0, 15));
     const bool ended = both([id](Scheduler& s) { return s.abort(id); });
     demand(ended == (live_.erase(id) == 1), "just what is alive can be aborted");
+  }
+
+  void drain_kv_events() {
+    const std::string payload = both([](Scheduler& s) { return s.drain_kv_events(1.5); });
+    if (!payload.empty()) router_.apply(payload);
   }
 
   void plan() {
@@ -325,11 +340,14 @@ class Session {
       seated_[plan.admitted_slot[i]] = {id, live_.at(id).serial};
     }
     Flight flight{.step = plan.step, .rows = {}};
+    std::int32_t tokens = 0;
     for (std::size_t i = 0; i < plan.row_slot.size(); ++i) {
+      tokens += plan.row_tokens[i];
       if (plan.row_samples[i] != 0) flight.rows.push_back(seated_.at(plan.row_slot[i]));
     }
     demand(plan.row_slot.size() > 0, "a step has rows");
-    demand(plan.num_tokens <= config().max_num_batched_tokens, "a step keeps its budget");
+    demand(plan.num_tokens == tokens, "a step's tokens are those of its rows");
+    demand(tokens <= config().max_num_batched_tokens, "a step keeps its budget");
     flights_.push_back(std::move(flight));
   }
 
@@ -413,6 +431,8 @@ class Session {
   std::map<SlotId, SamplingRow> seated_;  // who took a slot last
   std::deque<Flight> flights_;            // launched and not committed
   std::uint64_t serials_ = 0;
+  spec::RouterView router_;
+  bool hidden_pages_ = false;
 };
 
 void fuzz(Choices& choices) {
