@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: MIT
+// Any sequence of calls is safe. The bytes of an input choose a small scheduler, then calls with
+// good and bad values. Demanded of every call: it is refused exactly if it must be, the invariants
+// hold after it, and no call that was refused leaves a trace. For the last, a twin gets only the
+// calls that must succeed, and the two may never differ in what they plan, output or count.
+//
+// Driven by libFuzzer, or by fuzz_driver.cpp where there is none.
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <typeinfo>
+#include <vector>
+
+#include "router_view.h"
+#include "ts/scheduler.h"
+
+namespace {
+
+using namespace ts;
+
+constexpr const char* kNoText = "\xff";  // a salt whose pages no event can announce
+
+void demand(bool holds, const char* what) {
+  if (holds) return;
+  std::fprintf(stderr, "violated: %s\n", what);
+  std::abort();
+}
+
+// The input as a row of choices; when it is used up, each is the first.
+class Choices {
+ public:
+  Choices(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
+
+  [[nodiscard]] bool used_up() const { return at_ >= size_; }
+
+  [[nodiscard]] std::int32_t pick(std::int32_t low, std::int32_t high) {
+    const std::int32_t byte = used_up() ? 0 : data_[at_++];
+    return low + byte % (high - low + 1);
+  }
+  [[nodiscard]] bool once_in(std::int32_t times) { return pick(1, times) == times; }
+  template <class T, std::size_t N>
+  [[nodiscard]] T of(const std::array<T, N>& values) {
+    return values[static_cast<std::size_t>(pick(0, static_cast<std::int32_t>(N) - 1))];
+  }
+
+ private:
+  const std::uint8_t* data_;
+  std::size_t size_;
+  std::size_t at_ = 0;
+};
+
+SchedulerConfig small_config(Choices& choices) {
+  SchedulerConfig config{.page_size = choices.pick(1, 9),
+                         .num_pages = choices.pick(1, 24),
+                         .max_num_seqs = choices.pick(1, 12),
+                         .max_model_len = choices.pick(2, 40),
+                         .max_num_batched_tokens = choices.pick(0, 16),
+                         .chunked_prefill_size = choices.pick(1, 12),
+                         .vocab_size = choices.pick(1, 8),
+                         .enable_prefix_caching = !choices.once_in(6),
+                         .enable_kv_events = !choices.once_in(6),
+                         .params_size = choices.pick(0, 2),
+                         .dp_rank = choices.pick(0, 1),
+                         .max_overtakes = choices.pick(0, 3)};
+  config.max_num_batched_tokens += config.max_num_seqs;
+  return config;
+}
+
+void spoil(SchedulerConfig& config, Choices& choices) {
+  const std::array<std::int32_t*, 10> sizes{&config.page_size,
+                                            &config.num_pages,
+                                            &config.max_num_seqs,
+                                            &config.max_model_len,
+                                            &config.max_num_batched_tokens,
+                                            &config.chunked_prefill_size,
+                                            &config.vocab_size,
+                                            &config.params_size,
+                                            &config.dp_rank,
+                                            &config.max_overtakes};
+  *choices.of(sizes) = choices.of(std::array<std::int32_t, 4>{INT32_MIN, -1, 0, INT32_MAX});
+}
+
+template <class T>
+bool same(const Column<T>& a, const Column<T>& b) {
+  static_assert(std::has_unique_object_representations_v<T>);
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+bool same(const Plan& a, const Plan& b) {
+  return a.step == b.step && a.num_decode_rows == b.num_decode_rows &&
+         a.num_tokens == b.num_tokens && same(a.row_slot, b.row_slot) &&
+         same(a.row_start, b.row_start) && same(a.row_tokens, b.row_tokens) &&
+         same(a.row_samples, b.row_samples) && same(a.admitted_slot, b.admitted_slot) &&
+         same(a.admitted_request, b.admitted_request) &&
+         same(a.admitted_offset, b.admitted_offset) &&
+         same(a.admitted_prompt_tokens, b.admitted_prompt_tokens) &&
+         same(a.admitted_tokens, b.admitted_tokens) && same(a.admitted_params, b.admitted_params) &&
+         same(a.page_patch, b.page_patch);
+}
+
+bool same(const Output& a, const Output& b) {
+  return same(a.request, b.request) && same(a.token, b.token) && same(a.row, b.row) &&
+         same(a.finish, b.finish) && same(a.cached_tokens, b.cached_tokens);
+}
+
+bool same(const Stats& a, const Stats& b) {
+  const auto fields = [](const Stats& s) {
+    return std::tie(s.waiting, s.running, s.pages_used, s.pages_cached, s.pages_free,
+                    s.prefix_query_tokens, s.prefix_hit_tokens, s.retractions, s.steps);
+  };
+  return fields(a) == fields(b);
+}
+
+class Session {
+ public:
+  Session(const SchedulerConfig& config, ContentHash hash_mask, Choices& choices)
+      : choices_(choices), scheduler_(config, hash_mask), twin_(config, hash_mask) {}
+
+  void run() {
+    for (int calls = 0; calls < 500 && !choices_.used_up(); ++calls) call();
+  }
+
+  // Everything that is alive ends, and leaves nothing behind.
+  void finish() {
+    for (int steps = 0; !live_.empty() || !flights_.empty(); ++steps) {
+      demand(steps < 10000, "what is alive ends");
+      if (flights_.empty()) plan();
+      if (!flights_.empty()) commit_good();
+    }
+    const Stats stats = scheduler_.stats();
+    demand(stats.waiting == 0 && stats.running == 0, "nobody is left");
+    demand(stats.pages_used == 0, "with nothing running, all pages are free or cached");
+    drain_kv_events();
+    const auto cached = static_cast<std::size_t>(stats.pages_cached);
+    demand(router_.blocks() == cached || hidden_pages_ || !config().enable_kv_events,
+           "a router knows what is cached");
+    demand(both([](Scheduler& s) { return s.clear_prefix_cache(); }), "an idle cache is cleared");
+    demand(scheduler_.stats().pages_free == config().num_pages, "all pages are free");
+    drain_kv_events();
+    demand(router_.blocks() == 0, "a router knows that all is cleared");
+  }
+
+ private:
+  // A request that is alive, as its submitter knows it.
+  struct Ask {
+    std::uint64_t serial = 0;  // an id may be used again
+    std::int64_t length = 0;   // prompt and output so far
+    std::int64_t min_length = 0;
+    std::int64_t max_length = 0;
+    std::vector<Token> stops;
+  };
+
+  struct SamplingRow {
+    RequestId request;
+    std::uint64_t serial;
+  };
+
+  struct Flight {
+    std::uint64_t step = 0;
+    std::vector<SamplingRow> rows;
+  };
+
+  void call() {
+    switch (choices_.pick(0, 15)) {
+      case 0:
+      case 1:
+      case 2:
+        submit();
+        break;
+      case 3:
+        abort();
+        break;
+      case 4:
+        plan();
+        break;
+      case 5:
+        commit();
+        break;
+      case 6: {
+        const bool cleared = both([](Scheduler& s) { return s.clear_prefix_cache(); });
+        const Stats stats = scheduler_.stats();
+        demand(!cleared || stats.pages_free == config().num_pages, "what is cleared is free");
+        break;
+      }
+      case 7:
+        drain_kv_events();
+        break;
+      case 8:
+        commit_bad();
+        break;
+      default:
+        if (flights_.empty()) plan();
+        commit();
+    }
+  }
+
+  // A call that must succeed, on both schedulers.
+  template <class Call>
+  std::invoke_result_t<Call, Scheduler&> both(Call call) {
+    auto result = call(scheduler_);
+    demand(result == call(twin_), "the twins answer the same");
+    check();
+    return result;
+  }
+
+  // A call that must be refused with exactly this type of error.
+  template <class Error, class Call>
+  void refused(Call call) {
+    bool threw = false;
+    try {
+      call(scheduler_);
+    } catch (const std::exception& error) {
+      demand(typeid(error) == typeid(Error), error.what());
+      threw = true;
+    }
+    demand(threw, "a bad call is refused");
+    check();
+  }
+
+  void check() {
+    scheduler_.check_invariants();
+    demand(same(scheduler_.stats(), twin_.stats()), "the twins count the same");
+    demand(same(scheduler_.plan_buffers(), twin_.plan_buffers()), "the twins plan the same");
+    demand(same(scheduler_.output_buffers(), twin_.output_buffers()), "the twins output the same");
+  }
+
+  void submit() {
+    std::vector<Token> prompt(
+        static_cast<std::size_t>(choices_.pick(1, config().max_model_len - 1)));
+    const std::int32_t shared = choices_.pick(0, static_cast<std::int32_t>(prompt.size()));
+    for (std::int32_t i = 0; auto& token : prompt) {
+      token = i < shared ? i % config().vocab_size : good_token();
+      ++i;
+    }
+    std::vector<Token> eos(static_cast<std::size_t>(choices_.pick(0, 1)));
+    std::vector<Token> stops(static_cast<std::size_t>(choices_.pick(0, 2)));
+    for (Token& token : eos) token = good_token();
+    for (Token& token : stops) token = good_token();
+    std::vector<std::byte> params;
+    if (choices_.once_in(2)) params.resize(static_cast<std::size_t>(config().params_size));
+    Submission ask{
+        .id = static_cast<RequestId>(choices_.pick(0, 15)),
+        .prompt = {},
+        .max_tokens = choices_.once_in(8) ? INT64_MAX : choices_.pick(1, 20),
+        .eos_token_ids = {},
+        .stop_token_ids = {},
+        .ignore_eos = choices_.once_in(4),
+        .cache_salt = choices_.of(std::array<const char*, 4>{"", "a", "\xc3\xa9", kNoText}),
+        .priority = choices_.pick(-1, 1),
+        .params = {}};
+    ask.min_tokens = choices_.once_in(8) ? ask.max_tokens : choices_.pick(0, 1);
+    const bool spoilt = choices_.once_in(6);
+    if (spoilt) {
+      switch (choices_.pick(0, 8)) {
+        case 0:
+          prompt.clear();
+          break;
+        case 1:
+          prompt.resize(static_cast<std::size_t>(config().max_model_len + choices_.pick(0, 4)));
+          break;
+        case 2:
+          prompt[static_cast<std::size_t>(choices_.pick(0, 255)) % prompt.size()] = bad_token();
+          break;
+        case 3:
+          ask.max_tokens = choices_.of(std::array<std::int64_t, 3>{0, -1, INT64_MIN});
+          break;
+        case 4:
+          ask.min_tokens = ask.max_tokens == INT64_MAX ? INT64_MIN : ask.max_tokens + 1;
+          break;
+        case 5:
+          eos.push_back(bad_token());
+          break;
+        case 6:
+          stops.push_back(bad_token());
+          break;
+        case 7:
+          ask.priority = INT64_MIN;
+          break;
+        default:
+          params.resize(static_cast<std::size_t>(config().params_size + choices_.pick(1, 2)));
+      }
+    }
+    ask.prompt = prompt;
+    ask.eos_token_ids = eos;
+    ask.stop_token_ids = stops;
+    ask.params = params;
+    const auto submitting = [&ask](Scheduler& s) { return s.submit(ask), true; };
+    const auto length = static_cast<std::int64_t>(prompt.size());
+    const std::int64_t room = config().max_model_len - length;
+    const std::int64_t max_length = length + std::min<std::int64_t>(ask.max_tokens, room);
+    const bool fits = pages_for(max_length - 1, config().page_size) <= config().num_pages;
+    if (spoilt || !fits || live_.contains(ask.id)) {
+      refused<std::invalid_argument>(submitting);
+      return;
+    }
+    both(submitting);
+    hidden_pages_ |= ask.cache_salt == kNoText;
+    if (!ask.ignore_eos) stops.insert(stops.end(), eos.begin(), eos.end());
+    live_[ask.id] = {.serial = ++serials_,
+                     .length = length,
+                     .min_length = length + std::min<std::int64_t>(ask.min_tokens, INT32_MAX),
+                     .max_length = max_length,
+                     .stops = stops};
+  }
+
+  void abort() {
+    const RequestId id =
+        choices_.once_in(8) ? ~RequestId{0} : static_cast<RequestId>(choices_.pick(0, 15));
+    const bool ended = both([id](Scheduler& s) { return s.abort(id); });
+    demand(ended == (live_.erase(id) == 1), "just what is alive can be aborted");
+  }
+
+  void drain_kv_events() {
+    const std::string payload = both([](Scheduler& s) { return s.drain_kv_events(1.5); });
+    if (!payload.empty()) router_.apply(payload);
+  }
+
+  void plan() {
+    if (!flights_.empty()) {
+      refused<std::runtime_error>([](Scheduler& s) { return s.plan(); });
+      return;
+    }
+    if (!both([](Scheduler& s) { return s.plan(); })) {
+      demand(live_.empty(), "whatever is alive is served");
+      return;
+    }
+    const Plan& plan = scheduler_.plan_buffers();
+    for (std::size_t i = 0; i < plan.admitted_slot.size(); ++i) {
+      const RequestId id = plan.admitted_request[i];
+      demand(live_.contains(id), "only what is alive is admitted");
+      seated_[plan.admitted_slot[i]] = {id, live_.at(id).serial};
+    }
+    Flight flight{.step = plan.step, .rows = {}};
+    std::int32_t tokens = 0;
+    for (std::size_t i = 0; i < plan.row_slot.size(); ++i) {
+      tokens += plan.row_tokens[i];
+      if (plan.row_samples[i] != 0) flight.rows.push_back(seated_.at(plan.row_slot[i]));
+    }
+    demand(plan.row_slot.size() > 0, "a step has rows");
+    demand(plan.num_tokens == tokens, "a step's tokens are those of its rows");
+    demand(tokens <= config().max_num_batched_tokens, "a step keeps its budget");
+    flights_.push_back(std::move(flight));
+  }
+
+  void commit() { choices_.once_in(8) ? commit_bad() : commit_good(); }
+
+  void commit_good() {
+    if (flights_.empty()) return commit_bad();
+    const Flight flight = std::move(flights_.front());
+    flights_.pop_front();
+    std::vector<Token> sampled(flight.rows.size());
+    for (Token& token : sampled) token = good_token();
+    both([&](Scheduler& s) { return s.commit(flight.step, sampled), true; });
+    check_output(flight, sampled);
+  }
+
+  void commit_bad() {
+    if (flights_.empty()) {
+      const auto step = static_cast<std::uint64_t>(choices_.pick(0, 9));
+      refused<std::runtime_error>([step](Scheduler& s) { s.commit(step, {}); });
+      return;
+    }
+    std::uint64_t step = flights_.front().step;
+    std::vector<Token> sampled(flights_.front().rows.size(), good_token());
+    switch (choices_.pick(0, 3)) {
+      case 0:
+        step += choices_.of(std::array<std::uint64_t, 3>{1, ~std::uint64_t{0}, 1ULL << 63});
+        break;
+      case 1:
+        sampled.push_back(good_token());
+        break;
+      case 2:
+        if (!sampled.empty()) {
+          sampled.pop_back();
+          break;
+        }
+        [[fallthrough]];
+      default:
+        if (sampled.empty()) sampled.resize(1);
+        sampled[static_cast<std::size_t>(choices_.pick(0, 255)) % sampled.size()] = bad_token();
+    }
+    refused<std::invalid_argument>([&](Scheduler& s) { s.commit(step, sampled); });
+  }
+
+  // One entry for each sampling row whose request is still alive, in row order, and no other.
+  void check_output(const Flight& flight, const std::vector<Token>& sampled) {
+    const Output& output = scheduler_.output_buffers();
+    std::size_t at = 0;
+    for (std::size_t row = 0; row < flight.rows.size(); ++row) {
+      const auto found = live_.find(flight.rows[row].request);
+      if (found == live_.end() || found->second.serial != flight.rows[row].serial) continue;
+      demand(at < output.request.size(), "a token is output");
+      demand(output.request[at] == found->first && output.token[at] == sampled[row] &&
+                 output.row[at] == static_cast<std::int32_t>(row),
+             "a token goes to the request that it was sampled for");
+      Ask& ask = found->second;
+      ++ask.length;
+      const bool stops = ask.length >= ask.min_length &&
+                         std::ranges::find(ask.stops, sampled[row]) != ask.stops.end();
+      const FinishReason expected = stops                          ? FinishReason::kStop
+                                    : ask.length >= ask.max_length ? FinishReason::kLength
+                                                                   : FinishReason::kNone;
+      demand(output.finish[at] == static_cast<std::uint8_t>(expected), "an output ends in time");
+      if (expected != FinishReason::kNone) live_.erase(found);
+      ++at;
+    }
+    demand(at == output.request.size(), "nothing else is output");
+  }
+
+  [[nodiscard]] Token good_token() {
+    return choices_.pick(0, std::min(config().vocab_size - 1, 255));
+  }
+  [[nodiscard]] Token bad_token() {
+    return choices_.of(std::array<Token, 4>{config().vocab_size, -1, INT32_MIN, INT32_MAX});
+  }
+  [[nodiscard]] const SchedulerConfig& config() const { return scheduler_.config(); }
+
+  Choices& choices_;
+  Scheduler scheduler_;
+  Scheduler twin_;
+  std::map<RequestId, Ask> live_;
+  std::map<SlotId, SamplingRow> seated_;  // who took a slot last
+  std::deque<Flight> flights_;            // launched and not committed
+  std::uint64_t serials_ = 0;
+  spec::RouterView router_;
+  bool hidden_pages_ = false;
+};
+
+void fuzz(Choices& choices) {
+  const bool abandoned = choices.once_in(8);  // destroyed in the middle of everything
+  const ContentHash hash_mask = choices.once_in(4) ? 3 : ~ContentHash{0};  // collisions
+  SchedulerConfig config = small_config(choices);
+  if (choices.once_in(16)) {
+    spoil(config, choices);
+    try {
+      validate(config);
+    } catch (const std::invalid_argument&) {
+      try {
+        const Scheduler refused(config);
+      } catch (const std::invalid_argument&) {
+        return;
+      }
+      demand(false, "a bad configuration is refused");
+    }
+  }
+  Session session(config, hash_mask, choices);
+  session.run();
+  if (!abandoned) session.finish();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  Choices choices(data, size);
+  try {
+    fuzz(choices);
+  } catch (const std::exception& error) {
+    demand(false, error.what());
+  }
+  return 0;
+}
