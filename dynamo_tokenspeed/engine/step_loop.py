@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 import ts_scheduler
@@ -34,16 +35,25 @@ def run(
     outbox: Reports,
     kv_events: KVEventPublisher | None,
 ) -> None:
-    """Serve until the inbox ends."""
+    """Serve until the inbox ends.
+
+    A step lasts from the reading of the tokens before it to the reading of its own: what a user
+    waits for a token, host time included.
+    """
     idle = True
+    begun = 0.0
     while inbox.apply(scheduler, wait=idle):
+        if idle:
+            begun = time.perf_counter()
         plan = scheduler.plan()
         idle = plan is None
         if plan is None:
             outbox.send_stats(scheduler.stats())
         else:
             result = executor.launch(plan)
-            output = scheduler.commit(plan.step, result.token_ids)
+            ended = time.perf_counter()
+            output = scheduler.commit(plan.step, result.token_ids, seconds=ended - begun)
+            begun = ended
             executor.constraints.forget_finished(output)
             outbox.send_step(output, result, scheduler.stats())
         if kv_events is not None:
