@@ -68,6 +68,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
             max_model_len=max_model_len,
             max_num_batched_tokens=config.max_num_batched_tokens,
             chunked_prefill_size=config.chunked_prefill_size,
+            min_tps_per_user=config.min_tps_per_user,
             vocab_size=model_config.vocab_size,
             enable_prefix_caching=config.enable_prefix_caching,
             enable_kv_events=bool(config.kv_events_endpoint),

@@ -22,10 +22,10 @@ class Reports(Protocol):
     """Where outputs go."""
 
     def send_step(
-        self, output: ts_scheduler.Output, result: StepResult, stats: ts_scheduler.Stats
+        self, output: ts_scheduler.Output, result: StepResult, scheduler: ts_scheduler.Scheduler
     ) -> None: ...
 
-    def send_stats(self, stats: ts_scheduler.Stats) -> None: ...
+    def send_stats(self, scheduler: ts_scheduler.Scheduler) -> None: ...
 
 
 def run(
@@ -48,13 +48,13 @@ def run(
         plan = scheduler.plan()
         idle = plan is None
         if plan is None:
-            outbox.send_stats(scheduler.stats())
+            outbox.send_stats(scheduler)
         else:
             result = executor.launch(plan)
             ended = time.perf_counter()
             output = scheduler.commit(plan.step, result.token_ids, seconds=ended - begun)
             begun = ended
             executor.constraints.forget_finished(output)
-            outbox.send_step(output, result, scheduler.stats())
+            outbox.send_step(output, result, scheduler)
         if kv_events is not None:
             kv_events.publish(scheduler)
