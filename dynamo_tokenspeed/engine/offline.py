@@ -19,8 +19,8 @@ import numpy as np
 import ts_scheduler
 
 from dynamo_tokenspeed.engine import startup, step_loop
-from dynamo_tokenspeed.engine.executor import StepResult
 from dynamo_tokenspeed.engine.inbox import submit
+from dynamo_tokenspeed.engine.launched_step import StepResult
 from dynamo_tokenspeed.protocol import (
     EngineConfig,
     FinishReason,

@@ -11,7 +11,7 @@ import zmq
 from dynamo_tokenspeed.protocol import EngineMessage, FloorReport, Stats, StepOutput, encode
 
 if TYPE_CHECKING:
-    from dynamo_tokenspeed.engine.executor import StepResult
+    from dynamo_tokenspeed.engine.launched_step import StepResult
 
 
 _STATS = Stats.__struct_fields__[:-1]  # the last is `floor`

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""The step loop: take messages, plan, run, commit, report. One step at a time."""
+"""The step loop: take messages, plan, launch, commit, report."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Protocol
 
 import ts_scheduler
 
-from dynamo_tokenspeed.engine.executor import Executor, StepResult
+from dynamo_tokenspeed.engine.executor import Executor
 from dynamo_tokenspeed.engine.kv_events import KVEventPublisher
+from dynamo_tokenspeed.engine.launched_step import LaunchedStep, StepResult
 
 
 class Requests(Protocol):
@@ -37,22 +39,29 @@ def run(
 ) -> None:
     """Serve until the inbox ends.
 
+    With overlap a step is planned and launched before the tokens of the one before it are read;
+    without, a step is read in the turn that launched it.
+
     A step lasts from the reading of the tokens before it to the reading of its own: what a user
     waits for a token, host time included.
     """
-    idle = True
-    begun = 0.0
+    overlap_depth = scheduler.config.overlap_depth
+    in_flight: deque[LaunchedStep] = deque()
+    idle, begun = True, 0.0
     while inbox.apply(scheduler, wait=idle):
         if idle:
             begun = time.perf_counter()
         plan = scheduler.plan()
-        idle = plan is None
-        if plan is None:
+        if plan is not None:
+            in_flight.append(executor.launch(plan))
+        idle = not in_flight
+        if idle:
             outbox.send_stats(scheduler)
-        else:
-            result = executor.launch(plan)
+        elif plan is None or len(in_flight) > overlap_depth:
+            step = in_flight.popleft()
+            result = step.result()
             ended = time.perf_counter()
-            output = scheduler.commit(plan.step, result.token_ids, seconds=ended - begun)
+            output = scheduler.commit(step.number, result.token_ids, seconds=ended - begun)
             begun = ended
             executor.constraints.forget_finished(output)
             outbox.send_step(output, result, scheduler)

@@ -257,6 +257,13 @@ def _execution(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="CPU threads of the engine process. Default: the cores this process may use.",
     )
+    group.switch(
+        "--overlap-schedule",
+        env="TS_OVERLAP_SCHEDULE",
+        help="Plan and launch a step before the tokens of the one before it are read, so that the\n"
+        "device never waits for the host; the tokens are the same. Default: on for cuda, off on\n"
+        "cpu, where the host is the device.",
+    )
     group.flag(
         "--attention-backend",
         env="TS_ATTENTION_BACKEND",

@@ -106,6 +106,12 @@ def test_there_is_no_tps_floor_unless_one_is_asked_for() -> None:
     assert parse("--min-tps-per-user", "70").engine.min_tps_per_user == 70
 
 
+def test_overlap_is_for_the_engine_to_decide_unless_said() -> None:
+    assert parse().engine.overlap_schedule is None
+    assert parse("--overlap-schedule").engine.overlap_schedule is True
+    assert parse("--no-overlap-schedule").engine.overlap_schedule is False
+
+
 def test_kv_events_are_on_with_the_prefix_cache_and_off_without() -> None:
     assert parse().engine.kv_events_endpoint == "tcp://127.0.0.1:*"
     assert parse("--no-enable-prefix-caching").engine.kv_events_endpoint == ""
