@@ -3,40 +3,26 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import numpy.typing as npt
 import torch
 import ts_scheduler
 
+from dynamo_tokenspeed.engine.launched_step import LaunchedStep, Readout
 from dynamo_tokenspeed.engine.sampler import Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
 from dynamo_tokenspeed.model import CausalLM, ForwardBatch, KVPool
-from dynamo_tokenspeed.protocol import TokenLogprobs
-
-
-class StepResult:
-    """What one step sampled, one entry per sampling row in row order."""
-
-    def __init__(
-        self, token_ids: npt.NDArray[np.int32], logprobs: dict[int, TokenLogprobs]
-    ) -> None:
-        self.token_ids = token_ids
-        self._logprobs = logprobs
-
-    def logprobs(self, rows: npt.NDArray[np.int32]) -> list[TokenLogprobs]:
-        """Log-probabilities of the tokens that were kept, re-indexed to entries of `rows`."""
-        if not self._logprobs:
-            return []
-        return [
-            TokenLogprobs(index, kept.logprob, kept.top_ids, kept.top_logprobs)
-            for index, row in enumerate(rows.tolist())
-            if (kept := self._logprobs.get(row)) is not None
-        ]
 
 
 class Executor:
-    """Owns every tensor of one rank."""
+    """Owns every tensor of one rank, and runs its steps one after the other.
+
+    On cuda a launch queues the step on the device's stream. The CPU has no such queue: with
+    `overlap` a thread takes its place, and the tables belong to that thread.
+    """
 
     def __init__(
         self,
@@ -45,16 +31,31 @@ class Executor:
         tables: SlotTables,
         sampler: Sampler,
         constraints: TokenConstraints,
+        overlap: bool,
     ) -> None:
         self.model = model
         self.pool = pool
         self.tables = tables
         self.sampler = sampler
         self.constraints = constraints
+        self._device = tables.tokens.device
+        self._thread: ThreadPoolExecutor | None = None
+        if overlap and self._device.type == "cpu":
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="steps")
+
+    def launch(self, plan: ts_scheduler.Plan) -> LaunchedStep:
+        """Start a step behind those launched before it.
+
+        The plan is read until the step's result is there: it must be valid until then.
+        """
+        if self._thread is not None:
+            return LaunchedStep(plan, self._thread.submit(self._run, plan).result)
+        readout = self._run(plan)
+        return LaunchedStep(plan, lambda: readout)
 
     @torch.inference_mode()
-    def launch(self, plan: ts_scheduler.Plan) -> StepResult:
-        """Execute one step and write its sampled tokens to the token table."""
+    def _run(self, plan: ts_scheduler.Plan) -> Readout:
+        """Patch the tables, compute the rows, append their sampled tokens."""
         self.tables.patch(plan)
         if len(plan.admitted_slot):
             self.constraints.take_slots(plan.admitted_request.tolist(), plan.admitted_slot.tolist())
@@ -65,10 +66,10 @@ class Executor:
         slots = plan.row_slot[sampling]
         context = (plan.row_start + plan.row_tokens)[sampling]
         if not len(slots):
-            return StepResult(np.empty(0, np.int32), {})
+            return Readout(None, self._device)
         sampled = self.sampler.sample(logits, slots, context, self.tables, self.constraints)
         self.tables.append(slots, context, sampled.token_ids)
-        return StepResult(sampled.token_ids.to(torch.int32).cpu().numpy(), sampled.logprobs)
+        return Readout(sampled, self._device)
 
 
 def forward_batch(plan: ts_scheduler.Plan, tables: SlotTables, page_size: int) -> ForwardBatch:
@@ -87,7 +88,7 @@ def forward_batch(plan: ts_scheduler.Plan, tables: SlotTables, page_size: int) -
         positions = np.arange(plan.num_tokens) - query_start[row] + start[row]
 
     def on_device(array: npt.NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(array).to(device)
+        return torch.from_numpy(array).to(device, non_blocking=True)
 
     slot, position = on_device(token_slots), on_device(positions)
     page = tables.pages[slot, position // page_size].long()

@@ -19,8 +19,8 @@ import numpy as np
 import ts_scheduler
 
 from dynamo_tokenspeed.engine import startup, step_loop
-from dynamo_tokenspeed.engine.executor import StepResult
 from dynamo_tokenspeed.engine.inbox import submit
+from dynamo_tokenspeed.engine.launched_step import StepResult
 from dynamo_tokenspeed.protocol import (
     EngineConfig,
     FinishReason,
@@ -106,7 +106,7 @@ class _Collector:
         self.completions = {s.request_id: Completion() for s in submits}
 
     def send_step(
-        self, output: ts_scheduler.Output, result: StepResult, stats: ts_scheduler.Stats
+        self, output: ts_scheduler.Output, result: StepResult, scheduler: ts_scheduler.Scheduler
     ) -> None:
         entries = zip(
             output.request.tolist(),
@@ -125,5 +125,5 @@ class _Collector:
         for logprobs in result.logprobs(output.row):
             completions[logprobs.index].logprobs.append(logprobs)
 
-    def send_stats(self, stats: ts_scheduler.Stats) -> None:
+    def send_stats(self, scheduler: ts_scheduler.Scheduler) -> None:
         pass

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import ts_scheduler
 import zmq
 
-from dynamo_tokenspeed.protocol import EngineMessage, Stats, StepOutput, encode
+from dynamo_tokenspeed.protocol import EngineMessage, FloorReport, Stats, StepOutput, encode
 
 if TYPE_CHECKING:
-    from dynamo_tokenspeed.engine.executor import StepResult
+    from dynamo_tokenspeed.engine.launched_step import StepResult
+
+
+_STATS = Stats.__struct_fields__[:-1]  # the last is `floor`
 
 
 class Outbox:
@@ -27,9 +30,9 @@ class Outbox:
         self._socket.send(encode(message))
 
     def send_step(
-        self, output: ts_scheduler.Output, result: StepResult, stats: ts_scheduler.Stats
+        self, output: ts_scheduler.Output, result: StepResult, scheduler: ts_scheduler.Scheduler
     ) -> None:
-        self._reported = _stats(stats)
+        self._reported = _stats(scheduler)
         self.send(
             StepOutput(
                 request_ids=output.request.tobytes(),
@@ -41,9 +44,9 @@ class Outbox:
             )
         )
 
-    def send_stats(self, stats: ts_scheduler.Stats) -> None:
+    def send_stats(self, scheduler: ts_scheduler.Scheduler) -> None:
         """Report a change that no step reports (an abort of the last request, say)."""
-        current = _stats(stats)
+        current = _stats(scheduler)
         if current != self._reported:
             self._reported = current
             self.send(StepOutput(b"", b"", b"", b"", current))
@@ -53,5 +56,9 @@ class Outbox:
         self._socket.close(linger=1000)
 
 
-def _stats(stats: ts_scheduler.Stats) -> Stats:
-    return Stats(*(getattr(stats, name) for name in Stats.__struct_fields__))
+def _stats(scheduler: ts_scheduler.Scheduler) -> Stats:
+    stats, floor = scheduler.stats(), scheduler.floor()
+    return Stats(
+        **{name: getattr(stats, name) for name in _STATS},
+        floor=FloorReport(*(getattr(floor, name) for name in FloorReport.__struct_fields__)),
+    )

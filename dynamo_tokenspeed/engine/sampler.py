@@ -16,8 +16,39 @@ from dynamo_tokenspeed.protocol import TokenLogprobs
 
 
 class Sampled(NamedTuple):
-    token_ids: torch.Tensor  # [rows] int64, on the device
-    logprobs: dict[int, TokenLogprobs]  # by row, only those that asked
+    """What the rows of a step got; where the tensors are on a device, they may be on their way."""
+
+    token_ids: torch.Tensor  # [rows] int64
+    logprobs: SampledLogprobs | None  # None: no row asked
+
+    def to_host(self) -> Sampled:
+        """Start the copies to the host; on cuda they are there when the stream has come so far."""
+        logprobs = self.logprobs.to_host() if self.logprobs is not None else None
+        return Sampled(self.token_ids.to("cpu", non_blocking=True), logprobs)
+
+
+class SampledLogprobs(NamedTuple):
+    """Log-probabilities of the n rows that asked, with as many alternatives as the most curious."""
+
+    row: npt.NDArray[np.int64]  # [n]
+    wanted: npt.NDArray[np.int32]  # [n], alternatives that each row asked for
+    chosen: torch.Tensor  # [n]
+    top_ids: torch.Tensor  # [n, k]
+    top: torch.Tensor  # [n, k]
+
+    def to_host(self) -> SampledLogprobs:
+        tensors = (self.chosen, self.top_ids, self.top)
+        on_host = (tensor.to("cpu", non_blocking=True) for tensor in tensors)
+        return SampledLogprobs(self.row, self.wanted, *on_host)
+
+    def by_row(self) -> dict[int, TokenLogprobs]:
+        columns = (self.row, self.wanted, self.chosen, self.top_ids, self.top)
+        return {
+            row: TokenLogprobs(row, logprob, ids[:wanted], values[:wanted])
+            for row, wanted, logprob, ids, values in zip(
+                *(column.tolist() for column in columns), strict=True
+            )
+        }
 
 
 class Sampler:
@@ -53,16 +84,11 @@ class Sampler:
 
     def _logprobs(
         self, logits: torch.Tensor, token_ids: torch.Tensor, wanted: npt.NDArray[np.int32]
-    ) -> dict[int, TokenLogprobs]:
+    ) -> SampledLogprobs | None:
         asking = (wanted >= 0).nonzero()[0]
         if not len(asking):
-            return {}
-        row = torch.from_numpy(asking).to(logits.device)
+            return None
+        row = torch.from_numpy(asking).to(logits.device, non_blocking=True)
         k = int(wanted[asking].max())
         chosen, top_ids, top = self._ops.token_logprobs(logits[row], token_ids[row], k)
-        return {
-            index: TokenLogprobs(index, logprob, ids[: wanted[index]], values[: wanted[index]])
-            for index, logprob, ids, values in zip(
-                asking.tolist(), chosen.tolist(), top_ids.tolist(), top.tolist(), strict=True
-            )
-        }
+        return SampledLogprobs(asking, wanted[asking], chosen, top_ids, top)

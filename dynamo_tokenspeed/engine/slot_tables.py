@@ -34,7 +34,7 @@ class SlotTables:
         if len(plan.admitted_slot):
             self._admit(plan)
         if len(plan.page_patch):
-            slot, column, page = torch.from_numpy(plan.page_patch).to(self.pages.device).unbind(1)
+            slot, column, page = self._on_device(plan.page_patch).unbind(1)
             self.pages[slot.long(), column.long()] = page
 
     def append(
@@ -44,16 +44,18 @@ class SlotTables:
         token_ids: torch.Tensor,
     ) -> None:
         """Write each slot's sampled token after its `context` tokens."""
-        row = torch.from_numpy(slots.astype(np.int64)).to(self.tokens.device)
-        column = torch.from_numpy(context.astype(np.int64)).to(self.tokens.device)
+        row = self._on_device(slots.astype(np.int64))
+        column = self._on_device(context.astype(np.int64))
         self.tokens[row, column] = token_ids.to(torch.int32)
 
     def _admit(self, plan: ts_scheduler.Plan) -> None:
         slots, offset = plan.admitted_slot, plan.admitted_offset
         count = np.diff(offset)
-        row = torch.from_numpy(np.repeat(slots, count).astype(np.int64))
-        column = torch.from_numpy(np.arange(offset[-1]) - np.repeat(offset[:-1], count))
-        history = torch.from_numpy(plan.admitted_tokens[: offset[-1]])
-        self.tokens[row, column.long()] = history.to(self.tokens.device)
+        row = self._on_device(np.repeat(slots, count).astype(np.int64))
+        column = self._on_device(np.arange(offset[-1]) - np.repeat(offset[:-1], count))
+        self.tokens[row, column.long()] = self._on_device(plan.admitted_tokens[: offset[-1]])
         self.sampling[slots] = plan.admitted_params.view(SAMPLING_DTYPE)[:, 0]
         self.prompt_tokens[slots] = plan.admitted_prompt_tokens
+
+    def _on_device(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.tokens.device, non_blocking=True)

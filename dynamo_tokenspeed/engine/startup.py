@@ -58,7 +58,8 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
         model = load_model(config.model, device, dtype, ops, on_progress)
     pool = KVPool(model.kv_spec, pages, config.page_size, dtype, device)
     tables = SlotTables(config.max_num_seqs, max_model_len, config.page_size, device)
-    executor = Executor(model, pool, tables, Sampler(ops), TokenConstraints())
+    overlap = device.type == "cuda" if config.overlap_schedule is None else config.overlap_schedule
+    executor = Executor(model, pool, tables, Sampler(ops), TokenConstraints(), overlap)
 
     scheduler = ts_scheduler.Scheduler(
         ts_scheduler.SchedulerConfig(
@@ -68,6 +69,8 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
             max_model_len=max_model_len,
             max_num_batched_tokens=config.max_num_batched_tokens,
             chunked_prefill_size=config.chunked_prefill_size,
+            min_tps_per_user=config.min_tps_per_user,
+            overlap_depth=int(overlap),
             vocab_size=model_config.vocab_size,
             enable_prefix_caching=config.enable_prefix_caching,
             enable_kv_events=bool(config.kv_events_endpoint),

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""The step loop: take messages, plan, run, commit, report. One step at a time."""
+"""The step loop: take messages, plan, launch, commit, report."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from typing import Protocol
 
 import ts_scheduler
 
-from dynamo_tokenspeed.engine.executor import Executor, StepResult
+from dynamo_tokenspeed.engine.executor import Executor
 from dynamo_tokenspeed.engine.kv_events import KVEventPublisher
+from dynamo_tokenspeed.engine.launched_step import LaunchedStep, StepResult
 
 
 class Requests(Protocol):
@@ -21,10 +24,10 @@ class Reports(Protocol):
     """Where outputs go."""
 
     def send_step(
-        self, output: ts_scheduler.Output, result: StepResult, stats: ts_scheduler.Stats
+        self, output: ts_scheduler.Output, result: StepResult, scheduler: ts_scheduler.Scheduler
     ) -> None: ...
 
-    def send_stats(self, stats: ts_scheduler.Stats) -> None: ...
+    def send_stats(self, scheduler: ts_scheduler.Scheduler) -> None: ...
 
 
 def run(
@@ -34,17 +37,33 @@ def run(
     outbox: Reports,
     kv_events: KVEventPublisher | None,
 ) -> None:
-    """Serve until the inbox ends."""
-    idle = True
+    """Serve until the inbox ends.
+
+    With overlap a step is planned and launched before the tokens of the one before it are read;
+    without, a step is read in the turn that launched it.
+
+    A step lasts from the reading of the tokens before it to the reading of its own: what a user
+    waits for a token, host time included.
+    """
+    overlap_depth = scheduler.config.overlap_depth
+    in_flight: deque[LaunchedStep] = deque()
+    idle, begun = True, 0.0
     while inbox.apply(scheduler, wait=idle):
+        if idle:
+            begun = time.perf_counter()
         plan = scheduler.plan()
-        idle = plan is None
-        if plan is None:
-            outbox.send_stats(scheduler.stats())
-        else:
-            result = executor.launch(plan)
-            output = scheduler.commit(plan.step, result.token_ids)
+        if plan is not None:
+            in_flight.append(executor.launch(plan))
+        idle = not in_flight
+        if idle:
+            outbox.send_stats(scheduler)
+        elif plan is None or len(in_flight) > overlap_depth:
+            step = in_flight.popleft()
+            result = step.result()
+            ended = time.perf_counter()
+            output = scheduler.commit(step.number, result.token_ids, seconds=ended - begun)
+            begun = ended
             executor.constraints.forget_finished(output)
-            outbox.send_step(output, result, scheduler.stats())
+            outbox.send_step(output, result, scheduler)
         if kv_events is not None:
             kv_events.publish(scheduler)

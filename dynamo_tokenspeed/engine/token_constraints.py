@@ -32,7 +32,12 @@ class SparseLogits(NamedTuple):
 
 
 class TokenConstraints:
-    """Constraints by request, and by slot once the request has one."""
+    """Constraints by request, and by slot once the request has one.
+
+    Slots belong to the thread that runs the steps. Requests are also remembered and forgotten by
+    the step loop: one operation on a dictionary each, and a request is forgotten only when nobody
+    will read its tokens any more.
+    """
 
     def __init__(self) -> None:
         self._by_request: dict[int, TokenConstraint] = {}

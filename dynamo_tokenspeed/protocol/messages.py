@@ -78,6 +78,16 @@ class Capacity(msgspec.Struct, tag="capacity"):
     weight_bytes: int = 0
 
 
+class FloorReport(msgspec.Struct, array_like=True, frozen=True):
+    """How fast users were served, and what it cost others (`ts_scheduler.FloorReport`)."""
+
+    users: int = 0  # finished requests that were measured
+    attained_p1: float = 0.0  # tokens/s that all but the slowest 1 % of them had
+    attained_p50: float = 0.0
+    held_prefill_tokens: int = 0  # what steps would have computed without a floor
+    held_admissions: int = 0  # steps that admitted nobody for its sake
+
+
 class Stats(msgspec.Struct, array_like=True):
     """Scheduler state after a step (`ts_scheduler.Stats`, same words)."""
 
@@ -90,6 +100,7 @@ class Stats(msgspec.Struct, array_like=True):
     prefix_hit_tokens: int = 0  # of those, found cached
     retractions: int = 0
     steps: int = 0
+    floor: FloorReport = FloorReport()
 
 
 class TokenLogprobs(msgspec.Struct, array_like=True):

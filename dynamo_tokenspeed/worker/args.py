@@ -223,6 +223,8 @@ def _engine_config(flags: argparse.Namespace, kv_events: KvEventsConfig) -> Engi
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
         chunked_prefill_size=chunked_prefill_size,
+        min_tps_per_user=flags.min_tps_per_user or 0.0,
+        overlap_schedule=flags.overlap_schedule,
         enable_prefix_caching=flags.enable_prefix_caching is not False,
         kv_events_endpoint=kv_events.endpoint,
         kv_events_topic=kv_events.topic,

@@ -47,6 +47,16 @@ def seconds(text: str) -> float:
     return value
 
 
+def tokens_per_second(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens/s") from None
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of tokens/s, 0 or more")
+    return value
+
+
 def size(text: str) -> int:
     """Bytes from `2GiB`, `500M`, `1000000`; K, M, G, T are powers of 1024, KB ... of 1000."""
     match = _SIZE.fullmatch(text.strip())
@@ -191,6 +201,14 @@ def _capacity(parser: argparse.ArgumentParser) -> None:
         help="Most prompt tokens of one request in one step. Default: 512.",
     )
     group.flag(
+        "--min-tps-per-user",
+        env="TS_MIN_TPS_PER_USER",
+        type=tokens_per_second,
+        metavar="TPS",
+        help="Tokens/s that every decoding user keeps: prefill chunks shrink and admission waits\n"
+        "where a step would last longer than that allows. Default: 0, no floor.",
+    )
+    group.flag(
         *("--block-size", "--page-size"),
         env="TS_BLOCK_SIZE",
         type=positive_int,
@@ -238,6 +256,13 @@ def _execution(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="N",
         help="CPU threads of the engine process. Default: the cores this process may use.",
+    )
+    group.switch(
+        "--overlap-schedule",
+        env="TS_OVERLAP_SCHEDULE",
+        help="Plan and launch a step before the tokens of the one before it are read, so that the\n"
+        "device never waits for the host; the tokens are the same. Default: on for cuda, off on\n"
+        "cpu, where the host is the device.",
     )
     group.flag(
         "--attention-backend",

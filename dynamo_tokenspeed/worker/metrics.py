@@ -79,12 +79,15 @@ class EngineMetrics:
 
     def collect(self) -> Iterator[Metric]:
         stats = self._stats()
+        floor = stats.floor
         for name, value, text in (
             ("requests_running", stats.running, "Requests that hold a slot"),
             ("requests_waiting", stats.waiting, "Requests that wait for a slot or for pages"),
             ("kv_pages_used", stats.pages_used, "KV pages referenced by a running request"),
             ("kv_pages_cached", stats.pages_cached, "KV pages only the prefix cache holds"),
             ("kv_pages_free", stats.pages_free, "KV pages nobody holds"),
+            ("user_tps_p1", floor.attained_p1, "Tokens/s that 99 of 100 measured users had"),
+            ("user_tps_p50", floor.attained_p50, "Tokens/s of the median measured user"),
         ):
             yield GaugeMetricFamily(PREFIX + name, text, value)
         for name, value, text in (
@@ -92,6 +95,9 @@ class EngineMetrics:
             ("prefix_hit_tokens", stats.prefix_hit_tokens, "Prompt tokens found cached"),
             ("retractions", stats.retractions, "Requests whose pages were taken back"),
             ("steps", stats.steps, "Forward passes"),
+            ("users_measured", floor.users, "Finished requests whose speed was measured"),
+            ("held_prefill_tokens", floor.held_prefill_tokens, "Prefill put off for the floor"),
+            ("held_admissions", floor.held_admissions, "Steps that admitted nobody for the floor"),
             ("generated_tokens", self._latencies.generated_tokens, "Tokens streamed out"),
         ):
             yield CounterMetricFamily(PREFIX + name, text, value)

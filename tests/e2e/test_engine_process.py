@@ -93,6 +93,16 @@ def test_one_message_per_step_carries_the_tokens_of_every_stream(engine: EngineU
     assert steps[-1].stats.steps - steps[0].stats.steps == len(steps) - 1
 
 
+def test_the_speed_of_finished_users_travels_with_the_steps(engine: EngineUnderTest) -> None:
+    engine.send(submit(5, [5, 6, 7], max_tokens=20))
+
+    _, steps = engine.answer(5)
+
+    before, after = steps[0].stats.floor, steps[-1].stats.floor
+    assert after.users == before.users + 1
+    assert 0 < after.attained_p1 <= after.attained_p50
+
+
 def test_a_refused_request_is_answered_with_a_sentence(engine: EngineUnderTest) -> None:
     engine.send(submit(10, [300]))
 
@@ -201,6 +211,20 @@ def test_shutdown_ends_it_cleanly_and_ctrl_c_does_not(
         engine.process.send_signal(signal.SIGINT)  # a terminal sends it to the whole group
         engine.send(submit(1, [1, 2], max_tokens=2))
         assert len(engine.answer(1)[0]) == 2
+
+        engine.send(Shutdown())
+
+        assert engine.wait(5.0) == 0
+        assert "Traceback" not in engine.log()
+
+
+def test_shutdown_ends_it_cleanly_with_a_step_in_flight(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    with EngineUnderTest(tmp_path, **config, overlap_schedule=True) as engine:
+        assert isinstance(engine.receive(), Capacity)
+        engine.send(submit(1, [1, 2], ENDLESS))
+        assert isinstance(engine.receive(), StepOutput)
 
         engine.send(Shutdown())
 

@@ -27,6 +27,9 @@ class EngineCase:
 
     def engine(self, **config: Any) -> OfflineEngine:
         """An engine over the checkpoint; `config` overrides fields of `EngineConfig`."""
+        return OfflineEngine(self.config(**config))
+
+    def config(self, **config: Any) -> EngineConfig:
         fields: dict[str, Any] = {
             "model": str(self.checkpoint),
             "dtype": "float32",
@@ -38,7 +41,7 @@ class EngineCase:
             "max_num_batched_tokens": 3 * self.chunk + 8,
             "chunked_prefill_size": self.chunk,
         }
-        return OfflineEngine(EngineConfig(**fields | config))
+        return EngineConfig(**fields | config)
 
     def pages(self, tokens: int) -> int:
         """Pages that so many tokens need."""

@@ -100,6 +100,18 @@ def test_every_flag_of_ours_has_an_environment_variable(monkeypatch: pytest.Monk
     assert parse("--max-num-seqs", "4").engine.max_num_seqs == 4
 
 
+def test_there_is_no_tps_floor_unless_one_is_asked_for() -> None:
+    assert parse().engine.min_tps_per_user == 0
+    assert parse("--min-tps-per-user", "0").engine.min_tps_per_user == 0
+    assert parse("--min-tps-per-user", "70").engine.min_tps_per_user == 70
+
+
+def test_overlap_is_for_the_engine_to_decide_unless_said() -> None:
+    assert parse().engine.overlap_schedule is None
+    assert parse("--overlap-schedule").engine.overlap_schedule is True
+    assert parse("--no-overlap-schedule").engine.overlap_schedule is False
+
+
 def test_kv_events_are_on_with_the_prefix_cache_and_off_without() -> None:
     assert parse().engine.kv_events_endpoint == "tcp://127.0.0.1:*"
     assert parse("--no-enable-prefix-caching").engine.kv_events_endpoint == ""
@@ -152,6 +164,9 @@ REFUSED = [
     ("--max-model-len many", "--max-model-len.*many"),
     ("--kv-cache-memory lots", "--kv-cache-memory.*lots"),
     ("--drain-timeout -1", "--drain-timeout"),
+    ("--min-tps-per-user -70", "--min-tps-per-user.*-70 is not a number of tokens/s"),
+    ("--min-tps-per-user nan", "--min-tps-per-user.*nan"),
+    ("--min-tps-per-user fast", "--min-tps-per-user.*fast"),
     ("--no-such-flag", "--no-such-flag"),
     ("--num-pages 10 --kv-cache-memory 1GiB", "--num-pages and --kv-cache-memory"),
     (

@@ -8,7 +8,7 @@ from array import array
 
 import pytest
 
-from dynamo_tokenspeed.protocol import Stats, StepOutput
+from dynamo_tokenspeed.protocol import FloorReport, Stats, StepOutput
 from dynamo_tokenspeed.protocol.messages import TokenLogprobs
 from dynamo_tokenspeed.worker.metrics import EngineMetrics, Latencies
 from dynamo_tokenspeed.worker.streams import Stream, StreamTable
@@ -161,3 +161,13 @@ async def test_latencies_are_scraped_as_prometheus_histograms(table: StreamTable
     assert value("tokenspeed_requests_running") == 3
     assert value("tokenspeed_steps_total") == 9
     assert value("tokenspeed_generated_tokens_total") == 2
+
+
+def test_the_floors_report_is_scraped() -> None:
+    floor = FloorReport(users=8, attained_p1=71.5, attained_p50=90.0, held_prefill_tokens=64)
+    registry = EngineMetrics(Latencies(), lambda: Stats(floor=floor)).registry
+    value = registry.get_sample_value
+    assert value("tokenspeed_users_measured_total") == 8
+    assert value("tokenspeed_user_tps_p1") == 71.5
+    assert value("tokenspeed_user_tps_p50") == 90.0
+    assert value("tokenspeed_held_prefill_tokens_total") == 64
