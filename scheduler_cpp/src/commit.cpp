@@ -14,6 +14,7 @@ void Scheduler::commit(std::uint64_t step, std::span<const Token> sampled,
   check_commit(step, sampled, counts, seconds);
   const StepToken token = clock_.retire(StepId(step));
   const Step& retired = steps_[step % steps_.size()];
+  floor_.lasted(retired.shape, seconds);
   output_.clear();
   std::size_t begin = 0;
   std::int32_t sampling_row = 0;
@@ -32,7 +33,7 @@ void Scheduler::commit(std::uint64_t step, std::span<const Token> sampled,
     if (row.samples == row.tokens) decoded += static_cast<std::int64_t>(count);
   }
   free_replaced(token);
-  floor_.committed(retired.shape, seconds, decoded, retired.shape.decode_rows);
+  floor_.yielded(decoded, retired.shape.decode_rows);
   ++totals_.steps;
 }
 
@@ -117,6 +118,9 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
   Sequence* const sequence = running_in(row.slot);
   if (sequence == nullptr) return drain(row.slot, token);
   Request& request = sequence->request();
+  if (row.samples > 0 && request.length() == request.prompt_length) {
+    request.first_token_at = floor_.now();
+  }
   FinishReason finish_reason = FinishReason::kNone;
   std::int32_t kept = 0;
   for (const Token next : sampled) {
@@ -156,6 +160,7 @@ void Scheduler::finish(SlotId id, const StepToken& token) {
   Slot& state = slot(id);
   auto& decoding = std::get<InFlight<Decoding>>(state);
   const Request& request = decoding.peek().request();
+  floor_.finished(request.length() - request.prompt_length, request.first_token_at);
   places_.erase(request.id);
   std::erase(running_, id);
   if (!decoding.landed(token)) {  // the next step runs already: its token will be discarded
@@ -193,10 +198,14 @@ void Scheduler::cache_full_pages(Sequence& sequence, const StepToken& token) {
   const Request& request = sequence.request();
   const std::int32_t full = sequence.computed() / config_.page_size;
   while (pages.shared() < full && pages.landed(token)) {
-    // A replaced page comes back only when nobody reads it any more: until then there must be one
-    // to spare. Otherwise a later commit caches these pages.
-    if (clock_.in_flight() && pool_.available() == 0) break;
     const std::int32_t column = pages.shared();
+    // A page that takes this one's place is one less to hand out, and this one comes back only when
+    // no step reads it any more: until then there must be one to spare. A later commit caches it.
+    if (clock_.in_flight() && pool_.available() == 0 &&
+        cache_.takes_unreferenced(request.salt, pages.last_shared(),
+                                  page_tokens(request, column))) {
+      break;
+    }
     auto inserted = cache_.insert(request.salt, pages.last_shared(), page_tokens(request, column),
                                   pages.land(token));
     if (inserted.unused && !inserted.page) {

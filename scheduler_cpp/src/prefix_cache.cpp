@@ -96,6 +96,13 @@ PrefixCache::Inserted PrefixCache::insert(const SaltRef& salt, const SharedPage*
   return {SharedPage(page), std::nullopt};
 }
 
+bool PrefixCache::takes_unreferenced(const SaltRef& salt, const SharedPage* parent,
+                                     std::span<const Token> tokens) const {
+  const PageId behind = parent == nullptr ? kNoPage : parent->id();
+  const PageId twin = find(chained_hash(salt, behind, tokens), behind, salt.id(), tokens);
+  return twin != kNoPage && node(twin).references == 0;
+}
+
 void PrefixCache::release(SharedPage&& shared) {
   const PageId page = shared.consume();
   TS_ASSERT(node(page).references > 0);

@@ -84,15 +84,15 @@ void TpsFloor::planned(const StepShape& shape) {
   report_.predicted_step_seconds = model_.knows() ? model_.seconds(shape) : 0;
 }
 
-void TpsFloor::committed(const StepShape& shape, double seconds, std::int64_t tokens,
-                         std::int32_t rows) {
-  if (rows > 0) {
-    const double per_row = static_cast<double>(tokens) / rows;
-    tokens_per_row_ += 0.05 * (per_row - tokens_per_row_);
-  }
+void TpsFloor::lasted(const StepShape& shape, double seconds) {
   if (seconds <= 0) return;
   now_ += seconds;
   model_.learn(shape, seconds);
+}
+
+void TpsFloor::yielded(std::int64_t tokens, std::int32_t rows) {
+  if (rows == 0) return;
+  tokens_per_row_ += 0.05 * (static_cast<double>(tokens) / rows - tokens_per_row_);
 }
 
 // The first token ends the prefill; the rate is that of the tokens behind it.

@@ -423,14 +423,15 @@ class SchedulerModel:
             column = sequence.shared
             if self._may_be_written(sequence, column):
                 return
-            # A replaced page is not back before steps in flight have read it: one must be to spare.
-            if self.in_flight and self._available() == 0:
-                return
             content = self._content(sequence.request, column)
-            if content in self.cache.page_of:
+            cached = self.cache.page_of.get(content)
+            # A replaced page is not back before steps in flight have read it: one must be to spare.
+            if self.in_flight and self._available() == 0 and cached in self.cache.unreferenced:
+                return
+            if cached is not None:
                 self.replaced.append((sequence.pages[column], self.launched_steps))
-                sequence.pages[column] = self.cache.page_of[content]
-                self.cache.acquire(sequence.pages[column])
+                sequence.pages[column] = cached
+                self.cache.acquire(cached)
                 sequence.sent = min(sequence.sent, column)
             else:
                 self.cache.insert(content, sequence.pages[column])

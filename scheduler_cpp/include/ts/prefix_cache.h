@@ -55,6 +55,10 @@ class PrefixCache {
   [[nodiscard]] Inserted insert(const SaltRef& salt, const SharedPage* parent,
                                 std::span<const Token> tokens, PageLease&& lease);
 
+  // Would insert() hand out a page that nobody refers to yet?
+  [[nodiscard]] bool takes_unreferenced(const SaltRef& salt, const SharedPage* parent,
+                                        std::span<const Token> tokens) const;
+
   void release(SharedPage&& page);
 
   // Takes the least recently used page out of the cache. Precondition: evictable() > 0.

@@ -54,8 +54,10 @@ class TpsFloor {
 
   void planned(const StepShape& shape);
 
-  // A step of this shape took so long (0: unknown) and yielded `tokens` to `rows` decode rows.
-  void committed(const StepShape& shape, double seconds, std::int64_t tokens, std::int32_t rows);
+  // A step of this shape took so long; 0: unknown.
+  void lasted(const StepShape& shape, double seconds);
+  // A step yielded so many tokens to its decode rows.
+  void yielded(std::int64_t tokens, std::int32_t rows);
   [[nodiscard]] double now() const { return now_; }  // seconds that steps took, in all
   void finished(std::int64_t output_tokens, double first_token_at);
 
