@@ -208,8 +208,8 @@ void Scheduler::cache_full_pages(Sequence& sequence, const StepToken& token) {
     }
     auto inserted = cache_.insert(request.salt, pages.last_shared(), page_tokens(request, column),
                                   pages.land(token));
-    if (inserted.unused && !inserted.page) {
-      pages.keep(std::move(*inserted.unused), token.step());
+    if (!inserted.page) {
+      if (inserted.unused) pages.keep(std::move(*inserted.unused), token.step());
       pages.never_cache();
       break;
     }

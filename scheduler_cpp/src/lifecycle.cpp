@@ -38,8 +38,16 @@ Leaving<Finished> Lifecycle::finish(Decoding&& from) {
   return {Finished(), leave(std::move(from))};
 }
 
+Draining Lifecycle::end_prefilling(Prefilling&& from) {
+  return Draining(leave(std::move(from)));
+}
+
+Draining Lifecycle::end_decoding(Decoding&& from) {
+  return Draining(leave(std::move(from)));
+}
+
 InFlight<Draining> Lifecycle::finish(InFlight<Decoding>&& from) {
-  return std::move(from).become<&Lifecycle::end<Decoding>>();
+  return std::move(from).become<&Lifecycle::end_decoding>();
 }
 
 Finished Lifecycle::abort(Waiting&& from) {
@@ -61,11 +69,11 @@ Leaving<Finished> Lifecycle::abort(Decoding&& from) {
 }
 
 InFlight<Draining> Lifecycle::abort(InFlight<Prefilling>&& from) {
-  return std::move(from).become<&Lifecycle::end<Prefilling>>();
+  return std::move(from).become<&Lifecycle::end_prefilling>();
 }
 
 InFlight<Draining> Lifecycle::abort(InFlight<Decoding>&& from) {
-  return std::move(from).become<&Lifecycle::end<Decoding>>();
+  return std::move(from).become<&Lifecycle::end_decoding>();
 }
 
 Leaving<Finished> Lifecycle::drain(Draining&& from) {

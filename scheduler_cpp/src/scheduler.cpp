@@ -27,7 +27,7 @@ Scheduler::Scheduler(const SchedulerConfig& config, ContentHash hash_mask)
       floor_(config.min_tps_per_user) {
   running_.reserve(slots_.size());
   chunks_.reserve(slots_.size());
-  steps_.reserve(static_cast<std::size_t>(1 + config.overlap_depth));
+  steps_.reserve(1 + static_cast<std::size_t>(config.overlap_depth));
   for (std::int32_t i = 0; i <= config.overlap_depth; ++i) {
     steps_.emplace_back(config).rows.reserve(slots_.size());
   }

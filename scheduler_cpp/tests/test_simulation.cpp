@@ -72,9 +72,17 @@ class Workload {
     const std::int32_t shared = pick(0, length);
     for (std::int32_t i = 0; i < length; ++i) prompt.push_back(i < shared ? i % 8 : pick(0, 7));
     const RequestId id = next_id_++;
-    asks_[id] = {prompt, pick(1, 20)};
+    asks_[id] = {prompt, pick(1, 20), std::vector<Token>(static_cast<std::size_t>(pick(0, 1)))};
+    for (Token& stop : asks_[id].stops) stop = pick(0, 7);
     ++events;
-    driver_.submit(id, prompt, asks_[id].max_tokens, pick(0, 1));
+    driver_.submit({.id = id,
+                    .prompt = prompt,
+                    .max_tokens = asks_[id].max_tokens,
+                    .eos_token_ids = {},
+                    .stop_token_ids = asks_[id].stops,
+                    .cache_salt = {},
+                    .priority = pick(0, 1),
+                    .params = {}});
   }
 
   struct Launched {
@@ -85,6 +93,7 @@ class Workload {
   struct Ask {
     std::vector<Token> prompt;
     std::int32_t max_tokens = 0;
+    std::vector<Token> stops;
   };
 
   // The output of a request that shares the device with nobody.
@@ -96,6 +105,7 @@ class Workload {
            static_cast<std::int32_t>(history.size()) < config.max_model_len) {
       output.push_back(spec::next_token(history, config.vocab_size));
       history.push_back(output.back());
+      if (std::ranges::find(ask.stops, output.back()) != ask.stops.end()) break;
     }
     return output;
   }
@@ -125,6 +135,16 @@ class Workload {
     if (!driver_.plan()) return false;
     const Plan& plan = driver_.scheduler.plan_buffers();
     events += plan.row_slot.size() + 1;
+    for (std::size_t i = 0; i < plan.admitted_slot.size(); ++i) {
+      const Ask& ask = asks_.at(plan.admitted_request[i]);
+      longest_[plan.admitted_slot[i]] =
+          std::min(static_cast<std::int32_t>(ask.prompt.size()) + ask.max_tokens,
+                   driver_.scheduler.config().max_model_len);
+    }
+    for (std::size_t i = 0; i < plan.row_slot.size(); ++i) {
+      // The KV of a request's last token is never needed.
+      EXPECT(plan.row_start[i] + plan.row_tokens[i] < longest_.at(plan.row_slot[i]));
+    }
     mix(plan.row_slot), mix(plan.row_start), mix(plan.row_tokens);
     for (std::size_t i = 0; i < plan.page_patch.size(); ++i) {
       digest_ = digest_ * 31 + static_cast<std::uint64_t>(plan.page_patch[i].page);
@@ -160,6 +180,7 @@ class Workload {
   spec::Device device_{driver_.scheduler.config()};
   std::map<RequestId, Ask> asks_;  // all but the aborted
   RequestId next_id_ = 0;
+  std::map<SlotId, std::int32_t> longest_;  // prompt and output of whom a slot belongs to
   std::deque<Launched> in_flight_;
   std::uint64_t digest_ = 0;
 };

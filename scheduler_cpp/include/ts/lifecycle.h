@@ -163,10 +163,8 @@ struct Lifecycle {
 
  private:
   static Seat leave(Sequence&& from) { return std::move(from.seat_); }
-  template <class State>
-  static Draining end(State&& from) {
-    return Draining(leave(std::move(from)));
-  }
+  static Draining end_prefilling(Prefilling&& from);
+  static Draining end_decoding(Decoding&& from);
 };
 
 }  // namespace ts
