@@ -52,7 +52,7 @@ StepShape Scheduler::everyone_decoding() const {
   if (config_.min_tps_per_user <= 0 || waiting_.size() == 0) return shape;
   for (const SlotId id : running_) {
     ++shape.decode_rows;
-    shape.context_tokens += running_in(id)->request().length();
+    shape.context_tokens += sequence_in(id)->request().length();
   }
   return shape;
 }
@@ -67,59 +67,122 @@ Scheduler::Admission Scheduler::consider(Request& request) {
   const std::int32_t length = request.length();
   // At least one token must be computed, for its logits.
   const std::int32_t matchable = (length - 1) / config_.page_size;
-  match_.pages.clear();
+  match_.blocks.clear();
+  match_.on_device = 0;
   match_.evictable = 0;
   if (config_.enable_prefix_caching) {
     cache_.match(request.salt, request.tokens, matchable, match_);
     // What a running prefill computes in this step is there to be matched after it.
-    const auto matched = static_cast<std::int32_t>(match_.pages.size());
+    const std::int32_t matched = match_.on_device;
     if (matched < matchable && !computing_.empty()) {
+      const BlockId last =
+          matched == 0 ? kNoBlock : match_.blocks[static_cast<std::size_t>(matched - 1)];
       const ContentHash next =
-          cache_.chained_hash(request.salt, matched == 0 ? kNoPage : match_.pages.back(),
-                              page_tokens(request, matched));
+          cache_.chained_hash(request.salt, last, page_tokens(request, matched));
       if (std::ranges::find(computing_, next) != computing_.end()) return Admission::kWaits;
     }
   }
   const std::int32_t needed = promise_to(request) + match_.evictable;
   request.looked_up = clock_.launched();
   request.lacking = needed;
-  return needed <= available ? Admission::kFits : Admission::kBlocked;
+  return needed <= available && groups_fit(request) ? Admission::kFits : Admission::kBlocked;
+}
+
+// Further groups promise nothing: their pages come and go while a prefill runs, and the youngest
+// gives way when they run out. But nobody is admitted into a shortage.
+bool Scheduler::groups_fit(const Request& request) const {
+  const auto others = static_cast<std::int32_t>(running_.size());
+  for (std::size_t i = 0; i < config_.cache_groups.size() && others > 0; ++i) {
+    const std::int32_t whole = pages_for(request.length(), config_.page_size);
+    const std::int32_t least = config_.cache_groups[i].least_pages(config_.page_size);
+    if (pools_[i + 1].available() - others < std::min(whole, least)) return false;
+  }
+  return true;
 }
 
 // The pages that finish the prefill of a request whose cached prefix is in match_.
 std::int32_t Scheduler::promise_to(const Request& request) const {
-  return pages_for(request.length(), config_.page_size) -
-         static_cast<std::int32_t>(match_.pages.size());
+  return pages_for(request.length(), config_.page_size) - match_.on_device;
 }
 
-// Takes the request out of the queue, `at` moving on, and begins its prefill.
+// Takes the request out of the queue, `at` moving on, and begins its prefill, or the loading of its
+// prefix.
 void Scheduler::seat(WaitingQueue::Iterator& at) {
   Request& request = WaitingQueue::request(at);
   WaitingQueue::Entry entry = waiting_.take(at);
-  Seat seat{slot_pool_.take(), {}, pool_.reserve(promise_to(request))};
+  // References first: what was found must outlive the evictions that taking pages brings.
+  Seat seat{slot_pool_.take(), {}, Reservation::none(), {}};
   const SlotId id = seat.slot.id();
-  current_->plan.admitted_slot.push(id);
   seat.pages.reserve(pages_for(request.stop.max_length(), config_.page_size));
-  for (const PageId page : match_.pages) seat.pages.match(cache_.acquire(page));
+  const auto on_device = static_cast<std::size_t>(match_.on_device);
+  const std::span<const BlockId> here = std::span(match_.blocks).first(on_device);
+  const std::span<const BlockId> in_host = std::span(match_.blocks).subspan(on_device);
+  for (const BlockId block : here) seat.pages.match(cache_.acquire(kFullAttention, block));
+  for (const BlockId block : in_host) cache_.host().pin(block);
+  match_in_groups(seat);
+  seat.promised = pool_.reserve(promise_to(request));
   if (!config_.enable_prefix_caching) seat.pages.never_cache();
-  const auto cached = static_cast<std::int32_t>(match_.pages.size()) * config_.page_size;
+
+  const std::int32_t cached = match_.on_device * config_.page_size;
+  const std::int32_t found = match_.pages() * config_.page_size;
   if (request.cached_tokens == Request::kUnset) {
-    request.cached_tokens = cached;
+    request.cached_tokens = found;
     if (config_.enable_prefix_caching) {
       totals_.prefix_query_tokens += request.prompt_length;
-      totals_.prefix_hit_tokens += cached;
+      totals_.prefix_hit_tokens += found;
     }
   }
   request.overtaken = 0;
   request.lacking = 0;
   places_.at(request.id).slot = id;
   const auto younger = std::ranges::upper_bound(running_, request.order, {}, [this](SlotId other) {
-    return running_in(other)->request().order;
+    return sequence_in(other)->request().order;
   });
   running_.insert(younger, id);
+  current_->plan.admitted_slot.push(id);
+  if (in_host.empty()) {
+    slot(id) = std::visit(
+        [&](auto& state) { return Lifecycle::admit(std::move(state), std::move(seat), cached); },
+        entry);
+    begin_prefill(id);
+    return;
+  }
+  const TransferId transfer = transfer_clock_.begin();
+  Load& load = loads_.emplace_back(Load{transfer, id, {in_host.begin(), in_host.end()}, {}});
+  for (std::size_t i = 0; i < in_host.size(); ++i) {
+    PageLease page = pool_.take(seat.promised);
+    load.device_pages.push_back(page.id());
+    seat.pages.append(std::move(page), clock_.retired().step());  // no step writes it
+  }
   slot(id) = std::visit(
-      [&](auto& state) { return Lifecycle::admit(std::move(state), std::move(seat), cached); },
+      [&](auto& state) {
+        return InFlight<Loading, TransferToken>(
+            Lifecycle::load(std::move(state), std::move(seat), cached, found), transfer);
+      },
       entry);
+  note_computing(*sequence_in(id));
+}
+
+// What the found prefix has in further groups, as far as computing behind it reads.
+void Scheduler::match_in_groups(Seat& seat) {
+  for (std::size_t i = 0; i < config_.cache_groups.size(); ++i) {
+    const CacheGroup& group = config_.cache_groups[i];
+    GroupPages& pages = seat.groups.emplace_back(group, config_.page_size);
+    const std::int32_t position = match_.pages() * config_.page_size;
+    const std::int32_t first = group.first_column(position, config_.page_size);
+    for (std::int32_t column = first; column < match_.pages(); ++column) {
+      const BlockId block = match_.blocks[static_cast<std::size_t>(column)];
+      pages.match(column, cache_.acquire(i + 1, block));
+    }
+  }
+}
+
+// The first chunk, with a page to begin with in each further group.
+void Scheduler::begin_prefill(SlotId id) {
+  while (PagePool* pool = lacking(id)) {
+    if (pool->available() == 0) return;
+    give_spare(*pool, *running_in(id));
+  }
   plan_chunk(*running_in(id));
 }
 

@@ -138,6 +138,7 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
   sequence->commit(row.tokens, drafts, row.samples - kept);
   const std::int32_t full = sequence->computed() / config_.page_size;
   if (sequence->pages().shared() < full) cache_full_pages(*sequence, token);
+  if (!sequence->groups().empty()) give_up_old_pages(*sequence, token);
   if (finish_reason == FinishReason::kNone) {
     settle(row.slot, token);
   } else {
@@ -219,8 +220,30 @@ void Scheduler::cache_full_pages(Sequence& sequence, const StepToken& token) {
       pages.resend_from(column);
     }
     pages.share(std::move(*inserted.page));
+    attach_to_groups(sequence, column, token);
   }
   pages.compact();
+}
+
+// Further groups' pages of a column that has just entered the cache.
+void Scheduler::attach_to_groups(Sequence& sequence, std::int32_t column, const StepToken& token) {
+  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
+    GroupPages& pages = sequence.groups()[i];
+    if (!pages.landed(column, token)) continue;
+    const BlockId block = cache_.block(*sequence.pages().last_shared());
+    auto attached = cache_.attach(i + 1, block, pages.land(column, token));
+    if (attached.page) pages.share(column, std::move(*attached.page));
+    if (attached.unused) pages.keep(column, std::move(*attached.unused), token.step());
+  }
+}
+
+void Scheduler::give_up_old_pages(Sequence& sequence, const StepToken& token) {
+  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
+    sequence.groups()[i].give_up_old(
+        sequence.computed(), token,
+        [&](PageLease&& page) { pools_[i + 1].give_back(std::move(page)); },
+        [&](SharedPage&& page) { cache_.release(i + 1, std::move(page)); });
+  }
 }
 
 }  // namespace ts

@@ -21,6 +21,35 @@ void demand_range(const char* name, std::int32_t value, std::int32_t low, std::i
                               std::to_string(high));
 }
 
+void validate_groups(const SchedulerConfig& config) {
+  constexpr std::size_t kMostGroups = 7;
+  if (config.cache_groups.empty()) return;
+  if (config.cache_groups.size() > kMostGroups) {
+    throw std::invalid_argument("cache_groups has " + std::to_string(config.cache_groups.size()) +
+                                " entries; there may be at most " + std::to_string(kMostGroups));
+  }
+  if (config.num_host_pages > 0) {
+    throw std::invalid_argument("num_host_pages is " + std::to_string(config.num_host_pages) +
+                                ", but the host tier holds full-attention pages only; it must be 0 "
+                                "with cache_groups");
+  }
+  for (std::size_t i = 0; i < config.cache_groups.size(); ++i) {
+    const CacheGroup& group = config.cache_groups[i];
+    const std::string name = "cache_groups[" + std::to_string(i) + "]";
+    const bool recurrent = group.kind == CacheGroupKind::kRecurrent;
+    demand_range((name + ".window").c_str(), group.window, recurrent ? 0 : 1,
+                 recurrent ? 0 : kLargest);
+    demand_range((name + ".num_pages").c_str(), group.num_pages,
+                 group.least_pages(config.page_size), kLargest);
+    if (recurrent && config.num_speculative_tokens > 0) {
+      throw std::invalid_argument("num_speculative_tokens is " +
+                                  std::to_string(config.num_speculative_tokens) + ", but " + name +
+                                  " is recurrent, and a rejected draft cannot be taken out of its "
+                                  "state; it must be 0");
+    }
+  }
+}
+
 }  // namespace
 
 void validate(const SchedulerConfig& config) {
@@ -53,6 +82,8 @@ void validate(const SchedulerConfig& config) {
         ", but max_num_seqs lets " + std::to_string(config.max_num_seqs) +
         " sequences decode in one step" + with_drafts + "; raise the first or lower the second");
   }
+  demand_range("num_host_pages", config.num_host_pages, 0, kLargest);
+  validate_groups(config);
   if (static_cast<std::int64_t>(config.num_pages) * config.page_size > INT32_MAX) {
     throw std::invalid_argument("num_pages is " + std::to_string(config.num_pages) +
                                 ", but pages of " + std::to_string(config.page_size) +

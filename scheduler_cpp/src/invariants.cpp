@@ -36,7 +36,7 @@ void Scheduler::check_invariants() const {
   };
   for (const PageId page : pool_.free_pages()) own(page, Owner::kPool);
   for (PageId page = 0; page < config_.num_pages; ++page) {
-    if (cache_.holds(page)) own(page, Owner::kCache);
+    if (cache_.holds(kFullAttention, page)) own(page, Owner::kCache);
   }
 
   std::vector<std::int32_t> references(owners.size(), 0);
@@ -70,7 +70,7 @@ void Scheduler::check_invariants() const {
     running(state);
     demand(state.computed() == state.launched(), "a sequence at rest has nothing in flight");
   };
-  const auto prefilling = [&](const Prefilling& state) {
+  const auto prefilling = [&](const Sequence& state) {
     demand(state.launched() < state.request().length(), "a prefill has something left");
     demand(state.pages().columns() + state.promised().pages() ==
                pages_for(state.request().length(), config_.page_size),
@@ -81,6 +81,8 @@ void Scheduler::check_invariants() const {
     demand(state.launched() >= state.request().length() - 1,
            "a decoding sequence has all but its last token computed or in flight");
   };
+  std::int32_t loading = 0;
+  std::int32_t draining_loads = 0;
   std::int32_t flying = 0;
   std::int32_t draining = 0;
   for (SlotId id = 0; id < config_.max_num_seqs; ++id) {
@@ -98,6 +100,16 @@ void Scheduler::check_invariants() const {
                      ++draining;
                      seated(state.peek().seat());
                    },
+                   [&](const InFlight<Loading, TransferToken>& state) {
+                     ++loading;
+                     resting(state.peek());
+                     prefilling(state.peek());
+                   },
+                   [&](const InFlight<Draining, TransferToken>& state) {
+                     ++loading;
+                     ++draining_loads;
+                     seated(state.peek().seat());
+                   },
                },
                slots_[static_cast<std::size_t>(id)]);
   }
@@ -105,25 +117,29 @@ void Scheduler::check_invariants() const {
   for (PageId page = 0; page < config_.num_pages; ++page) {
     const auto at = static_cast<std::size_t>(page);
     demand(owners[at] != Owner::kNobody, "no page is lost");
-    demand(references[at] == (cache_.holds(page) ? cache_.references(page) : 0),
+    demand(references[at] ==
+               (cache_.holds(kFullAttention, page) ? cache_.references(kFullAttention, page) : 0),
            "a shared page is counted once per sequence that holds it");
   }
   demand(reserved == pool_.reserved(), "every promise is held by a prefill");
   demand(pool_.available() >= 0, "no page is promised twice");
   demand(seats + slot_pool_.free() == config_.max_num_seqs, "a slot has one owner");
 
-  demand(static_cast<std::int32_t>(running_.size()) + draining == seats,
+  demand(static_cast<std::int32_t>(running_.size()) + draining + draining_loads == seats,
          "every sequence with a slot runs or drains");
   for (std::size_t i = 1; i < running_.size(); ++i) {
-    demand(running_in(running_[i - 1])->request().order < running_in(running_[i])->request().order,
-           "running sequences stand in service order");
+    demand(
+        sequence_in(running_[i - 1])->request().order < sequence_in(running_[i])->request().order,
+        "running sequences stand in service order");
   }
   demand(places_.size() == running_.size() + waiting_.size(), "every request is in one place");
   for (const SlotId id : running_) {
-    const auto place = places_.find(running_in(id)->request().id);
+    const auto place = places_.find(sequence_in(id)->request().id);
     demand(place != places_.end() && place->second.slot == id, "a running request is found");
   }
   demand(draining == draining_, "every draining sequence is counted");
+  check_transfers(loading);
+  check_groups();
   std::vector<bool> named(static_cast<std::size_t>(config_.max_num_seqs), false);
   for (std::uint64_t step = clock_.oldest_in_flight().number(); step <= clock_.launched(); ++step) {
     for (const Row& row : steps_[step % steps_.size()].rows) {
@@ -132,6 +148,76 @@ void Scheduler::check_invariants() const {
   }
   demand(flying + draining == std::ranges::count(named, true),
          "a sequence is in flight exactly while a step names it");
+}
+
+void Scheduler::check_transfers(std::int32_t loading) const {
+  std::int32_t loads = 0;
+  std::int32_t written = 0;
+  for (const auto& [id, transfer] : transfers_) {
+    demand(transfer_clock_.under_way().contains(id), "a transfer is under way until it ends");
+    if (const auto* stores = std::get_if<WriteBacks>(&transfer)) {
+      written += static_cast<std::int32_t>(stores->peek().size());
+      continue;
+    }
+    ++loads;
+    for (const BlockId block : std::get<Load>(transfer).blocks) {
+      demand(cache_.host().has(block), "what is being loaded stays in the host tier");
+    }
+  }
+  demand(loads == loading, "every load has a sequence that waits for it");
+  demand(transfers_.size() == transfer_clock_.under_way().size(), "every transfer is known");
+  cache_.host().check(written);
+}
+
+// Every page of a further group is owned exactly once, too.
+void Scheduler::check_groups() const {
+  for (std::size_t group = 1; group < pools_.size(); ++group) {
+    const auto pages = static_cast<std::size_t>(config_.cache_groups[group - 1].num_pages);
+    std::vector<std::int32_t> owners(pages, 0);
+    std::vector<std::int32_t> references(pages, 0);
+    const auto own = [&owners](PageId page) { ++owners[static_cast<std::size_t>(page)]; };
+    for (const PageId page : pools_[group].free_pages()) own(page);
+    for (const PageId page : cache_.orphans(group)) own(page);
+    for (PageId page = 0; page < static_cast<PageId>(pages); ++page) {
+      if (cache_.holds(group, page)) own(page);
+    }
+    const auto see = [&](const std::vector<GroupPages>& groups) {
+      groups[group - 1].each([&](PageId page, bool shared) {
+        if (shared) {
+          ++references[static_cast<std::size_t>(page)];
+        } else {
+          own(page);
+        }
+      });
+    };
+    for (SlotId id = 0; id < config_.max_num_seqs; ++id) {
+      if (const Sequence* sequence = sequence_in(id)) {
+        see(sequence->groups());
+        check_reach(*sequence, group);
+      } else if (const auto* draining =
+                     std::get_if<InFlight<Draining>>(&slots_[static_cast<std::size_t>(id)])) {
+        see(draining->peek().seat().groups);
+      }
+    }
+    for (std::size_t page = 0; page < pages; ++page) {
+      const auto id = static_cast<PageId>(page);
+      demand(owners[page] == 1, "a further group's page has one owner");
+      demand(references[page] == (cache_.holds(group, id) ? cache_.references(group, id) : 0),
+             "a further group's shared page is counted once per sequence that holds it");
+    }
+  }
+}
+
+// What computing the next token reads is there.
+void Scheduler::check_reach(const Sequence& sequence, std::size_t group) const {
+  const GroupPages& pages = sequence.groups()[group - 1];
+  const CacheGroup& kind = pages.group();
+  const std::int32_t computed = sequence.computed();
+  const std::int32_t end = pages_for(computed, config_.page_size);
+  for (std::int32_t column = kind.first_column(computed, config_.page_size); column < end;
+       ++column) {
+    demand(pages.has(column), "a sequence has the pages that its next token reads");
+  }
 }
 
 }  // namespace ts

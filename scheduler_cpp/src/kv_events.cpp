@@ -34,6 +34,10 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
+std::string_view name(Medium medium) {
+  return medium == Medium::kDevice ? "GPU" : "CPU_TIER1";
+}
+
 // Hashes travel as signed 64-bit integers: the one form every consumer reads.
 std::int64_t wire_hash(ContentHash hash) {
   return static_cast<std::int64_t>(hash);
@@ -42,22 +46,25 @@ std::int64_t wire_hash(ContentHash hash) {
 }  // namespace
 
 void KvEventLog::stored(ContentHash hash, std::optional<ContentHash> parent,
-                        std::span<const Token> tokens, std::string_view salt) {
+                        std::span<const Token> tokens, std::string_view salt, Medium medium) {
   if (!enabled_ || !is_utf8(salt)) return;
-  const bool continues =
-      !records_.empty() && records_.back().kind == Kind::kStored && parent == hashes_.back();
-  if (!continues)
-    records_.push_back({.kind = Kind::kStored, .parent = parent, .salt = std::string(salt)});
+  const bool continues = !records_.empty() && records_.back().kind == Kind::kStored &&
+                         records_.back().medium == medium && parent == hashes_.back();
+  if (!continues) {
+    records_.push_back(
+        {.kind = Kind::kStored, .medium = medium, .parent = parent, .salt = std::string(salt)});
+  }
   hashes_.push_back(hash);
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   records_.back().hashes_end = hashes_.size();
   records_.back().tokens_end = tokens_.size();
 }
 
-void KvEventLog::removed(ContentHash hash, std::string_view salt) {
+void KvEventLog::removed(ContentHash hash, std::string_view salt, Medium medium) {
   if (!enabled_ || !is_utf8(salt)) return;
-  if (records_.empty() || records_.back().kind != Kind::kRemoved) {
-    records_.push_back({.kind = Kind::kRemoved, .parent = {}, .salt = {}});
+  if (records_.empty() || records_.back().kind != Kind::kRemoved ||
+      records_.back().medium != medium) {
+    records_.push_back({.kind = Kind::kRemoved, .medium = medium, .parent = {}, .salt = {}});
   }
   hashes_.push_back(hash);
   records_.back().hashes_end = hashes_.size();
@@ -114,7 +121,7 @@ std::string KvEventLog::drain(double timestamp) {
         out.string("block_size");
         out.integer(page_size_);
         out.string("medium");
-        out.string("GPU");
+        out.string(name(record.medium));
         if (!record.salt.empty()) {
           out.string("cache_salt");
           out.string(record.salt);
@@ -126,7 +133,7 @@ std::string KvEventLog::drain(double timestamp) {
         out.string("BlockRemoved");
         write_hashes(record.hashes_end);
         out.string("medium");
-        out.string("GPU");
+        out.string(name(record.medium));
         break;
       case Kind::kCleared:
         out.map(1);

@@ -15,6 +15,24 @@ Prefilling Lifecycle::admit(Retracted&& from, Seat&& seat, std::int32_t cached) 
   return {std::move(from.request_), std::move(seat), cached};
 }
 
+Loading Lifecycle::load(Waiting&& from, Seat&& seat, std::int32_t cached, std::int32_t loaded) {
+  return {std::move(from.request_), std::move(seat), cached, loaded};
+}
+
+Loading Lifecycle::load(Retracted&& from, Seat&& seat, std::int32_t cached, std::int32_t loaded) {
+  return {std::move(from.request_), std::move(seat), cached, loaded};
+}
+
+Prefilling Lifecycle::loaded(Loading&& from) {
+  const std::int32_t computed = from.loaded_;
+  return {static_cast<Sequence&&>(from), computed};
+}
+
+Prefilling Lifecycle::failed(Loading&& from) {
+  const std::int32_t computed = from.computed();
+  return {static_cast<Sequence&&>(from), computed};
+}
+
 Decoding Lifecycle::decode(Prefilling&& from) {
   TS_ASSERT(from.promised().pages() == 0);
   TS_ASSERT(from.launched() == from.request().length());
@@ -44,6 +62,14 @@ Draining Lifecycle::end_prefilling(Prefilling&& from) {
 
 Draining Lifecycle::end_decoding(Decoding&& from) {
   return Draining(leave(std::move(from)));
+}
+
+Draining Lifecycle::end_loading(Loading&& from) {
+  return Draining(leave(std::move(from)));
+}
+
+InFlight<Draining, TransferToken> Lifecycle::abort(InFlight<Loading, TransferToken>&& from) {
+  return std::move(from).become<&Lifecycle::end_loading>();
 }
 
 InFlight<Draining> Lifecycle::finish(InFlight<Decoding>&& from) {

@@ -5,13 +5,18 @@
 
 namespace ts {
 
-PagePool::PagePool(std::int32_t num_pages, PrefixCache& cache) : cache_(cache) {
+PagePool::PagePool(std::int32_t num_pages, PrefixCache& cache, std::size_t group)
+    : cache_(cache), group_(group) {
   free_.reserve(static_cast<std::size_t>(num_pages));
   for (PageId page = num_pages - 1; page >= 0; --page) free_.push_back(page);
 }
 
 std::int32_t PagePool::available() const {
-  return free() + cache_.evictable() - reserved_;
+  return free() + cache_.evictable(group_) - reserved_;
+}
+
+std::int32_t PagePool::free() const {
+  return static_cast<std::int32_t>(free_.size() + cache_.orphans(group_).size());
 }
 
 Reservation PagePool::reserve(std::int32_t pages) {
@@ -33,10 +38,13 @@ PageLease PagePool::take(Reservation& promise) {
 }
 
 PageLease PagePool::take_any() {
-  if (free_.empty()) return cache_.evict();
-  const PageId page = free_.back();
-  free_.pop_back();
-  return PageLease(page);
+  if (!free_.empty()) {
+    const PageId page = free_.back();
+    free_.pop_back();
+    return PageLease(page);
+  }
+  if (!cache_.orphans(group_).empty()) return cache_.take_orphan(group_);
+  return cache_.evict(group_);
 }
 
 void PagePool::give_back(PageLease&& lease) {

@@ -33,7 +33,16 @@ Plan::Plan(const SchedulerConfig& config)
       admitted_prompt_tokens(row_slot.capacity()),
       admitted_tokens(history_capacity(config)),
       admitted_params(row_slot.capacity() * static_cast<std::size_t>(config.params_size)),
-      page_patch(block_table_entries(config)) {
+      page_patch(block_table_entries(config)),
+      transfer_id(config.num_host_pages > 0 ? row_slot.capacity() + 1 : 0),
+      transfer_kind(transfer_id.capacity()),
+      transfer_offset(transfer_id.capacity() + 1),
+      transfer_device_page(
+          config.num_host_pages > 0 ? 2 * static_cast<std::size_t>(config.num_pages) : 0),
+      transfer_host_page(transfer_device_page.capacity()) {
+  for (std::size_t i = 0; i < config.cache_groups.size(); ++i) {
+    group_page_patch.emplace_back(page_patch.capacity());
+  }
   clear();
 }
 
@@ -52,6 +61,13 @@ void Plan::clear() {
   admitted_tokens.clear();
   admitted_params.clear();
   page_patch.clear();
+  for (auto& patch : group_page_patch) patch.clear();
+  transfer_id.clear();
+  transfer_kind.clear();
+  transfer_offset.clear();
+  transfer_offset.push(0);
+  transfer_device_page.clear();
+  transfer_host_page.clear();
 }
 
 Output::Output(const SchedulerConfig& config)

@@ -18,14 +18,17 @@ bool Scheduler::plan() {
   current_->sampling_rows = 0;
   current_->shape = {};
   chunks_.clear();
-  const bool gave_way = take_decode_pages();
+  const bool gave_way = take_pages_to_go_on();
   plan_decodes();
   floor_.begin(current_->shape);
   find_computing();
   plan_prefills();
   // Whoever just gave its pages back shall not fight for them in the same step.
   if (!gave_way) admit_waiting();
-  if (current_->rows.empty() && chunks_.empty()) return false;
+  emit_transfers();
+  if (current_->rows.empty() && chunks_.empty() && current_->plan.transfer_id.size() == 0) {
+    return false;
+  }
   for (const Chunk& chunk : chunks_) {
     Sequence& sequence = *running_in(chunk.slot);
     const bool last = sequence.launched() + chunk.tokens == sequence.request().length();
@@ -36,23 +39,51 @@ bool Scheduler::plan() {
   return true;
 }
 
-// Every decoding sequence whose next position opens a page takes one, oldest first; while none is
-// available, the youngest running sequence gives way. True if one did.
-bool Scheduler::take_decode_pages() {
+// Every sequence takes the pages without which it could not compute its next token, oldest first;
+// while there is none, the youngest sequence gives way. True if one did.
+bool Scheduler::take_pages_to_go_on() {
   bool gave_way = false;
   able_ = running_.size();
   for (std::size_t i = 0; i < able_; ++i) {
-    Sequence& sequence = *running_in(running_[i]);
-    if (!decoding_in(running_[i]) || !may_decode(sequence)) continue;
-    SequencePages& pages = sequence.pages();
-    if (sequence.launched() < pages.columns() * config_.page_size) continue;
-    while (pool_.available() == 0 && i < able_) {
-      gave_way = true;
-      if (!give_way()) break;
+    const SlotId id = running_[i];
+    while (PagePool* pool = lacking(id)) {
+      while (pool->available() == 0 && i < able_) {
+        gave_way = true;
+        if (!give_way()) break;
+      }
+      if (i >= able_ || pool->available() == 0) break;
+      if (pool == &pool_) {
+        running_in(id)->pages().append(pool->take(), clock_.next());
+      } else {
+        give_spare(*pool, *running_in(id));
+      }
     }
-    if (pool_.available() > 0 && i < able_) pages.append(pool_.take(), clock_.next());
   }
   return gave_way;
+}
+
+// The pool of a page without which the sequence cannot go on; null if there is none. (What a
+// prefill needs of the full-attention pool is promised to it.)
+PagePool* Scheduler::lacking(SlotId id) {
+  Sequence* const sequence = running_in(id);
+  if (sequence == nullptr) return nullptr;
+  const bool decoding = decoding_in(id);
+  if (decoding && !may_decode(*sequence)) return nullptr;
+  const std::int32_t next = sequence->launched();
+  if (decoding && next >= sequence->pages().columns() * config_.page_size) return &pool_;
+  for (std::size_t i = 0; i < sequence->groups().size(); ++i) {
+    const GroupPages& pages = sequence->groups()[i];
+    // Where a prefill's chunk will end is not known yet: it gets a page for a column to open.
+    const bool opens = !decoding || pages.to_open(next, next + 1).count() > 0;
+    if (opens && !pages.has_spare()) return &pools_[i + 1];
+  }
+  return nullptr;
+}
+
+void Scheduler::give_spare(PagePool& pool, Sequence& sequence) {
+  for (std::size_t group = 1; group < pools_.size(); ++group) {
+    if (&pool == &pools_[group]) sequence.groups()[group - 1].keep_spare(pool.take());
+  }
 }
 
 // The youngest sequence gives its pages back. If a step in flight names it, or others' pages are
@@ -83,7 +114,7 @@ void Scheduler::plan_decodes() {
   for (std::size_t i = 0; i < able_; ++i) {
     if (!decoding_in(running_[i])) continue;
     Sequence& sequence = *running_in(running_[i]);
-    if (may_decode(sequence)) plan_decode(sequence);
+    if (may_decode(sequence) && lacking(running_[i]) == nullptr) plan_decode(sequence);
   }
 }
 
@@ -91,7 +122,6 @@ void Scheduler::plan_decodes() {
 void Scheduler::plan_decode(Sequence& sequence) {
   SequencePages& pages = sequence.pages();
   const std::int32_t held = pages.columns() * config_.page_size - sequence.launched();
-  if (held <= 0) return;  // it found no page
   std::int32_t drafts = 0;
   if (config_.num_speculative_tokens > 0) {
     const std::int32_t most =
@@ -102,6 +132,7 @@ void Scheduler::plan_decode(Sequence& sequence) {
       pages.append(pool_.take(), clock_.next());
     }
     drafts = std::min(most, pages.columns() * config_.page_size - sequence.launched() - 1);
+    drafts = std::min(drafts, room_in_groups(sequence) - 1);
   }
   ++current_->shape.decode_rows;
   current_->shape.context_tokens += sequence.launched() + 1 + drafts;
@@ -110,7 +141,9 @@ void Scheduler::plan_decode(Sequence& sequence) {
 
 void Scheduler::plan_prefills() {
   for (std::size_t i = 0; i < able_; ++i) {
-    if (!decoding_in(running_[i])) plan_chunk(*running_in(running_[i]));
+    Sequence* const sequence = running_in(running_[i]);
+    if (sequence == nullptr || decoding_in(running_[i])) continue;
+    if (lacking(running_[i]) == nullptr) plan_chunk(*sequence);
   }
 }
 
@@ -119,7 +152,8 @@ void Scheduler::plan_prefills() {
 void Scheduler::plan_chunk(Sequence& sequence) {
   const std::int32_t rest = sequence.request().length() - sequence.launched();
   const std::int32_t wanted = std::min({rest, config_.chunked_prefill_size, budget_left()});
-  const std::int32_t tokens = floor_.grant(sequence.launched(), wanted, config_.page_size);
+  std::int32_t tokens = floor_.grant(sequence.launched(), wanted, config_.page_size);
+  tokens = end_at_snapshot(sequence, std::min(tokens, room_in_groups(sequence)));
   if (tokens == 0) return;
   floor_.spend(sequence.launched(), tokens);
   note_computing(sequence);
@@ -141,11 +175,12 @@ void Scheduler::find_computing() {
   computing_.clear();
   if (!clock_.in_flight()) return;
   for (const SlotId id : running_) {
-    if (in_flight_in(id)) note_computing(*running_in(id));
+    if (in_flight_in(id)) note_computing(*sequence_in(id));
   }
 }
 
-// The content of the sequence's first page that is not cached yet, if it is known.
+// The content of the sequence's first page that is not cached yet, if it is known: it is being
+// computed, or loaded.
 void Scheduler::note_computing(const Sequence& sequence) {
   const SequencePages& pages = sequence.pages();
   const std::int32_t column = pages.shared();
@@ -153,7 +188,7 @@ void Scheduler::note_computing(const Sequence& sequence) {
   if (sequence.request().length() < (column + 1) * config_.page_size) return;
   const SharedPage* parent = pages.last_shared();
   computing_.push_back(cache_.chained_hash(sequence.request().salt,
-                                           parent == nullptr ? kNoPage : parent->id(),
+                                           parent == nullptr ? kNoBlock : cache_.block(*parent),
                                            page_tokens(sequence.request(), column)));
 }
 
@@ -172,6 +207,78 @@ void Scheduler::emit_row(Sequence& sequence, std::int32_t tokens, std::int32_t s
   SequencePages& pages = sequence.pages();
   pages.written_from(sequence.launched_at_least() / config_.page_size, clock_.next());
   if (pages.sent() < pages.columns()) emit_page_patches(sequence);
+  if (!sequence.groups().empty()) open_in_groups(sequence, tokens);
+}
+
+// Tokens that the sequence can compute in this step with the pages there are in further groups.
+std::int32_t Scheduler::room_in_groups(const Sequence& sequence) const {
+  std::int32_t room = INT32_MAX;
+  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
+    const GroupPages& pages = sequence.groups()[i];
+    if (pages.group().kind == CacheGroupKind::kRecurrent) continue;  // it opens one column at most
+    const std::int32_t start = sequence.launched();
+    const std::int32_t next = pages.to_open(start, start + 1).first;
+    const std::int32_t more = (pages.has_spare() ? 1 : 0) + pools_[i + 1].available();
+    room = std::min(room, (next + more) * config_.page_size - start);
+  }
+  return room;
+}
+
+void Scheduler::open_in_groups(Sequence& sequence, std::int32_t tokens) {
+  const std::int32_t end = sequence.launched() + tokens;
+  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
+    GroupPages& pages = sequence.groups()[i];
+    const GroupPages::Columns columns = pages.to_open(sequence.launched(), end);
+    for (std::int32_t column = columns.first; column <= columns.last; ++column) {
+      PageLease page = pages.has_spare() ? pages.take_spare() : pools_[i + 1].take();
+      pages.open(column, std::move(page), clock_.next());
+    }
+    pages.launch(sequence.launched_at_least(), end, clock_.next());
+    pages.send([&](std::int32_t column, PageId page) {
+      current_->plan.group_page_patch[i].push({sequence.slot(), column, page});
+    });
+  }
+}
+
+// With a recurrent group a chunk ends at the last page boundary that it reaches: the state there
+// can be matched later, and only the state at a chunk's end is kept.
+std::int32_t Scheduler::end_at_snapshot(const Sequence& sequence, std::int32_t tokens) const {
+  for (const GroupPages& pages : sequence.groups()) {
+    if (pages.group().kind != CacheGroupKind::kRecurrent) continue;
+    const std::int32_t end = sequence.launched() + tokens;
+    const std::int32_t boundary = end / config_.page_size * config_.page_size;
+    if (boundary > sequence.launched()) return boundary - sequence.launched();
+  }
+  return tokens;
+}
+
+// First what the device evicted is stored, before it is written over; then come the loads.
+void Scheduler::emit_transfers() {
+  if (config_.num_host_pages == 0) return;
+  Plan& plan = current_->plan;
+  const auto emit = [&plan](TransferId id, TransferKind kind) {
+    plan.transfer_id.push(id.number());
+    plan.transfer_kind.push(static_cast<std::uint8_t>(kind));
+    plan.transfer_offset.push(static_cast<std::int32_t>(plan.transfer_device_page.size()));
+  };
+  if (std::vector<WriteBack> stores = cache_.host().take_write_backs(); !stores.empty()) {
+    for (const WriteBack& store : stores) {
+      plan.transfer_device_page.push(store.device_page);
+      plan.transfer_host_page.push(store.host_page.id());
+    }
+    const TransferId id = transfer_clock_.begin();
+    emit(id, TransferKind::kStore);
+    transfers_.emplace(id, WriteBacks(std::move(stores), id));
+  }
+  for (Load& load : loads_) {
+    plan.transfer_device_page.append(load.device_pages);
+    for (const BlockId block : load.blocks) {
+      plan.transfer_host_page.push(cache_.host().page(block));
+    }
+    emit(load.transfer, TransferKind::kLoad);
+    transfers_.emplace(load.transfer, std::move(load));
+  }
+  loads_.clear();
 }
 
 void Scheduler::emit_page_patches(Sequence& sequence) {

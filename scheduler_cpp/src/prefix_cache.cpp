@@ -2,185 +2,183 @@
 #include "ts/prefix_cache.h"
 
 #include <algorithm>
-#include <bit>
+#include <array>
 #include <stdexcept>
+#include <string>
 
 namespace ts {
 
-PrefixCache::PrefixCache(std::int32_t num_pages, std::int32_t page_size, SaltTable& salts,
-                         KvEventLog& events, ContentHash hash_mask)
-    : page_size_(page_size),
-      salts_(salts),
+PrefixCache::PrefixCache(const PrefixCacheConfig& config, SaltTable& salts, KvEventLog& events)
+    : page_size_(config.page_size),
+      groups_(config.groups),
       events_(events),
-      hash_mask_(hash_mask),
-      bucket_mask_(std::bit_ceil(static_cast<std::uint64_t>(num_pages) * 2) - 1),
-      nodes_(static_cast<std::size_t>(num_pages)),
-      buckets_(bucket_mask_ + 1, kNoPage),
-      tokens_(static_cast<std::size_t>(num_pages) * static_cast<std::size_t>(page_size)) {}
-
-std::span<const Token> PrefixCache::tokens_of(PageId page) const {
-  const auto size = static_cast<std::size_t>(page_size_);
-  return {tokens_.data() + static_cast<std::size_t>(page) * size, size};
-}
-
-PageId PrefixCache::find(ContentHash hash, PageId parent, SaltId salt,
-                         std::span<const Token> tokens) const {
-  for (PageId page = buckets_[hash & bucket_mask_]; page != kNoPage;
-       page = node(page).next_in_bucket) {
-    const Node& candidate = node(page);
-    if (candidate.hash == hash && candidate.parent == parent && candidate.salt == salt &&
-        std::ranges::equal(tokens_of(page), tokens)) {
-      return page;
-    }
-  }
-  return kNoPage;
-}
-
-bool PrefixCache::occupied(ContentHash hash) const {
-  for (PageId page = buckets_[hash & bucket_mask_]; page != kNoPage;
-       page = node(page).next_in_bucket) {
-    if (node(page).hash == hash) return true;
-  }
-  return false;
+      blocks_(config.num_pages + config.num_host_pages, config.page_size, salts, config.hash_mask),
+      orphans_(config.groups.size() + 1),
+      host_(config.num_host_pages, blocks_, events) {
+  residents_.emplace_back(config.num_pages);
+  for (const CacheGroup& group : config.groups) residents_.emplace_back(group.num_pages);
 }
 
 void PrefixCache::match(const SaltRef& salt, std::span<const Token> tokens, std::int32_t max_pages,
                         PrefixMatch& found) const {
-  found.pages.clear();
+  found.blocks.clear();
+  found.on_device = 0;
   found.evictable = 0;
   const auto size = static_cast<std::size_t>(page_size_);
+  const Residents& device = residents_[kFullAttention];
+  std::array<std::int32_t, 8> run{};  // by further group: pages of the last blocks, without a gap
+  std::int32_t whole = 0;             // blocks up to which every group can go on
   ContentHash hash = salt.root_hash();
-  PageId parent = kNoPage;
+  BlockId parent = kNoBlock;
   for (std::int32_t i = 0; i < max_pages; ++i) {
     const auto page_tokens = tokens.subspan(static_cast<std::size_t>(i) * size, size);
-    hash = hash_page(hash, page_tokens) & hash_mask_;
-    const PageId page = find(hash, parent, salt.id(), page_tokens);
-    if (page == kNoPage) return;
-    found.pages.push_back(page);
-    found.evictable += node(page).references == 0 ? 1 : 0;
-    parent = page;
+    hash = blocks_.chained_hash(hash, page_tokens);
+    const BlockId block = blocks_.find(hash, parent, salt.id(), page_tokens);
+    if (block == kNoBlock) break;
+    if (found.on_device == i && device.has(block)) {
+      ++found.on_device;
+      found.evictable += device.references(block) == 0 ? 1 : 0;
+    } else if (!host_.has(block)) {
+      break;
+    }
+    found.blocks.push_back(block);
+    parent = block;
+    bool complete = true;
+    for (std::size_t group = 0; group < groups_.size(); ++group) {
+      run[group] = residents_[group + 1].has(block) ? run[group] + 1 : 0;
+      const std::int32_t first = groups_[group].first_column((i + 1) * page_size_, page_size_);
+      complete &= run[group] >= i + 1 - first;
+    }
+    if (complete) whole = i + 1;
+  }
+  while (found.pages() > whole) {  // only with further groups, which exclude a host tier
+    found.evictable -= device.references(found.blocks.back()) == 0 ? 1 : 0;
+    found.blocks.pop_back();
+    --found.on_device;
   }
 }
 
-SharedPage PrefixCache::acquire(PageId page) {
-  TS_ASSERT(holds(page));
-  if (node(page).references++ == 0) unlink_unreferenced(page);
-  return SharedPage(page);
+SharedPage PrefixCache::acquire(std::size_t group, BlockId block) {
+  TS_ASSERT(residents_[group].has(block));
+  residents_[group].acquire(block);
+  return SharedPage(residents_[group].page(block));
 }
 
 PrefixCache::Inserted PrefixCache::insert(const SaltRef& salt, const SharedPage* parent,
                                           std::span<const Token> tokens, PageLease&& lease) {
-  TS_ASSERT(tokens.size() == static_cast<std::size_t>(page_size_));
-  const PageId parent_page = parent == nullptr ? kNoPage : parent->id();
-  const ContentHash parent_hash = parent == nullptr ? salt.root_hash() : node(parent_page).hash;
-  const ContentHash hash = hash_page(parent_hash, tokens) & hash_mask_;
-  const PageId twin = find(hash, parent_page, salt.id(), tokens);
-  if (twin != kNoPage) return {acquire(twin), std::move(lease)};
-  // A second page under one hash would be one block to a router, so it is not cached.
-  if (occupied(hash)) return {std::nullopt, std::move(lease)};
-
-  const PageId page = lease.consume();
-  Node& entry = node(page);
-  TS_ASSERT(entry.references == kNotCached);
-  entry = {.hash = hash,
-           .parent = parent_page,
-           .next_in_bucket = bucket(hash),
-           .salt = salt.id(),
-           .references = 1};
-  bucket(hash) = page;
-  std::ranges::copy(tokens, tokens_.begin() + static_cast<std::ptrdiff_t>(page) * page_size_);
-  if (parent == nullptr) salts_.retain(salt.id());
-  ++size_;
-  events_.stored(hash, parent == nullptr ? std::nullopt : std::optional(parent_hash), tokens,
-                 salt.bytes());
-  return {SharedPage(page), std::nullopt};
+  Residents& device = residents_[kFullAttention];
+  const BlockId behind = parent_block(parent);
+  const ContentHash hash = blocks_.chained_hash(salt, behind, tokens);
+  BlockId block = blocks_.find(hash, behind, salt.id(), tokens);
+  if (block != kNoBlock && device.has(block)) {
+    return {acquire(kFullAttention, block), std::move(lease)};
+  }
+  if (block == kNoBlock) {
+    // A second page under one hash would be one block to a router, so it is not cached.
+    if (blocks_.occupied(hash)) return {std::nullopt, std::move(lease)};
+    block = blocks_.add(hash, behind, salt, tokens);
+  }
+  blocks_.hold(block);
+  device.settle(block, lease.id());
+  events_.stored(hash, parent == nullptr ? std::nullopt : std::optional(blocks_.hash(behind)),
+                 tokens, salt.bytes());
+  return {SharedPage(lease.consume()), std::nullopt};
 }
 
 bool PrefixCache::takes_unreferenced(const SaltRef& salt, const SharedPage* parent,
                                      std::span<const Token> tokens) const {
-  const PageId behind = parent == nullptr ? kNoPage : parent->id();
-  const PageId twin = find(chained_hash(salt, behind, tokens), behind, salt.id(), tokens);
-  return twin != kNoPage && node(twin).references == 0;
+  const Residents& device = residents_[kFullAttention];
+  const BlockId behind = parent_block(parent);
+  const BlockId twin = blocks_.find(chained_hash(salt, behind, tokens), behind, salt.id(), tokens);
+  return twin != kNoBlock && device.has(twin) && device.references(twin) == 0;
 }
 
-void PrefixCache::release(SharedPage&& shared) {
-  const PageId page = shared.consume();
-  TS_ASSERT(node(page).references > 0);
-  if (--node(page).references == 0) append_unreferenced(page);
+PrefixCache::Inserted PrefixCache::attach(std::size_t group, BlockId block, PageLease&& lease) {
+  if (residents_[group].has(block)) return {std::nullopt, std::move(lease)};
+  blocks_.hold(block);
+  residents_[group].settle(block, lease.id());
+  return {SharedPage(lease.consume()), std::nullopt};
 }
 
-PageLease PrefixCache::evict() {
-  const PageId page = oldest_;
-  const ContentHash hash = node(page).hash;
-  events_.removed(hash, salts_.entries_[node(page).salt].bytes);
-  return forget();
+void PrefixCache::release(std::size_t group, SharedPage&& shared) {
+  residents_[group].release(residents_[group].block(shared.consume()));
+}
+
+PageLease PrefixCache::evict(std::size_t group) {
+  Residents& residents = residents_[group];
+  const BlockId block = residents.oldest();
+  if (group != kFullAttention) {
+    PageLease page(residents.leave(block));
+    blocks_.let_go(block);
+    return page;
+  }
+  events_.removed(blocks_.hash(block), blocks_.salt(block));
+  host_.evicted(block, residents.page(block));
+  return leave(block);
+}
+
+PageLease PrefixCache::take_orphan(std::size_t group) {
+  const PageId page = orphans_[group].back();
+  orphans_[group].pop_back();
+  return PageLease(page);
 }
 
 PageLease PrefixCache::forget() {
-  return PageLease(remove_oldest());
+  return leave(residents_[kFullAttention].oldest());
 }
 
-PageId PrefixCache::remove_oldest() {
-  TS_ASSERT(oldest_ != kNoPage);
-  const PageId page = oldest_;
-  unlink_unreferenced(page);
-  PageId* link = &bucket(node(page).hash);
-  while (*link != page) link = &node(*link).next_in_bucket;
-  *link = node(page).next_in_bucket;
-  if (node(page).parent == kNoPage) salts_.drop(node(page).salt);
-  node(page) = Node{};
-  --size_;
+// The block's page leaves the device, and with it those of further groups, which nobody can match
+// any more (who refers to one of them refers to the full-attention page too).
+PageLease PrefixCache::leave(BlockId block) {
+  for (std::size_t group = 1; group < residents_.size(); ++group) {
+    if (!residents_[group].has(block)) continue;
+    orphans_[group].push_back(residents_[group].leave(block));
+    blocks_.let_go(block);
+  }
+  PageLease page(residents_[kFullAttention].leave(block));
+  blocks_.let_go(block);
   return page;
-}
-
-void PrefixCache::append_unreferenced(PageId page) {
-  Node& entry = node(page);
-  entry.older = newest_;
-  entry.newer = kNoPage;
-  (newest_ == kNoPage ? oldest_ : node(newest_).newer) = page;
-  newest_ = page;
-  ++evictable_;
-}
-
-void PrefixCache::unlink_unreferenced(PageId page) {
-  Node& entry = node(page);
-  (entry.older == kNoPage ? oldest_ : node(entry.older).newer) = entry.newer;
-  (entry.newer == kNoPage ? newest_ : node(entry.newer).older) = entry.older;
-  entry.older = entry.newer = kNoPage;
-  --evictable_;
 }
 
 void PrefixCache::check() const {
   const auto demand = [](bool holds, const char* invariant) {
     if (!holds) throw std::logic_error(std::string("prefix cache: ") + invariant);
   };
-  std::vector<std::int32_t> place(nodes_.size(), -1);  // in the list of unreferenced pages
-  std::int32_t listed = 0;
-  for (PageId page = oldest_; page != kNoPage; page = node(page).newer) {
-    demand(node(page).references == 0, "a page waiting for eviction is unreferenced");
-    place[static_cast<std::size_t>(page)] = listed++;
-    demand(listed <= evictable_, "the list of unreferenced pages ends");
-  }
-  demand(listed == evictable_, "every unreferenced page is counted");
-  std::int32_t cached = 0;
-  for (PageId page = 0; page < static_cast<PageId>(nodes_.size()); ++page) {
-    const Node& entry = node(page);
-    if (entry.references == kNotCached) continue;
-    ++cached;
-    demand((entry.references == 0) == (place[static_cast<std::size_t>(page)] >= 0),
-           "a page is unreferenced exactly if it waits for eviction");
-    demand(find(entry.hash, entry.parent, entry.salt, tokens_of(page)) == page,
-           "a cached page is found by its content");
-    if (entry.parent == kNoPage) continue;
-    demand(holds(entry.parent), "a cached page's parent is cached");
-    demand(entry.references == 0 || node(entry.parent).references > 0,
-           "a referenced page's parent is referenced");
-    if (node(entry.parent).references == 0) {
-      demand(place[static_cast<std::size_t>(entry.parent)] > place[static_cast<std::size_t>(page)],
-             "a page is evicted before its parent");
+  blocks_.check();
+  for (std::size_t group = 0; group < residents_.size(); ++group) {
+    const Residents& residents = residents_[group];
+    std::vector<std::int32_t> place(blocks_.capacity(), -1);  // in the list of unreferenced pages
+    std::int32_t listed = 0;
+    for (BlockId block = residents.oldest(); block != kNoBlock; block = residents.newer(block)) {
+      demand(residents.references(block) == 0, "a page waiting for eviction is unreferenced");
+      place[static_cast<std::size_t>(block)] = listed++;
+      demand(listed <= residents.unreferenced(), "the list of unreferenced pages ends");
     }
+    demand(listed == residents.unreferenced(), "every unreferenced page is counted");
+    std::int32_t resident = 0;
+    for (BlockId block = 0; block < static_cast<BlockId>(blocks_.capacity()); ++block) {
+      if (!residents.has(block)) continue;
+      ++resident;
+      demand(residents.block(residents.page(block)) == block, "a page knows its block");
+      demand(blocks_.holders(block) > 0, "a page holds its block");
+      const std::int32_t at = place[static_cast<std::size_t>(block)];
+      demand((residents.references(block) == 0) == (at >= 0),
+             "a page is unreferenced exactly if it waits for eviction");
+      if (group != kFullAttention) {
+        demand(has(kFullAttention, block), "a further group's page stands beside a full one");
+        continue;
+      }
+      const BlockId parent = blocks_.parent(block);
+      if (parent == kNoBlock) continue;
+      demand(residents.has(parent), "a cached page's parent is cached");
+      demand(residents.references(block) == 0 || residents.references(parent) > 0,
+             "a referenced page's parent is referenced");
+      if (residents.references(parent) == 0) {
+        demand(place[static_cast<std::size_t>(parent)] > at, "a page is evicted before its parent");
+      }
+    }
+    demand(resident == residents.size(), "every cached page is counted");
   }
-  demand(cached == size_, "every cached page is counted");
 }
 
 }  // namespace ts

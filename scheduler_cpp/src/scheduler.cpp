@@ -19,12 +19,20 @@ Scheduler::Scheduler(const SchedulerConfig& config, ContentHash hash_mask)
     : config_(validated(config)),
       events_(config.enable_kv_events && config.enable_prefix_caching, config.page_size,
               config.dp_rank),
-      cache_(config.num_pages, config.page_size, salts_, events_, hash_mask),
-      pool_(config.num_pages, cache_),
+      cache_({.num_pages = config.num_pages,
+              .page_size = config.page_size,
+              .groups = config.cache_groups,
+              .num_host_pages = config.num_host_pages,
+              .hash_mask = hash_mask},
+             salts_, events_),
+      pool_(pools_.emplace_back(config.num_pages, cache_)),
       slot_pool_(config.max_num_seqs),
       slots_(static_cast<std::size_t>(config.max_num_seqs)),
       output_(config),
       floor_(config.min_tps_per_user) {
+  for (std::size_t i = 0; i < config.cache_groups.size(); ++i) {
+    pools_.emplace_back(config.cache_groups[i].num_pages, cache_, i + 1);
+  }
   running_.reserve(slots_.size());
   chunks_.reserve(slots_.size());
   steps_.reserve(1 + static_cast<std::size_t>(config.overlap_depth));
@@ -43,6 +51,7 @@ Scheduler::~Scheduler() {
     for (const Row& row : steps_[step.number() % steps_.size()].rows) drain(row.slot, token);
     free_replaced(token);
   }
+  while (!transfers_.empty()) complete_transfer(transfers_.begin()->first.number(), false);
 }
 
 void Scheduler::submit(const Submission& submission) {
@@ -77,6 +86,8 @@ bool Scheduler::abort(RequestId id) {
   } else if (auto* decoding_in_flight = std::get_if<InFlight<Decoding>>(&state)) {
     state = Lifecycle::abort(std::move(*decoding_in_flight));
     ++draining_;
+  } else if (auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
+    state = Lifecycle::abort(std::move(*loading));
   } else {
     auto left = std::holds_alternative<Prefilling>(state)
                     ? Lifecycle::abort(std::move(std::get<Prefilling>(state)))
@@ -94,6 +105,7 @@ std::string Scheduler::drain_kv_events(double timestamp) {
 bool Scheduler::clear_prefix_cache() {
   if (slot_pool_.free() < config_.max_num_seqs) return false;
   while (cache_.evictable() > 0) pool_.give_back(cache_.forget());
+  cache_.host().clear();
   events_.cleared();
   return true;
 }
@@ -102,6 +114,13 @@ Stats Scheduler::stats() const {
   Stats stats = totals_;
   stats.waiting = static_cast<std::int32_t>(waiting_.size());
   stats.running = static_cast<std::int32_t>(running_.size());
+  stats.host_pages_cached = cache_.host().pages_held();
+  if (config_.num_host_pages > 0) {
+    stats.loading = static_cast<std::int32_t>(std::ranges::count_if(running_, [this](SlotId id) {
+      return std::holds_alternative<InFlight<Loading, TransferToken>>(
+          slots_[static_cast<std::size_t>(id)]);
+    }));
+  }
   stats.pages_cached = cache_.evictable();
   stats.pages_free = pool_.free();
   stats.pages_used = config_.num_pages - stats.pages_free - stats.pages_cached;
@@ -114,7 +133,13 @@ void Scheduler::release(Seat&& seat, const StepToken& token) {
   std::move(seat.pages)
       .vacate(
           token, [this](PageLease&& page) { pool_.give_back(std::move(page)); },
-          [this](SharedPage&& page) { cache_.release(std::move(page)); });
+          [this](SharedPage&& page) { cache_.release(kFullAttention, std::move(page)); });
+  for (std::size_t i = 0; i < seat.groups.size(); ++i) {
+    std::move(seat.groups[i])
+        .vacate(
+            token, [&](PageLease&& page) { pools_[i + 1].give_back(std::move(page)); },
+            [&](SharedPage&& page) { cache_.release(i + 1, std::move(page)); });
+  }
   slot_pool_.give_back(std::move(seat.slot));
 }
 
@@ -123,11 +148,14 @@ std::span<const Token> Scheduler::page_tokens(const Request& request, std::int32
   return std::span(request.tokens).subspan(static_cast<std::size_t>(column) * size, size);
 }
 
-const Sequence* Scheduler::running_in(SlotId id) const {
+const Sequence* Scheduler::sequence_in(SlotId id) const {
   const Slot& state = slots_[static_cast<std::size_t>(id)];
   if (const auto* flying = std::get_if<InFlight<Decoding>>(&state)) return &flying->peek();
   if (const auto* decoding = std::get_if<Decoding>(&state)) return decoding;
   if (const auto* flying = std::get_if<InFlight<Prefilling>>(&state)) return &flying->peek();
+  if (const auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
+    return &loading->peek();
+  }
   return std::get_if<Prefilling>(&state);
 }
 
@@ -148,7 +176,8 @@ bool Scheduler::decoding_in(SlotId id) const {
 bool Scheduler::in_flight_in(SlotId id) const {
   const Slot& state = slots_[static_cast<std::size_t>(id)];
   return std::holds_alternative<InFlight<Prefilling>>(state) ||
-         std::holds_alternative<InFlight<Decoding>>(state);
+         std::holds_alternative<InFlight<Decoding>>(state) ||
+         std::holds_alternative<InFlight<Loading, TransferToken>>(state);
 }
 
 }  // namespace ts

@@ -13,7 +13,7 @@ void life(ts::PagePool& pool, ts::PrefixCache& cache, ts::StepClock& clock, cons
   ts::InFlight<ts::PageLease> flying(pool.take(), clock.launch());
   const ts::StepToken token = clock.retire(clock.oldest_in_flight());
   auto inserted = cache.insert(salt, nullptr, tokens, std::move(flying).retire(token));
-  cache.release(std::move(*inserted.page));
+  cache.release(ts::kFullAttention, std::move(*inserted.page));
 }
 
 void end(ts::RequestPtr request, ts::Seat seat) {

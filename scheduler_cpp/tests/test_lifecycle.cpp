@@ -19,9 +19,15 @@ struct World {
   }
 
   Prefilling prefilling() {
-    Seat seat{slots.take(), {}, pool.reserve(2)};
+    Seat seat{slots.take(), {}, pool.reserve(2), {}};
     seat.pages.append(pool.take(seat.promised), clock.newest());
     return Lifecycle::admit(waiting(), std::move(seat), 0);
+  }
+
+  Loading loading() {
+    Seat seat{slots.take(), {}, pool.reserve(2), {}};
+    seat.pages.append(pool.take(seat.promised), clock.newest());
+    return Lifecycle::load(waiting(), std::move(seat), 0, 2);
   }
 
   Decoding decoding() {
@@ -37,7 +43,7 @@ struct World {
     std::move(left.seat.pages)
         .vacate(
             clock.retired(), [this](PageLease&& page) { pool.give_back(std::move(page)); },
-            [this](SharedPage&& page) { cache.release(std::move(page)); });
+            [this](SharedPage&& page) { cache.release(kFullAttention, std::move(page)); });
     slots.give_back(std::move(left.seat.slot));
     pool.give_back(std::move(left.seat.promised));
   }
@@ -49,7 +55,7 @@ struct World {
   SaltTable salts;
   RequestPool requests;
   KvEventLog events{false, 2, 0};
-  PrefixCache cache{4, 2, salts, events};
+  PrefixCache cache{{.num_pages = 4, .page_size = 2, .groups = {}}, salts, events};
   PagePool pool{4, cache};
   SlotPool slots{2};
   StepClock clock;
@@ -128,7 +134,7 @@ SPEC("a page is not given back while a step that writes it is in flight") {
   const auto give_back = [&](const StepToken& token) {
     std::move(pages).vacate(
         token, [&](PageLease&& page) { world.pool.give_back(std::move(page)); },
-        [&](SharedPage&& page) { world.cache.release(std::move(page)); });
+        [&](SharedPage&& page) { world.cache.release(kFullAttention, std::move(page)); });
   };
   EXPECT_THROWS(std::logic_error, "an earlier step", (give_back(world.clock.retired()), 0));
   const StepToken token = world.clock.retire(world.clock.oldest_in_flight());
@@ -148,4 +154,41 @@ SPEC("drafts in flight count as accepted until their step has retired") {
   EXPECT(state.launched() == 5);
   EXPECT(state.launched_at_least() == 5);
   world.give_back(Lifecycle::abort(std::move(state)));
+}
+
+SPEC("a load that ends well leaves the rest of the prompt to be computed") {
+  World world;
+  TransferClock transfers;
+  const TransferId transfer = transfers.begin();
+  InFlight<Loading, TransferToken> flying(world.loading(), transfer);
+  const TransferToken token = transfers.end(transfer);
+  Prefilling state = Lifecycle::loaded(std::move(flying).retire(token));
+  EXPECT(state.computed() == 2);
+  EXPECT(state.launched() == 2);
+  world.give_back(Lifecycle::abort(std::move(state)));
+  EXPECT(world.empty());
+}
+
+SPEC("a load that fails leaves everything to be computed, in the same pages") {
+  World world;
+  Prefilling state = Lifecycle::failed(world.loading());
+  EXPECT(state.computed() == 0);
+  EXPECT(state.pages().columns() == 1);
+  world.give_back(Lifecycle::abort(std::move(state)));
+  EXPECT(world.empty());
+}
+
+SPEC("a load that is aborted keeps its pages until its transfer has ended") {
+  World world;
+  TransferClock transfers;
+  const TransferId other = transfers.begin();
+  const TransferId transfer = transfers.begin();
+  auto draining = Lifecycle::abort(InFlight<Loading, TransferToken>(world.loading(), transfer));
+  const TransferToken wrong = transfers.end(other);
+  EXPECT(!draining.landed(wrong));
+  EXPECT(!world.empty());
+  const TransferToken token = transfers.end(transfer);
+  world.give_back(Lifecycle::drain(std::move(draining).retire(token)));
+  EXPECT(world.empty());
+  EXPECT_THROWS(std::invalid_argument, "transfer_id is 2", transfers.end(transfer));
 }

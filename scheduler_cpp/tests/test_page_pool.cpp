@@ -8,12 +8,14 @@ using namespace ts;
 namespace {
 
 struct Store {
-  explicit Store(std::int32_t pages) : cache(pages, 1, salts, events), pool(pages, cache) {}
+  explicit Store(std::int32_t pages)
+      : cache({.num_pages = pages, .page_size = 1, .groups = {}}, salts, events),
+        pool(pages, cache) {}
 
   void cache_page(Token token) {
     const SaltRef salt = salts.intern("");
     auto inserted = cache.insert(salt, nullptr, std::vector<Token>{token}, pool.take());
-    cache.release(std::move(*inserted.page));
+    cache.release(kFullAttention, std::move(*inserted.page));
   }
 
   SaltTable salts;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <deque>
+
 #include "spec.h"
 #include "ts/page_pool.h"
 #include "ts/prefix_cache.h"
@@ -11,7 +13,13 @@ constexpr std::int32_t kPageSize = 2;
 
 struct Store {
   explicit Store(std::int32_t pages = 8, ContentHash hash_mask = ~ContentHash{0})
-      : cache(pages, kPageSize, salts, events, hash_mask), pool(pages, cache) {}
+      : Store({.num_pages = pages, .page_size = kPageSize, .groups = {}, .hash_mask = hash_mask}) {}
+  explicit Store(const PrefixCacheConfig& config)
+      : cache(config, salts, events), pool(config.num_pages, cache) {
+    for (std::size_t i = 0; i < config.groups.size(); ++i) {
+      group_pools.emplace_back(config.groups[i].num_pages, cache, i + 1);
+    }
+  }
 
   // Stores the whole pages of `tokens` as a sequence would and lets go of them; pages cached.
   std::int32_t store(const std::vector<Token>& tokens, std::string_view salt_bytes = "") {
@@ -25,7 +33,7 @@ struct Store {
       pages.push_back(std::move(*inserted.page));
     }
     const auto count = static_cast<std::int32_t>(pages.size());
-    for (; !pages.empty(); pages.pop_back()) cache.release(std::move(pages.back()));
+    for (; !pages.empty(); pages.pop_back()) cache.release(kFullAttention, std::move(pages.back()));
     cache.check();
     return count;
   }
@@ -34,11 +42,39 @@ struct Store {
     const SaltRef salt = salts.intern(salt_bytes);
     PrefixMatch match;
     cache.match(salt, tokens, static_cast<std::int32_t>(tokens.size()) / kPageSize, match);
-    return match.pages.size();
+    return match.blocks.size();
+  }
+
+  // Evicts everything from the device; what the host takes arrives there, or gets lost.
+  void evict_all(bool ok = true) {
+    while (cache.evictable() > 0) pool.give_back(cache.evict(kFullAttention));
+    cache.host().written(cache.host().take_write_backs(), ok);
+    cache.check();
+  }
+
+  // Attaches pages of a further group to these columns of `tokens`.
+  void attach(std::size_t group, const std::vector<Token>& tokens,
+              const std::vector<std::size_t>& columns) {
+    PrefixMatch match;
+    const SaltRef salt = salts.intern("");
+    std::vector<BlockId> blocks;
+    BlockId parent = kNoBlock;
+    for (std::size_t at = 0; at + kPageSize <= tokens.size(); at += kPageSize) {
+      const auto content = std::span(tokens).subspan(at, kPageSize);
+      parent = cache.blocks().find(cache.chained_hash(salt, parent, content), parent, salt.id(),
+                                   content);
+      blocks.push_back(parent);
+    }
+    for (const std::size_t column : columns) {
+      auto attached = cache.attach(group, blocks[column], group_pools[group - 1].take());
+      if (attached.page) cache.release(group, std::move(*attached.page));
+      if (attached.unused) group_pools[group - 1].give_back(std::move(*attached.unused));
+    }
+    cache.check();
   }
 
   void evict() {
-    pool.give_back(cache.evict());
+    pool.give_back(cache.evict(kFullAttention));
     cache.check();
   }
 
@@ -46,7 +82,18 @@ struct Store {
   KvEventLog events{true, kPageSize, 0};
   PrefixCache cache;
   PagePool pool;
+  std::deque<PagePool> group_pools;
 };
+
+constexpr ContentHash kWhole = ~ContentHash{0};
+
+PrefixCacheConfig with_host(std::int32_t pages, ContentHash hash_mask = kWhole) {
+  return {.num_pages = 8,
+          .page_size = kPageSize,
+          .groups = {},
+          .num_host_pages = pages,
+          .hash_mask = hash_mask};
+}
 
 }  // namespace
 
@@ -115,11 +162,11 @@ SPEC("a referenced page is not evictable") {
   PrefixMatch match;
   store.cache.match(salt, std::vector<Token>{1, 2}, 1, match);
   EXPECT(match.evictable == 1);
-  SharedPage page = store.cache.acquire(match.pages[0]);
+  SharedPage page = store.cache.acquire(kFullAttention, match.blocks[0]);
   EXPECT(store.cache.evictable() == 0);
   store.cache.match(salt, std::vector<Token>{1, 2}, 1, match);
   EXPECT(match.evictable == 0);
-  store.cache.release(std::move(page));
+  store.cache.release(kFullAttention, std::move(page));
   EXPECT(store.cache.evictable() == 1);
 }
 
@@ -130,4 +177,132 @@ SPEC("a salt is forgotten with its last page") {
   store.evict();
   store.evict();
   EXPECT(store.salts.size() == 0);
+}
+
+SPEC("what the device evicts is found in the host tier") {
+  Store store(with_host(8));
+  store.store({1, 2, 3, 4, 5, 6});
+  store.evict_all();
+  EXPECT(store.cache.size() == 0);
+  EXPECT(store.cache.host().pages_held() == 3);
+  const SaltRef salt = store.salts.intern("");
+  PrefixMatch match;
+  store.cache.match(salt, std::vector<Token>{1, 2, 3, 4, 7, 8}, 3, match);
+  EXPECT(match.pages() == 2);
+  EXPECT(match.on_device == 0);
+}
+
+SPEC("a match goes on from the device into the host tier") {
+  Store store(with_host(8));
+  store.store({1, 2, 3, 4});
+  store.evict_all();
+  store.store({1, 2});
+  const SaltRef salt = store.salts.intern("");
+  PrefixMatch match;
+  store.cache.match(salt, std::vector<Token>{1, 2, 3, 4}, 2, match);
+  EXPECT(match.pages() == 2);
+  EXPECT(match.on_device == 1);
+}
+
+SPEC("what could not be written back is lost, and nothing else") {
+  Store store(with_host(8));
+  store.store({1, 2, 3, 4});
+  store.evict_all(false);
+  EXPECT(store.matched({1, 2, 3, 4}) == 0);
+  EXPECT(store.cache.host().pages_held() == 0);
+  EXPECT(store.cache.blocks().size() == 0);
+  store.store({1, 2});
+  store.evict_all();
+  EXPECT(store.matched({1, 2, 3, 4}) == 1);
+}
+
+SPEC("the host tier keeps what was used last, leaves go before their parents") {
+  Store store(with_host(3));
+  store.store({1, 2, 3, 4});
+  store.evict_all();
+  store.store({5, 6, 7, 8});
+  store.evict_all();
+  EXPECT(store.cache.host().pages_held() == 3);
+  EXPECT(store.matched({5, 6, 7, 8}) == 2);
+  EXPECT(store.matched({1, 2, 3, 4}) == 1);
+}
+
+SPEC("a block without a page of its own stands between two that have one") {
+  Store store(with_host(8));
+  store.store({1, 2, 3, 4});
+  store.evict();  // (3, 4)
+  store.cache.host().written(store.cache.host().take_write_backs(), true);
+  store.evict();  // (1, 2), and its write-back fails
+  store.cache.host().written(store.cache.host().take_write_backs(), false);
+  EXPECT(store.matched({1, 2, 3, 4}) == 0);
+  EXPECT(store.cache.blocks().size() == 2);
+  store.store({1, 2});
+  EXPECT(store.matched({1, 2, 3, 4}) == 2);  // what was in the host is within reach again
+}
+
+SPEC("a page that the host tier holds is not written back again") {
+  Store store(with_host(8));
+  store.store({1, 2});
+  store.evict_all();
+  store.store({1, 2});
+  store.pool.give_back(store.cache.evict(kFullAttention));
+  EXPECT(store.cache.host().take_write_backs().empty());
+}
+
+SPEC("clearing forgets what is still on its way to the host tier") {
+  Store store(with_host(8));
+  store.store({1, 2});
+  store.pool.give_back(store.cache.evict(kFullAttention));
+  auto under_way = store.cache.host().take_write_backs();
+  store.cache.host().clear();
+  store.cache.host().written(std::move(under_way), true);
+  EXPECT(store.matched({1, 2}) == 0);
+  EXPECT(store.cache.blocks().size() == 0);
+}
+
+SPEC("a sliding window needs its last pages only") {
+  Store store(
+      {.num_pages = 8, .page_size = kPageSize, .groups = {{CacheGroupKind::kSlidingWindow, 8, 3}}});
+  const std::vector<Token> tokens{1, 2, 3, 4, 5, 6, 7, 8};
+  store.store(tokens);
+  EXPECT(store.matched(tokens) == 0);
+  store.attach(1, tokens, {3});
+  EXPECT(store.matched(tokens) == 4);  // position 8 reads 6, 7 and itself: column 3
+  EXPECT(store.matched({1, 2, 3, 4, 5, 6}) == 0);
+}
+
+SPEC("a recurrent group continues from a snapshot at the prefix's end") {
+  Store store(
+      {.num_pages = 8, .page_size = kPageSize, .groups = {{CacheGroupKind::kRecurrent, 8, 0}}});
+  const std::vector<Token> tokens{1, 2, 3, 4, 5, 6, 7, 8};
+  store.store(tokens);
+  store.attach(1, tokens, {1});
+  EXPECT(store.matched(tokens) == 2);
+}
+
+SPEC("a joint match is what every group can continue from") {
+  Store store(
+      {.num_pages = 8,
+       .page_size = kPageSize,
+       .groups = {{CacheGroupKind::kSlidingWindow, 8, 5}, {CacheGroupKind::kRecurrent, 8, 0}}});
+  const std::vector<Token> tokens{1, 2, 3, 4, 5, 6, 7, 8};
+  store.store(tokens);
+  store.attach(1, tokens, {0, 1, 2, 3});
+  store.attach(2, tokens, {0, 2});
+  EXPECT(store.matched(tokens) == 3);
+  store.group_pools[0].give_back(store.cache.evict(1));  // the window's page of column 0
+  EXPECT(store.matched(tokens) == 3);                    // position 6 reads from 2 on
+  store.group_pools[0].give_back(store.cache.evict(1));  // column 1
+  EXPECT(store.matched(tokens) == 0);
+}
+
+SPEC("further groups' pages are free when their content leaves full attention") {
+  Store store(
+      {.num_pages = 8, .page_size = kPageSize, .groups = {{CacheGroupKind::kRecurrent, 4, 0}}});
+  store.store({1, 2});
+  store.attach(1, {1, 2}, {0});
+  EXPECT(store.group_pools[0].free() == 3);
+  store.evict();
+  EXPECT(store.group_pools[0].free() == 4);
+  EXPECT(store.cache.blocks().size() == 0);
 }

@@ -19,6 +19,9 @@
 
 namespace ts {
 
+// Where a page is, in the words that Dynamo's router knows.
+enum class Medium : std::uint8_t { kDevice, kHost };
+
 class KvEventLog {
  public:
   KvEventLog(bool enabled, std::int32_t page_size, std::int32_t dp_rank)
@@ -27,8 +30,8 @@ class KvEventLog {
   // `parent` is empty for the first page of a prefix. A salted page carries its salt
   // ("cache_salt"); a salt that is no UTF-8 text cannot travel, so its pages are not published.
   void stored(ContentHash hash, std::optional<ContentHash> parent, std::span<const Token> tokens,
-              std::string_view salt);
-  void removed(ContentHash hash, std::string_view salt);
+              std::string_view salt, Medium medium = Medium::kDevice);
+  void removed(ContentHash hash, std::string_view salt, Medium medium = Medium::kDevice);
   void cleared();
 
   [[nodiscard]] bool empty() const { return records_.empty(); }
@@ -41,6 +44,7 @@ class KvEventLog {
 
   struct Record {
     Kind kind;
+    Medium medium = Medium::kDevice;
     std::optional<ContentHash> parent;
     std::string salt;
     std::size_t hashes_end = 0;  // in hashes_; the record begins where the one before ends

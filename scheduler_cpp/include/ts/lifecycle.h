@@ -5,13 +5,16 @@
 
 #include <cstdint>
 #include <utility>
+#include <vector>
 
+#include "ts/group_pages.h"
 #include "ts/in_flight.h"
 #include "ts/page.h"
 #include "ts/page_pool.h"
 #include "ts/request.h"
 #include "ts/sequence_pages.h"
 #include "ts/slot.h"
+#include "ts/transfer.h"
 #include "ts/types.h"
 
 namespace ts {
@@ -20,7 +23,8 @@ namespace ts {
 struct Seat {
   SlotLease slot;
   SequencePages pages;
-  Reservation promised;  // the pages to finish the prefill that are not taken yet
+  Reservation promised;            // the pages to finish the prefill that are not taken yet
+  std::vector<GroupPages> groups;  // of further cache groups
 };
 
 // What may be done to a running sequence whether or not a step names it: nothing here gives up a
@@ -33,6 +37,8 @@ class Sequence {
   [[nodiscard]] SlotId slot() const { return seat_.slot.id(); }
   [[nodiscard]] SequencePages& pages() { return seat_.pages; }
   [[nodiscard]] const SequencePages& pages() const { return seat_.pages; }
+  [[nodiscard]] std::vector<GroupPages>& groups() { return seat_.groups; }
+  [[nodiscard]] const std::vector<GroupPages>& groups() const { return seat_.groups; }
   [[nodiscard]] Reservation& promised() { return seat_.promised; }
   [[nodiscard]] const Reservation& promised() const { return seat_.promised; }
 
@@ -61,6 +67,8 @@ class Sequence {
         seat_(std::move(seat)),
         computed_(computed),
         launched_(computed) {}
+  Sequence(Sequence&& from, std::int32_t computed)
+      : Sequence(std::move(from.request_), std::move(from.seat_), computed) {}
   Sequence(Sequence&&) noexcept = default;
   Sequence& operator=(Sequence&&) noexcept = default;
   Sequence(const Sequence&) = delete;
@@ -94,6 +102,22 @@ class Prefilling : public Sequence {
   friend struct Lifecycle;
   Prefilling(RequestPtr request, Seat&& seat, std::int32_t computed)
       : Sequence(std::move(request), std::move(seat), computed) {}
+  Prefilling(Sequence&& from, std::int32_t computed) : Sequence(std::move(from), computed) {}
+};
+
+// Its prefix is in the host tier, and pages of it are on their way to the device. Everything that
+// its prefill needs is reserved, so no two of them can wait for each other.
+class Loading : public Sequence {
+ public:
+  [[nodiscard]] std::int32_t loaded() const {
+    return loaded_;
+  }  // tokens with KV, once it ends well
+
+ private:
+  friend struct Lifecycle;
+  Loading(RequestPtr request, Seat&& seat, std::int32_t cached, std::int32_t loaded)
+      : Sequence(std::move(request), std::move(seat), cached), loaded_(loaded) {}
+  std::int32_t loaded_;
 };
 
 // Every token but the last is computed, or will be by the steps in flight.
@@ -146,6 +170,10 @@ struct Lifecycle {
   static Waiting              submit  (RequestPtr);
   static Prefilling           admit   (Waiting&&,    Seat&&, std::int32_t cached);
   static Prefilling           admit   (Retracted&&,  Seat&&, std::int32_t cached);
+  static Loading              load    (Waiting&&,    Seat&&, std::int32_t cached, std::int32_t loaded);
+  static Loading              load    (Retracted&&,  Seat&&, std::int32_t cached, std::int32_t loaded);
+  static Prefilling           loaded  (Loading&&);                // its transfer has ended well
+  static Prefilling           failed  (Loading&&);                // what was to be loaded is computed
   static Decoding             decode  (Prefilling&&);             // its last chunk is launched
   static InFlight<Decoding>   decode  (InFlight<Prefilling>&&);
   static Leaving<Retracted>   retract (Prefilling&&);             // pages ran out
@@ -158,13 +186,15 @@ struct Lifecycle {
   static Leaving<Finished>    abort   (Decoding&&);
   static InFlight<Draining>   abort   (InFlight<Prefilling>&&);
   static InFlight<Draining>   abort   (InFlight<Decoding>&&);
-  static Leaving<Finished>    drain   (Draining&&);               // the last step has retired
+  static InFlight<Draining, TransferToken> abort (InFlight<Loading, TransferToken>&&);
+  static Leaving<Finished>    drain   (Draining&&);               // the last step, or the transfer, has retired
   // clang-format on
 
  private:
   static Seat leave(Sequence&& from) { return std::move(from.seat_); }
   static Draining end_prefilling(Prefilling&& from);
   static Draining end_decoding(Decoding&& from);
+  static Draining end_loading(Loading&& from);
 };
 
 }  // namespace ts

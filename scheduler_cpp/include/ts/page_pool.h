@@ -2,6 +2,7 @@
 // Every page that is not in the prefix cache, and the promises made on pages.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -39,11 +40,12 @@ class [[nodiscard]] Reservation {
 // Hands out pages: a free one if there is one, else the least recently used cached one.
 class PagePool {
  public:
-  PagePool(std::int32_t num_pages, PrefixCache& cache);
+  // `group`: whose pages these are, see PrefixCache.
+  PagePool(std::int32_t num_pages, PrefixCache& cache, std::size_t group = 0);
 
   // Pages that can be promised or taken now: free, or cached and unreferenced, and not promised.
   [[nodiscard]] std::int32_t available() const;
-  [[nodiscard]] std::int32_t free() const { return static_cast<std::int32_t>(free_.size()); }
+  [[nodiscard]] std::int32_t free() const;
   [[nodiscard]] std::int32_t reserved() const { return reserved_; }
 
   // Precondition of both: available() >= pages.
@@ -61,6 +63,7 @@ class PagePool {
   [[nodiscard]] PageLease take_any();
 
   PrefixCache& cache_;
+  std::size_t group_;
   std::vector<PageId> free_;
   std::int32_t reserved_ = 0;
 };

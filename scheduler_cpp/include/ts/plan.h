@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "ts/check.h"
 #include "ts/config.h"
@@ -50,6 +51,11 @@ struct PagePatch {
   std::int32_t page;
 };
 
+enum class TransferKind : std::uint8_t {
+  kStore = 0,  // device to host, before the plan's rows write
+  kLoad = 1,   // host to device, after the plan's stores
+};
+
 struct Plan {
   explicit Plan(const SchedulerConfig& config);
 
@@ -63,6 +69,10 @@ struct Plan {
   Column<std::int32_t> admitted_offset, admitted_prompt_tokens, admitted_tokens;
   Column<std::byte> admitted_params;
   Column<PagePatch> page_patch;
+  std::vector<Column<PagePatch>> group_page_patch;  // of further cache groups
+  Column<std::uint64_t> transfer_id;
+  Column<std::uint8_t> transfer_kind;  // TransferKind
+  Column<std::int32_t> transfer_offset, transfer_device_page, transfer_host_page;
 
   void clear();
 };

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Full, computed pages, found again by their content.
-//
-// A page is keyed by the hash of its tokens chained with its parent's, and a match is accepted
-// only if the parent is the page matched before (or, for a first page, the salt is the same) and
-// the tokens are equal. By induction the whole prefix is equal, whatever the hashes do.
+// Full, computed pages, found again by their content (block_index.h): those of the full-attention
+// group by themselves, those of further cache groups beside them, and behind them the host tier.
 //
 // Unreferenced pages wait in a list, least recently used first. A sequence releases its pages
 // last page first, so a page always stands behind its descendants and the head is always a leaf.
@@ -14,38 +11,61 @@
 #include <span>
 #include <vector>
 
+#include "ts/block_index.h"
+#include "ts/cache_group.h"
 #include "ts/content_hash.h"
+#include "ts/host_tier.h"
 #include "ts/kv_events.h"
 #include "ts/page.h"
+#include "ts/residents.h"
 #include "ts/salt.h"
 #include "ts/types.h"
 
 namespace ts {
 
-// Pages found by PrefixCache::match: names only, acquire() turns them into references.
+// The full-attention group; further ones count from 1.
+inline constexpr std::size_t kFullAttention = 0;
+
+// What PrefixCache::match found: names only, acquire() and pin() turn them into references.
 struct PrefixMatch {
-  std::vector<PageId> pages;
-  std::int32_t evictable = 0;  // of those, referenced by nobody yet
+  std::vector<BlockId> blocks;
+  std::int32_t on_device = 0;  // of those, the first ones; the rest are in the host tier
+  std::int32_t evictable = 0;  // device pages of those that nobody refers to yet
+
+  [[nodiscard]] std::int32_t pages() const { return static_cast<std::int32_t>(blocks.size()); }
+};
+
+struct PrefixCacheConfig {
+  std::int32_t num_pages = 0;
+  std::int32_t page_size = 0;
+  std::vector<CacheGroup> groups = {};      // beside full attention
+  std::int32_t num_host_pages = 0;          // of the host tier; 0: there is none
+  ContentHash hash_mask = ~ContentHash{0};  // narrows the hash: tests provoke collisions
 };
 
 class PrefixCache {
  public:
-  // `hash_mask` narrows the hash so that tests can provoke collisions.
-  PrefixCache(std::int32_t num_pages, std::int32_t page_size, SaltTable& salts, KvEventLog& events,
-              ContentHash hash_mask = ~ContentHash{0});
+  PrefixCache(const PrefixCacheConfig& config, SaltTable& salts, KvEventLog& events);
 
-  // The longest cached prefix of `tokens` in whole pages, at most `max_pages`.
+  // The longest prefix of `tokens` in whole pages, at most `max_pages`, with which a sequence can
+  // go on: every group has what computing the next token reads.
   void match(const SaltRef& salt, std::span<const Token> tokens, std::int32_t max_pages,
              PrefixMatch& found) const;
 
-  // The name of a page's content behind `parent` (kNoPage: first page), cached or not.
-  [[nodiscard]] ContentHash chained_hash(const SaltRef& salt, PageId parent,
+  // The name of a page's content behind `parent` (kNoBlock: first page), cached or not.
+  [[nodiscard]] ContentHash chained_hash(const SaltRef& salt, BlockId parent,
                                          std::span<const Token> tokens) const {
-    return hash_page(parent == kNoPage ? salt.root_hash() : node(parent).hash, tokens) & hash_mask_;
+    return blocks_.chained_hash(salt, parent, tokens);
+  }
+  [[nodiscard]] BlockId block(const SharedPage& page) const {
+    return residents_[kFullAttention].block(page.id());
+  }
+  [[nodiscard]] bool has(std::size_t group, BlockId block) const {
+    return residents_[group].has(block);
   }
 
-  // A reference to a page that match() named, with nothing called in between.
-  [[nodiscard]] SharedPage acquire(PageId page);
+  // A reference to a block's page in a group, as match() named it, with nothing called in between.
+  [[nodiscard]] SharedPage acquire(std::size_t group, BlockId block);
 
   // A full page whose KV is computed enters the cache behind `parent` (null: first page).
   struct Inserted {
@@ -59,61 +79,54 @@ class PrefixCache {
   [[nodiscard]] bool takes_unreferenced(const SaltRef& salt, const SharedPage* parent,
                                         std::span<const Token> tokens) const;
 
-  void release(SharedPage&& page);
+  // A further group's page of the same content. `unused` is set if it has one already.
+  [[nodiscard]] Inserted attach(std::size_t group, BlockId block, PageLease&& lease);
 
-  // Takes the least recently used page out of the cache. Precondition: evictable() > 0.
-  [[nodiscard]] PageLease evict();
+  void release(std::size_t group, SharedPage&& page);
 
-  // Takes a page out without an event: the caller announces that everything is cleared.
+  // Takes a group's least recently used page. Precondition: evictable(group) > 0.
+  [[nodiscard]] PageLease evict(std::size_t group);
+
+  // Pages of further groups whose content left the full-attention group: free, in fact.
+  [[nodiscard]] const std::vector<PageId>& orphans(std::size_t group) const {
+    return orphans_[group];
+  }
+  [[nodiscard]] PageLease take_orphan(std::size_t group);
+
+  // Takes a full-attention page out without an event: the caller announces that all is cleared.
   [[nodiscard]] PageLease forget();
 
-  [[nodiscard]] std::int32_t evictable() const { return evictable_; }
-  [[nodiscard]] std::int32_t size() const { return size_; }
-  [[nodiscard]] std::int32_t referenced() const { return size_ - evictable_; }
-  [[nodiscard]] std::int32_t references(PageId page) const { return node(page).references; }
-  [[nodiscard]] bool holds(PageId page) const { return node(page).references >= 0; }
-  [[nodiscard]] ContentHash hash(PageId page) const { return node(page).hash; }
+  [[nodiscard]] std::int32_t evictable(std::size_t group = kFullAttention) const {
+    return residents_[group].unreferenced();
+  }
+  [[nodiscard]] std::int32_t size() const { return residents_[kFullAttention].size(); }
+  [[nodiscard]] std::int32_t references(std::size_t group, PageId page) const {
+    return residents_[group].references(residents_[group].block(page));
+  }
+  [[nodiscard]] bool holds(std::size_t group, PageId page) const {
+    return residents_[group].holds(page);
+  }
+  [[nodiscard]] ContentHash hash(const SharedPage& page) const { return blocks_.hash(block(page)); }
+  [[nodiscard]] HostTier& host() { return host_; }
+  [[nodiscard]] const HostTier& host() const { return host_; }
+  [[nodiscard]] const BlockIndex& blocks() const { return blocks_; }
 
   // Throws std::logic_error naming the first violated invariant; O(pages), for tests.
   void check() const;
 
  private:
-  struct Node {
-    ContentHash hash = 0;
-    PageId parent = kNoPage;
-    PageId next_in_bucket = kNoPage;
-    PageId older = kNoPage;  // neighbours in the list of unreferenced pages
-    PageId newer = kNoPage;
-    SaltId salt = 0;
-    std::int32_t references = kNotCached;
-  };
-  static constexpr std::int32_t kNotCached = -1;
-
-  [[nodiscard]] Node& node(PageId page) { return nodes_[static_cast<std::size_t>(page)]; }
-  [[nodiscard]] const Node& node(PageId page) const {
-    return nodes_[static_cast<std::size_t>(page)];
+  [[nodiscard]] BlockId parent_block(const SharedPage* parent) const {
+    return parent == nullptr ? kNoBlock : block(*parent);
   }
-  [[nodiscard]] PageId& bucket(ContentHash hash) { return buckets_[hash & bucket_mask_]; }
-  [[nodiscard]] std::span<const Token> tokens_of(PageId page) const;
-  [[nodiscard]] PageId find(ContentHash hash, PageId parent, SaltId salt,
-                            std::span<const Token> tokens) const;
-  [[nodiscard]] bool occupied(ContentHash hash) const;
-  void append_unreferenced(PageId page);
-  void unlink_unreferenced(PageId page);
-  [[nodiscard]] PageId remove_oldest();
+  [[nodiscard]] PageLease leave(BlockId block);
 
   std::int32_t page_size_;
-  SaltTable& salts_;
+  std::vector<CacheGroup> groups_;  // [group - 1]
   KvEventLog& events_;
-  ContentHash hash_mask_;
-  std::uint64_t bucket_mask_;
-  std::vector<Node> nodes_;
-  std::vector<PageId> buckets_;
-  std::vector<Token> tokens_;  // [num_pages, page_size]
-  PageId oldest_ = kNoPage;
-  PageId newest_ = kNoPage;
-  std::int32_t size_ = 0;
-  std::int32_t evictable_ = 0;
+  BlockIndex blocks_;
+  std::vector<Residents> residents_;  // [group]
+  std::vector<std::vector<PageId>> orphans_;
+  HostTier host_;
 };
 
 }  // namespace ts

@@ -63,10 +63,11 @@ class SaltTable {
   }
 
   [[nodiscard]] std::size_t size() const { return ids_.size(); }
+  [[nodiscard]] const std::string& bytes(SaltId id) const { return entries_[id].bytes; }
 
  private:
   friend class SaltRef;
-  friend class PrefixCache;  // a cached page without parent holds its salt
+  friend class BlockIndex;  // a block without parent holds its salt
 
   struct Entry {
     std::string bytes;

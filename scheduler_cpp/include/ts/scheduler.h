@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -33,9 +34,11 @@ namespace ts {
 struct Stats {
   std::int32_t waiting = 0;       // submitted, without a slot
   std::int32_t running = 0;       // with a slot, and not ended
+  std::int32_t loading = 0;       // of those, waiting for pages from the host tier
   std::int32_t pages_used = 0;    // referenced by a sequence
   std::int32_t pages_cached = 0;  // in the prefix cache, referenced by no sequence
   std::int32_t pages_free = 0;
+  std::int32_t host_pages_cached = 0;    // in the host tier
   std::int64_t prefix_query_tokens = 0;  // prompt tokens looked up at first admission
   std::int64_t prefix_hit_tokens = 0;    // of those, found
   std::int64_t retractions = 0;
@@ -63,6 +66,10 @@ class Scheduler {
   void commit(std::uint64_t step, std::span<const Token> sampled,
               std::span<const std::int32_t> counts = {}, double seconds = 0);
 
+  // A transfer of a plan has ended, well or not; in any order, whether or not its step is
+  // committed.
+  void complete_transfer(std::uint64_t id, bool ok);
+
   // The msgpack payload of the events since the last call; empty if there were none.
   [[nodiscard]] std::string drain_kv_events(double timestamp);
 
@@ -85,7 +92,8 @@ class Scheduler {
 
  private:
   using Slot = std::variant<std::monostate, Prefilling, Decoding, InFlight<Prefilling>,
-                            InFlight<Decoding>, InFlight<Draining>>;
+                            InFlight<Decoding>, InFlight<Draining>,
+                            InFlight<Loading, TransferToken>, InFlight<Draining, TransferToken>>;
 
   // A row of a step in flight: what commit needs to know about it.
   struct Row {
@@ -109,7 +117,9 @@ class Scheduler {
   };
 
   // plan(), in the order of calls (planning.cpp, admission.cpp)
-  [[nodiscard]] bool take_decode_pages();
+  [[nodiscard]] bool take_pages_to_go_on();
+  [[nodiscard]] PagePool* lacking(SlotId id);
+  void give_spare(PagePool& pool, Sequence& sequence);
   [[nodiscard]] bool give_way();
   void retract(std::size_t at);
   void plan_decodes();
@@ -122,11 +132,18 @@ class Scheduler {
   [[nodiscard]] StepShape everyone_decoding() const;
   enum class Admission : std::uint8_t { kFits, kBlocked, kWaits };
   [[nodiscard]] Admission consider(Request& request);
+  [[nodiscard]] bool groups_fit(const Request& request) const;
   [[nodiscard]] std::int32_t promise_to(const Request& request) const;
   [[nodiscard]] bool emit_admission(const Request& request);
   void seat(WaitingQueue::Iterator& at);
+  void match_in_groups(Seat& seat);
+  void begin_prefill(SlotId id);
   void emit_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples);
   void emit_page_patches(Sequence& sequence);
+  [[nodiscard]] std::int32_t room_in_groups(const Sequence& sequence) const;
+  void open_in_groups(Sequence& sequence, std::int32_t tokens);
+  [[nodiscard]] std::int32_t end_at_snapshot(const Sequence& sequence, std::int32_t tokens) const;
+  void emit_transfers();
   void launch();
 
   // commit() (commit.cpp)
@@ -140,14 +157,25 @@ class Scheduler {
   void finish(SlotId id, const StepToken& token);
   void drain(SlotId id, const StepToken& token);
   void free_replaced(const StepToken& token);
+  void attach_to_groups(Sequence& sequence, std::int32_t column, const StepToken& token);
+  void give_up_old_pages(Sequence& sequence, const StepToken& token);
+
+  // complete_transfer() (transfers.cpp)
+  void loaded(SlotId id, const TransferToken& token, bool ok);
+
+  // check_invariants()
+  void check_transfers(std::int32_t loading) const;
+  void check_groups() const;
+  void check_reach(const Sequence& sequence, std::size_t group) const;
 
   void release(Seat&& seat, const StepToken& token);
   [[nodiscard]] std::span<const Token> page_tokens(const Request& request,
                                                    std::int32_t column) const;
   [[nodiscard]] Slot& slot(SlotId id) { return slots_[static_cast<std::size_t>(id)]; }
-  // The sequence that runs in a slot; null if none does (empty, or draining).
+  // The sequence of a slot; null if there is none (empty, or draining).
+  [[nodiscard]] const Sequence* sequence_in(SlotId id) const;
+  // The same, to be changed; null also while it is loading.
   [[nodiscard]] Sequence* running_in(SlotId id);
-  [[nodiscard]] const Sequence* running_in(SlotId id) const;
   [[nodiscard]] bool decoding_in(SlotId id) const;
   [[nodiscard]] bool in_flight_in(SlotId id) const;
   // Is there a token to be decoded that no step in flight already yields?
@@ -163,9 +191,19 @@ class Scheduler {
   SaltTable salts_;
   RequestPool requests_;
   PrefixCache cache_;
-  PagePool pool_;
+  std::deque<PagePool> pools_;  // by cache group
+  PagePool& pool_;              // full attention's
   SlotPool slot_pool_;
   StepClock clock_;
+  TransferClock transfer_clock_;
+  struct Load {
+    TransferId transfer;
+    SlotId slot;
+    std::vector<BlockId> blocks;  // whose host pages it reads
+    std::vector<PageId> device_pages;
+  };
+  using WriteBacks = InFlight<std::vector<WriteBack>, TransferToken>;
+  std::map<TransferId, std::variant<Load, WriteBacks>> transfers_;
   WaitingQueue waiting_;
   std::vector<Slot> slots_;
   std::vector<SlotId> running_;  // not ended, in service order: the youngest is last
@@ -186,9 +224,10 @@ class Scheduler {
   std::vector<Chunk> chunks_;
   std::vector<ContentHash> computing_;  // pages that running prefills compute next
   PrefixMatch match_;
+  std::vector<Load> loads_;
   std::vector<Request*> blocked_;
 
-  std::int32_t draining_ = 0;                 // sequences
+  std::int32_t draining_ = 0;                 // sequences whose last step is in flight
   std::deque<InFlight<PageLease>> replaced_;  // by a cached page of the same content
   std::uint64_t arrivals_ = 0;
   Stats totals_;

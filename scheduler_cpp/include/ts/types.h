@@ -9,10 +9,12 @@ namespace ts {
 using Token = std::int32_t;
 using PageId = std::int32_t;
 using SlotId = std::int32_t;
+using BlockId = std::int32_t;  // content of one page: its tokens behind those of its ancestors
 using RequestId = std::uint64_t;
 
 inline constexpr PageId kNoPage = -1;
 inline constexpr SlotId kNoSlot = -1;
+inline constexpr BlockId kNoBlock = -1;
 
 // Why a request's output ended, as reported in Output::finish.
 enum class FinishReason : std::uint8_t {

@@ -6,6 +6,6 @@
 ts::PageId still_writable(ts::PrefixCache& cache, const ts::SaltRef& salt,
                           std::span<const ts::Token> tokens, ts::PageLease lease) {
   auto inserted = cache.insert(salt, nullptr, tokens, lease);
-  cache.release(std::move(*inserted.page));
+  cache.release(ts::kFullAttention, std::move(*inserted.page));
   return ts::write_target(lease);
 }

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+#include "ts/block_index.h"
+
+#include <algorithm>
+#include <bit>
+#include <stdexcept>
+#include <string>
+
+#include "ts/check.h"
+
+namespace ts {
+
+BlockIndex::BlockIndex(std::int32_t expected_blocks, std::int32_t page_size, SaltTable& salts,
+                       ContentHash hash_mask)
+    : page_size_(page_size),
+      salts_(salts),
+      hash_mask_(hash_mask),
+      bucket_mask_(std::bit_ceil(static_cast<std::uint64_t>(expected_blocks) * 2) - 1),
+      blocks_(static_cast<std::size_t>(expected_blocks)),
+      buckets_(bucket_mask_ + 1, kNoBlock),
+      tokens_(static_cast<std::size_t>(expected_blocks) * static_cast<std::size_t>(page_size)) {
+  unused_.reserve(blocks_.size());
+  for (BlockId id = expected_blocks - 1; id >= 0; --id) unused_.push_back(id);
+}
+
+std::span<const Token> BlockIndex::tokens(BlockId id) const {
+  const auto size = static_cast<std::size_t>(page_size_);
+  return {tokens_.data() + static_cast<std::size_t>(id) * size, size};
+}
+
+BlockId BlockIndex::find(ContentHash hash, BlockId parent, SaltId salt,
+                         std::span<const Token> wanted) const {
+  for (BlockId id = buckets_[hash & bucket_mask_]; id != kNoBlock; id = block(id).next_in_bucket) {
+    const Block& candidate = block(id);
+    if (candidate.hash == hash && candidate.parent == parent && candidate.salt == salt &&
+        std::ranges::equal(tokens(id), wanted)) {
+      return id;
+    }
+  }
+  return kNoBlock;
+}
+
+bool BlockIndex::occupied(ContentHash hash) const {
+  for (BlockId id = buckets_[hash & bucket_mask_]; id != kNoBlock; id = block(id).next_in_bucket) {
+    if (block(id).hash == hash) return true;
+  }
+  return false;
+}
+
+BlockId BlockIndex::add(ContentHash hash, BlockId parent, const SaltRef& salt,
+                        std::span<const Token> content) {
+  TS_ASSERT(content.size() == static_cast<std::size_t>(page_size_));
+  if (unused_.empty()) grow();
+  const BlockId id = unused_.back();
+  unused_.pop_back();
+  block(id) = {.hash = hash,
+               .parent = parent,
+               .next_in_bucket = bucket(hash),
+               .salt = salt.id(),
+               .holders = 0};
+  bucket(hash) = id;
+  std::ranges::copy(content, tokens_.begin() + static_cast<std::ptrdiff_t>(id) * page_size_);
+  if (parent == kNoBlock) {
+    salts_.retain(salt.id());
+  } else {
+    hold(parent);
+  }
+  return id;
+}
+
+void BlockIndex::let_go(BlockId id) {
+  while (id != kNoBlock) {
+    TS_ASSERT(block(id).holders > 0);
+    if (--block(id).holders > 0) return;
+    const BlockId parent = block(id).parent;
+    remove(id);
+    id = parent;
+  }
+}
+
+void BlockIndex::remove(BlockId id) {
+  BlockId* link = &bucket(block(id).hash);
+  while (*link != id) link = &block(*link).next_in_bucket;
+  *link = block(id).next_in_bucket;
+  if (block(id).parent == kNoBlock) salts_.drop(block(id).salt);
+  block(id) = Block{};
+  unused_.push_back(id);
+}
+
+// Only blocks that have no page, and stand between two that have one, make it larger than expected.
+void BlockIndex::grow() {
+  const std::size_t before = blocks_.size();
+  blocks_.resize(before + std::max<std::size_t>(before / 2, 16));
+  tokens_.resize(blocks_.size() * static_cast<std::size_t>(page_size_));
+  for (std::size_t id = blocks_.size(); id > before; --id) {
+    unused_.push_back(static_cast<BlockId>(id - 1));
+  }
+}
+
+void BlockIndex::check() const {
+  const auto demand = [](bool holds, const char* invariant) {
+    if (!holds) throw std::logic_error(std::string("blocks: ") + invariant);
+  };
+  std::size_t used = 0;
+  std::vector<std::int32_t> children(blocks_.size(), 0);
+  for (BlockId id = 0; id < static_cast<BlockId>(blocks_.size()); ++id) {
+    const Block& entry = block(id);
+    if (entry.holders == kUnused) continue;
+    ++used;
+    demand(entry.holders > 0, "somebody holds every block");
+    demand(find(entry.hash, entry.parent, entry.salt, tokens(id)) == id,
+           "a block is found by its content");
+    if (entry.parent != kNoBlock) ++children[static_cast<std::size_t>(entry.parent)];
+  }
+  for (std::size_t id = 0; id < blocks_.size(); ++id) {
+    demand(children[id] <= std::max(0, blocks_[id].holders), "a child holds its parent");
+  }
+  demand(used == size(), "every block is used or unused");
+}
+
+}  // namespace ts
