@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The C++ tests of the scheduler, built with ASan and UBSan and run by CTest.
 
-Among them is the simulation: 10 million events of random workloads. A failing seed is in the output.
+Among them is the simulation: 10 million events of random workloads. The output names the
+seed that fails.
+
 The build folder is kept between runs (`build/scheduler-tests`), so only what changed
 is compiled again.
 """
