@@ -5,12 +5,8 @@
 //   fuzz_scheduler <file or folder>...         these inputs
 //
 // When the target aborts, the seed or file that made it do so is the last line.
-#include <unistd.h>
-
 #include <algorithm>
-#include <csignal>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -19,30 +15,16 @@
 #include <string_view>
 #include <vector>
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+#include "failing_input.h"
 
-// The sanitizers abort too, so that one handler names the input.
-extern "C" const char* __asan_default_options();
-extern "C" const char* __asan_default_options() {
-  return "abort_on_error=1";
-}
-extern "C" const char* __ubsan_default_options();
-extern "C" const char* __ubsan_default_options() {
-  return "abort_on_error=1";
-}
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
 namespace {
 
 using Input = std::vector<std::uint8_t>;
 
-std::string current;  // what a failure is reported with
-
-void report(int /*signal*/) {
-  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, current.data(), current.size());
-}
-
 void run(const std::string& name, const Input& input) {
-  current = "failed on " + name + "\n";
+  spec::begin_input(name);
   LLVMFuzzerTestOneInput(input.data(), input.size());
 }
 
@@ -69,7 +51,6 @@ bool is_number(std::string_view text) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGABRT, report);
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   if (!arguments.empty() && !is_number(arguments[0])) {
     for (const std::string& path : arguments) replay(path);

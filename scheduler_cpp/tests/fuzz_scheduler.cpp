@@ -7,15 +7,17 @@
 // Driven by libFuzzer, or by fuzz_driver.cpp where there is none.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <deque>
+#include <limits>
 #include <map>
+#include <numeric>
+#include <set>
 #include <stdexcept>
 #include <string>
-#include <tuple>
 #include <type_traits>
 #include <typeinfo>
 #include <vector>
@@ -28,6 +30,8 @@ namespace {
 using namespace ts;
 
 constexpr const char* kNoText = "\xff";  // a salt whose pages no event can announce
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNotANumber = std::numeric_limits<double>::quiet_NaN();
 
 void demand(bool holds, const char* what) {
   if (holds) return;
@@ -70,13 +74,20 @@ SchedulerConfig small_config(Choices& choices) {
                          .enable_kv_events = !choices.once_in(6),
                          .params_size = choices.pick(0, 2),
                          .dp_rank = choices.pick(0, 1),
-                         .max_overtakes = choices.pick(0, 3)};
-  config.max_num_batched_tokens += config.max_num_seqs;
+                         .max_overtakes = choices.pick(0, 3),
+                         .overlap_depth = choices.pick(0, 1),
+                         .num_speculative_tokens = choices.pick(0, 3),
+                         .min_tps_per_user = choices.once_in(3) ? choices.pick(1, 200) : 0.0};
+  config.max_num_batched_tokens += config.max_num_seqs * (1 + config.num_speculative_tokens);
   return config;
 }
 
 void spoil(SchedulerConfig& config, Choices& choices) {
-  const std::array<std::int32_t*, 10> sizes{&config.page_size,
+  if (choices.once_in(8)) {
+    config.min_tps_per_user = choices.of(std::array{-1.0, kNotANumber, kInfinity, -kInfinity, 1e7});
+    return;
+  }
+  const std::array<std::int32_t*, 12> sizes{&config.page_size,
                                             &config.num_pages,
                                             &config.max_num_seqs,
                                             &config.max_model_len,
@@ -85,39 +96,58 @@ void spoil(SchedulerConfig& config, Choices& choices) {
                                             &config.vocab_size,
                                             &config.params_size,
                                             &config.dp_rank,
-                                            &config.max_overtakes};
+                                            &config.max_overtakes,
+                                            &config.overlap_depth,
+                                            &config.num_speculative_tokens};
   *choices.of(sizes) = choices.of(std::array<std::int32_t, 4>{INT32_MIN, -1, 0, INT32_MAX});
 }
 
+// The bytes of a value's parts. A field that is added to one of the types below breaks its
+// structured binding, so none is forgotten.
 template <class T>
-bool same(const Column<T>& a, const Column<T>& b) {
+void append_bytes(std::string& bytes, const T& value) {
+  static_assert(std::is_arithmetic_v<T>);
+  bytes.append(reinterpret_cast<const char*>(&value), sizeof(T));
+}
+template <class T>
+void append_bytes(std::string& bytes, const Column<T>& column) {
   static_assert(std::has_unique_object_representations_v<T>);
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+  append_bytes(bytes, column.size());
+  bytes.append(reinterpret_cast<const char*>(column.data()), column.size() * sizeof(T));
+}
+template <class... Parts>
+std::string bytes_of(const Parts&... parts) {
+  std::string bytes;
+  (append_bytes(bytes, parts), ...);
+  return bytes;
 }
 
-bool same(const Plan& a, const Plan& b) {
-  return a.step == b.step && a.num_decode_rows == b.num_decode_rows &&
-         a.num_tokens == b.num_tokens && same(a.row_slot, b.row_slot) &&
-         same(a.row_start, b.row_start) && same(a.row_tokens, b.row_tokens) &&
-         same(a.row_samples, b.row_samples) && same(a.admitted_slot, b.admitted_slot) &&
-         same(a.admitted_request, b.admitted_request) &&
-         same(a.admitted_offset, b.admitted_offset) &&
-         same(a.admitted_prompt_tokens, b.admitted_prompt_tokens) &&
-         same(a.admitted_tokens, b.admitted_tokens) && same(a.admitted_params, b.admitted_params) &&
-         same(a.page_patch, b.page_patch);
+std::string image(const Plan& plan) {
+  const auto& [step, num_decode_rows, num_tokens, row_slot, row_start, row_tokens, row_samples,
+               admitted_slot, admitted_request, admitted_offset, admitted_prompt_tokens,
+               admitted_tokens, admitted_params, page_patch] = plan;
+  return bytes_of(step, num_decode_rows, num_tokens, row_slot, row_start, row_tokens, row_samples,
+                  admitted_slot, admitted_request, admitted_offset, admitted_prompt_tokens,
+                  admitted_tokens, admitted_params, page_patch);
 }
 
-bool same(const Output& a, const Output& b) {
-  return same(a.request, b.request) && same(a.token, b.token) && same(a.row, b.row) &&
-         same(a.finish, b.finish) && same(a.cached_tokens, b.cached_tokens);
+std::string image(const Output& output) {
+  const auto& [request, token, row, finish, cached_tokens] = output;
+  return bytes_of(request, token, row, finish, cached_tokens);
 }
 
-bool same(const Stats& a, const Stats& b) {
-  const auto fields = [](const Stats& s) {
-    return std::tie(s.waiting, s.running, s.pages_used, s.pages_cached, s.pages_free,
-                    s.prefix_query_tokens, s.prefix_hit_tokens, s.retractions, s.steps);
-  };
-  return fields(a) == fields(b);
+std::string image(const Stats& stats) {
+  const auto& [waiting, running, pages_used, pages_cached, pages_free, prefix_query_tokens,
+               prefix_hit_tokens, retractions, steps] = stats;
+  return bytes_of(waiting, running, pages_used, pages_cached, pages_free, prefix_query_tokens,
+                  prefix_hit_tokens, retractions, steps);
+}
+
+std::string image(const FloorReport& report) {
+  const auto& [users, attained_p1, attained_p50, held_prefill_tokens, held_admissions,
+               predicted_step_seconds] = report;
+  return bytes_of(users, attained_p1, attained_p50, held_prefill_tokens, held_admissions,
+                  predicted_step_seconds);
 }
 
 class Session {
@@ -133,7 +163,7 @@ class Session {
   void finish() {
     for (int steps = 0; !live_.empty() || !flights_.empty(); ++steps) {
       demand(steps < 10000, "what is alive ends");
-      if (flights_.empty()) plan();
+      if (room_for_a_step()) plan();
       if (!flights_.empty()) commit_good();
     }
     const Stats stats = scheduler_.stats();
@@ -159,14 +189,28 @@ class Session {
     std::vector<Token> stops;
   };
 
-  struct SamplingRow {
+  struct Seated {
     RequestId request;
     std::uint64_t serial;
   };
 
+  struct SamplingRow {
+    Seated seated;
+    std::int32_t samples;  // at most
+  };
+
   struct Flight {
     std::uint64_t step = 0;
+    std::size_t buffers = 0;
+    std::string image;  // of its plan
     std::vector<SamplingRow> rows;
+  };
+
+  // What a step yielded.
+  struct Sampled {
+    std::vector<Token> tokens;
+    std::vector<std::int32_t> counts;  // empty: all 1
+    double seconds = 0;
   };
 
   void call() {
@@ -198,8 +242,8 @@ class Session {
         commit_bad();
         break;
       default:
-        if (flights_.empty()) plan();
-        commit();
+        if (room_for_a_step()) plan();
+        if (!room_for_a_step() || choices_.once_in(2)) commit();
     }
   }
 
@@ -228,9 +272,29 @@ class Session {
 
   void check() {
     scheduler_.check_invariants();
-    demand(same(scheduler_.stats(), twin_.stats()), "the twins count the same");
-    demand(same(scheduler_.plan_buffers(), twin_.plan_buffers()), "the twins plan the same");
-    demand(same(scheduler_.output_buffers(), twin_.output_buffers()), "the twins output the same");
+    const auto same = [this](auto part) { return image(part(scheduler_)) == image(part(twin_)); };
+    demand(same([](auto& s) { return s.stats(); }), "the twins count the same");
+    demand(same([](auto& s) { return s.floor(); }), "the twins measure the same");
+    demand(same([](auto& s) -> auto& { return s.plan_buffers(); }), "the twins plan the same");
+    demand(same([](auto& s) -> auto& { return s.output_buffers(); }), "the twins output the same");
+    for (const Flight& flight : flights_) {
+      demand(image(scheduler_.plan_buffers(flight.buffers)) == flight.image,
+             "a plan stays as it is until its step is committed");
+    }
+    check_floor(scheduler_.floor());
+  }
+
+  void check_floor(const FloorReport& report) {
+    demand(report.users >= 0 && report.held_prefill_tokens >= 0 && report.held_admissions >= 0,
+           "the floor counts upwards");
+    demand(config().min_tps_per_user > 0 ||
+               (report.held_prefill_tokens == 0 && report.held_admissions == 0),
+           "without a floor nothing is held back for it");
+    demand(report.attained_p1 >= 0 && report.attained_p50 >= report.attained_p1 &&
+               std::isfinite(report.attained_p50),
+           "users attained a rate");
+    demand(report.predicted_step_seconds >= 0 && std::isfinite(report.predicted_step_seconds),
+           "a step is predicted to take a time");
   }
 
   void submit() {
@@ -325,12 +389,12 @@ class Session {
   }
 
   void plan() {
-    if (!flights_.empty()) {
+    if (!room_for_a_step()) {
       refused<std::runtime_error>([](Scheduler& s) { return s.plan(); });
       return;
     }
     if (!both([](Scheduler& s) { return s.plan(); })) {
-      demand(live_.empty(), "whatever is alive is served");
+      demand(live_.empty() || !flights_.empty(), "whatever is alive is served");
       return;
     }
     const Plan& plan = scheduler_.plan_buffers();
@@ -339,16 +403,39 @@ class Session {
       demand(live_.contains(id), "only what is alive is admitted");
       seated_[plan.admitted_slot[i]] = {id, live_.at(id).serial};
     }
-    Flight flight{.step = plan.step, .rows = {}};
-    std::int32_t tokens = 0;
-    for (std::size_t i = 0; i < plan.row_slot.size(); ++i) {
-      tokens += plan.row_tokens[i];
-      if (plan.row_samples[i] != 0) flight.rows.push_back(seated_.at(plan.row_slot[i]));
-    }
+    Flight flight{.step = plan.step,
+                  .buffers = scheduler_.current_buffers(),
+                  .image = image(plan),
+                  .rows = {}};
     demand(plan.row_slot.size() > 0, "a step has rows");
+    std::int32_t tokens = 0;
+    std::set<SlotId> slots;
+    for (std::size_t i = 0; i < plan.row_slot.size(); ++i) {
+      check_row(plan, i);
+      demand(slots.insert(plan.row_slot[i]).second, "a sequence has one row");
+      tokens += plan.row_tokens[i];
+      if (plan.row_samples[i] > 0) {
+        flight.rows.push_back({seated_.at(plan.row_slot[i]), plan.row_samples[i]});
+      }
+    }
     demand(plan.num_tokens == tokens, "a step's tokens are those of its rows");
     demand(tokens <= config().max_num_batched_tokens, "a step keeps its budget");
     flights_.push_back(std::move(flight));
+  }
+
+  void check_row(const Plan& plan, std::size_t i) {
+    const std::int32_t tokens = plan.row_tokens[i];
+    const std::int32_t samples = plan.row_samples[i];
+    const std::int32_t with_drafts = 1 + config().num_speculative_tokens;
+    demand(tokens >= 1 && samples <= std::min(tokens, with_drafts),
+           "a row samples what it computes");
+    demand(samples <= 1 || samples == tokens, "just decode rows carry drafts");
+    const bool is_short = static_cast<std::int32_t>(i) < plan.num_decode_rows;
+    demand(is_short == (tokens <= with_drafts), "short rows come first");
+    const Ask* ask = alive(seated_.at(plan.row_slot[i]));
+    demand(ask != nullptr, "only what is alive has a row");
+    demand(plan.row_start[i] >= 0 && plan.row_start[i] + tokens < ask->max_length,
+           "the KV of a request's last token is never needed");
   }
 
   void commit() { choices_.once_in(8) ? commit_bad() : commit_good(); }
@@ -357,10 +444,26 @@ class Session {
     if (flights_.empty()) return commit_bad();
     const Flight flight = std::move(flights_.front());
     flights_.pop_front();
-    std::vector<Token> sampled(flight.rows.size());
-    for (Token& token : sampled) token = good_token();
-    both([&](Scheduler& s) { return s.commit(flight.step, sampled), true; });
+    const Sampled sampled = good_sampled(flight);
+    both([&](Scheduler& s) {
+      s.commit(flight.step, sampled.tokens, sampled.counts, sampled.seconds);
+      return true;
+    });
     check_output(flight, sampled);
+  }
+
+  [[nodiscard]] Sampled good_sampled(const Flight& flight) {
+    Sampled sampled;
+    sampled.seconds = choices_.of(std::array{0.0, 0.001, 0.01, 0.5, 1e4, 1e-300, 1e300});
+    if (choices_.once_in(2)) {
+      for (const SamplingRow& row : flight.rows) {
+        sampled.counts.push_back(choices_.pick(1, row.samples));
+      }
+    }
+    sampled.tokens.resize(std::accumulate(sampled.counts.begin(), sampled.counts.end(),
+                                          sampled.counts.empty() ? flight.rows.size() : 0));
+    for (Token& token : sampled.tokens) token = good_token();
+    return sampled;
   }
 
   void commit_bad() {
@@ -369,53 +472,80 @@ class Session {
       refused<std::runtime_error>([step](Scheduler& s) { s.commit(step, {}); });
       return;
     }
-    std::uint64_t step = flights_.front().step;
-    std::vector<Token> sampled(flights_.front().rows.size(), good_token());
-    switch (choices_.pick(0, 3)) {
-      case 0:
-        step += choices_.of(std::array<std::uint64_t, 3>{1, ~std::uint64_t{0}, 1ULL << 63});
-        break;
-      case 1:
-        sampled.push_back(good_token());
-        break;
-      case 2:
-        if (!sampled.empty()) {
-          sampled.pop_back();
-          break;
-        }
-        [[fallthrough]];
-      default:
-        if (sampled.empty()) sampled.resize(1);
-        sampled[static_cast<std::size_t>(choices_.pick(0, 255)) % sampled.size()] = bad_token();
+    const Flight& flight = flights_.front();
+    std::uint64_t step = flight.step;
+    Sampled sampled = good_sampled(flight);
+    std::vector<Token>& tokens = sampled.tokens;
+    std::vector<std::int32_t>& counts = sampled.counts;
+    const auto any = static_cast<std::size_t>(choices_.pick(0, 255));
+    const std::int32_t kind = choices_.pick(0, 7);
+    if (kind == 0) {  // 1 names the step behind, which may be in flight too
+      step += choices_.of(std::array<std::uint64_t, 3>{1, ~std::uint64_t{0}, 1ULL << 63});
+    } else if (kind == 1) {
+      sampled.seconds = choices_.of(std::array{-1.0, -1e-300, kNotANumber, kInfinity, -kInfinity});
+    } else if (kind == 2 && !tokens.empty()) {
+      tokens.pop_back();
+    } else if (kind == 3 && !counts.empty()) {
+      const std::int32_t most = flight.rows[any % counts.size()].samples;
+      counts[any % counts.size()] = choices_.of(std::array{0, -1, most + 1, INT32_MIN, INT32_MAX});
+    } else if (kind == 4 && counts.size() > 1) {
+      counts.pop_back();
+    } else if (kind == 5) {
+      if (counts.empty()) counts.assign(flight.rows.size(), 1);
+      counts.push_back(1);
+      tokens.push_back(good_token());
+    } else if (kind == 6 && !tokens.empty()) {
+      tokens[any % tokens.size()] = bad_token();
+    } else {
+      tokens.push_back(good_token());
     }
-    refused<std::invalid_argument>([&](Scheduler& s) { s.commit(step, sampled); });
+    refused<std::invalid_argument>(
+        [&](Scheduler& s) { s.commit(step, tokens, counts, sampled.seconds); });
   }
 
-  // One entry for each sampling row whose request is still alive, in row order, and no other.
-  void check_output(const Flight& flight, const std::vector<Token>& sampled) {
+  // Each sampling row whose request is still alive outputs its tokens up to the one that ends the
+  // request, in row order, and nothing else is output.
+  void check_output(const Flight& flight, const Sampled& sampled) {
     const Output& output = scheduler_.output_buffers();
     std::size_t at = 0;
+    std::size_t begin = 0;
     for (std::size_t row = 0; row < flight.rows.size(); ++row) {
-      const auto found = live_.find(flight.rows[row].request);
-      if (found == live_.end() || found->second.serial != flight.rows[row].serial) continue;
-      demand(at < output.request.size(), "a token is output");
-      demand(output.request[at] == found->first && output.token[at] == sampled[row] &&
-                 output.row[at] == static_cast<std::int32_t>(row),
-             "a token goes to the request that it was sampled for");
-      Ask& ask = found->second;
-      ++ask.length;
-      const bool stops = ask.length >= ask.min_length &&
-                         std::ranges::find(ask.stops, sampled[row]) != ask.stops.end();
-      const FinishReason expected = stops                          ? FinishReason::kStop
-                                    : ask.length >= ask.max_length ? FinishReason::kLength
-                                                                   : FinishReason::kNone;
-      demand(output.finish[at] == static_cast<std::uint8_t>(expected), "an output ends in time");
-      if (expected != FinishReason::kNone) live_.erase(found);
-      ++at;
+      const std::size_t end =
+          begin + (sampled.counts.empty() ? 1 : static_cast<std::size_t>(sampled.counts[row]));
+      const Seated seated = flight.rows[row].seated;
+      for (std::size_t i = begin; i < end && alive(seated) != nullptr; ++i, ++at) {
+        demand(at < output.request.size(), "a token is output");
+        demand(output.request[at] == seated.request && output.token[at] == sampled.tokens[i] &&
+                   output.row[at] == static_cast<std::int32_t>(row),
+               "a token goes to the request that it was sampled for");
+        Ask& ask = live_.at(seated.request);
+        ++ask.length;
+        const FinishReason expected = after(ask, sampled.tokens[i]);
+        demand(output.finish[at] == static_cast<std::uint8_t>(expected), "an output ends in time");
+        if (expected != FinishReason::kNone) live_.erase(seated.request);
+      }
+      begin = end;
     }
     demand(at == output.request.size(), "nothing else is output");
   }
 
+  [[nodiscard]] static FinishReason after(const Ask& ask, Token last) {
+    const bool stops =
+        ask.length >= ask.min_length && std::ranges::find(ask.stops, last) != ask.stops.end();
+    if (stops) return FinishReason::kStop;
+    return ask.length >= ask.max_length ? FinishReason::kLength : FinishReason::kNone;
+  }
+
+  // The request that took a seat; null if it has ended.
+  [[nodiscard]] const Ask* alive(const Seated& seated) const {
+    const auto found = live_.find(seated.request);
+    const bool ended = found == live_.end() || found->second.serial != seated.serial;
+    return ended ? nullptr : &found->second;
+  }
+
+  [[nodiscard]] bool room_for_a_step() const {
+    return flights_.size() <= static_cast<std::size_t>(config().overlap_depth);
+  }
   [[nodiscard]] Token good_token() {
     return choices_.pick(0, std::min(config().vocab_size - 1, 255));
   }
@@ -428,8 +558,8 @@ class Session {
   Scheduler scheduler_;
   Scheduler twin_;
   std::map<RequestId, Ask> live_;
-  std::map<SlotId, SamplingRow> seated_;  // who took a slot last
-  std::deque<Flight> flights_;            // launched and not committed
+  std::map<SlotId, Seated> seated_;  // who took a slot last
+  std::deque<Flight> flights_;       // launched and not committed
   std::uint64_t serials_ = 0;
   spec::RouterView router_;
   bool hidden_pages_ = false;

@@ -77,6 +77,7 @@ class RouterView {
   }
 
   [[nodiscard]] std::size_t blocks() const { return blocks_.size(); }
+  [[nodiscard]] std::uint64_t removed() const { return removed_; }  // one by one, so far
 
  private:
   using Block = std::pair<std::string, std::int64_t>;  // medium, hash
@@ -124,11 +125,13 @@ class RouterView {
       demand(type == "BlockRemoved", "an event has a known type");
       for (const auto hash : hashes) {
         demand(blocks_.erase({medium, hash}) == 1, "what is removed was stored");
+        ++removed_;
       }
     }
   }
 
   std::set<Block> blocks_;
+  std::uint64_t removed_ = 0;
 };
 
 }  // namespace spec

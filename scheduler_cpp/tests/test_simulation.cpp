@@ -2,13 +2,27 @@
 // Seeded random workloads on tiny pools: arrivals, aborts, retraction, shared prefixes, steps in
 // flight, drafts accepted and rejected, step times from a clock that jumps. Every invariant is
 // checked after every call, every request ends exactly once with just the tokens that it would get
-// alone, and the same seed gives the same plans. `test_simulation <first seed> <seeds>` runs
-// others.
+// alone, a router's view of the cache stays right, and the same seed gives the same plans.
+//
+//   test_simulation [<first seed> [<seeds> [<least events>]]]
+//
+// With a third number the run must be long enough to prove something: it has at least so many
+// events, and all that is listed under Visits happened. A failure names its seed.
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
 #include <deque>
+#include <map>
 #include <random>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "device.h"
 #include "driver.h"
+#include "failing_input.h"
+#include "router_view.h"
 #include "spec.h"
 
 using namespace ts;
@@ -16,8 +30,43 @@ using spec::Driver;
 
 namespace {
 
-// Calls, rows planned and tokens committed, over all seeds.
-std::uint64_t events = 0;
+constexpr std::uint64_t kRepeated = 8;  // each that many-th seed runs twice
+
+// What a workload met, counted from outside.
+struct Visits {
+  std::uint64_t events = 0;           // calls, rows planned, tokens committed
+  std::uint64_t plans_in_flight = 0;  // made while a step was in flight
+  std::uint64_t waits_in_flight = 0;  // for the commit of a step, since there was nothing to plan
+  std::uint64_t retractions = 0;
+  std::uint64_t held_back = 0;        // in flight, with tokens to decode, and yet without a row
+  std::uint64_t stops_in_flight = 0;  // with a row of the next step in flight
+  std::uint64_t aborts_in_flight = 0;
+  std::uint64_t drafts_accepted = 0;
+  std::uint64_t drafts_rejected = 0;
+  std::uint64_t prefix_hit_tokens = 0;
+  std::uint64_t evictions = 0;
+  std::uint64_t columns_replaced = 0;     // by a page of the same content that was cached meanwhile
+  std::uint64_t held_prefill_tokens = 0;  // by the floor, and so the next
+  std::uint64_t held_admissions = 0;
+
+  template <class Use>
+  void each(Use use) const {
+    use("events", events);
+    use("plans made while a step was in flight", plans_in_flight);
+    use("plans that waited for a step in flight", waits_in_flight);
+    use("retractions", retractions);
+    use("sequences in flight held back", held_back);
+    use("stops with the next step in flight", stops_in_flight);
+    use("aborts in flight", aborts_in_flight);
+    use("drafts accepted", drafts_accepted);
+    use("drafts rejected", drafts_rejected);
+    use("prefix hit tokens", prefix_hit_tokens);
+    use("evictions", evictions);
+    use("columns replaced", columns_replaced);
+    use("prefill tokens held back by the floor", held_prefill_tokens);
+    use("admissions held back by the floor", held_admissions);
+  }
+};
 
 // The number on the command line at `place`.
 std::uint64_t argument(std::size_t place, std::uint64_t otherwise) {
@@ -26,14 +75,15 @@ std::uint64_t argument(std::size_t place, std::uint64_t otherwise) {
 
 class Workload {
  public:
-  explicit Workload(std::uint64_t seed)
-      : random_(seed), driver_(config(), chance(4) ? 3 : ~ContentHash{0}) {}
+  Workload(std::uint64_t seed, Visits& visits)
+      : visits_(visits), random_(seed), driver_(config(), chance(4) ? 3 : ~ContentHash{0}) {}
 
   // A digest of every plan.
   std::uint64_t run() {
     for (int i = 0; i < 150; ++i) {
       if (chance(3)) submit();
       if (chance(12)) abort();
+      if (chance(8)) drain_kv_events();
       step();
     }
     for (int i = 0; step(); ++i) {
@@ -45,6 +95,9 @@ class Workload {
     }
     const Stats stats = driver_.scheduler.stats();
     EXPECT(stats.waiting == 0 && stats.running == 0 && stats.pages_used == 0);
+    drain_kv_events();
+    EXPECT(router_.blocks() == static_cast<std::size_t>(stats.pages_cached));
+    count_totals(stats);
     return digest_;
   }
 
@@ -74,7 +127,7 @@ class Workload {
     const RequestId id = next_id_++;
     asks_[id] = {prompt, pick(1, 20), std::vector<Token>(static_cast<std::size_t>(pick(0, 1)))};
     for (Token& stop : asks_[id].stops) stop = pick(0, 7);
-    ++events;
+    ++visits_.events;
     driver_.submit({.id = id,
                     .prompt = prompt,
                     .max_tokens = asks_[id].max_tokens,
@@ -85,9 +138,28 @@ class Workload {
                     .params = {}});
   }
 
+  struct LaunchedRow {
+    SlotId slot;
+    RequestId request;
+    std::int32_t end;  // behind its last token
+    std::int32_t samples;
+  };
+
   struct Launched {
     std::uint64_t step;
+    std::vector<LaunchedRow> rows;
     spec::Yield yield;
+
+    [[nodiscard]] bool names(SlotId slot) const {
+      return std::ranges::any_of(rows, [slot](const auto& row) { return row.slot == slot; });
+    }
+  };
+
+  // Who has a slot, as far as the plans tell.
+  struct Seated {
+    RequestId request;
+    std::int32_t longest;  // prompt and output
+    std::int32_t columns;  // of its block table
   };
 
   struct Ask {
@@ -114,8 +186,18 @@ class Workload {
     const RequestId id = static_cast<RequestId>(pick(0, static_cast<int>(next_id_)));
     const bool alive = asks_.contains(id) && !driver_.ended(id);
     EXPECT(driver_.abort(id) == alive);
-    ++events;
-    if (alive) asks_.erase(id);
+    ++visits_.events;
+    if (!alive) return;
+    asks_.erase(id);
+    visits_.aborts_in_flight += std::ranges::any_of(in_flight_, [id](const Launched& launched) {
+      return std::ranges::any_of(launched.rows, [id](auto& row) { return row.request == id; });
+    });
+  }
+
+  void drain_kv_events() {
+    ++visits_.events;
+    const std::string payload = driver_.scheduler.drain_kv_events(1.5);
+    if (!payload.empty()) router_.apply(payload);
   }
 
   // Plans a step or commits one; false if there is nothing left to do.
@@ -132,36 +214,92 @@ class Workload {
   }
 
   bool plan() {
-    if (!driver_.plan()) return false;
+    const bool planned = driver_.plan();
     const Plan& plan = driver_.scheduler.plan_buffers();
-    events += plan.row_slot.size() + 1;
+    if (!in_flight_.empty()) count_held_back(plan, in_flight_.front());
+    if (!planned) {
+      visits_.waits_in_flight += in_flight_.empty() ? 0 : 1;
+      return false;
+    }
+    visits_.plans_in_flight += in_flight_.empty() ? 0 : 1;
+    visits_.events += plan.row_slot.size() + 1;
     for (std::size_t i = 0; i < plan.admitted_slot.size(); ++i) {
       const Ask& ask = asks_.at(plan.admitted_request[i]);
-      longest_[plan.admitted_slot[i]] =
-          std::min(static_cast<std::int32_t>(ask.prompt.size()) + ask.max_tokens,
-                   driver_.scheduler.config().max_model_len);
+      const auto most = static_cast<std::int32_t>(ask.prompt.size()) + ask.max_tokens;
+      seated_[plan.admitted_slot[i]] = {
+          .request = plan.admitted_request[i],
+          .longest = std::min(most, driver_.scheduler.config().max_model_len),
+          .columns = 0};
     }
-    for (std::size_t i = 0; i < plan.row_slot.size(); ++i) {
-      // The KV of a request's last token is never needed.
-      EXPECT(plan.row_start[i] + plan.row_tokens[i] < longest_.at(plan.row_slot[i]));
+    for (std::size_t i = 0; i < plan.page_patch.size(); ++i) {
+      const PagePatch& patch = plan.page_patch[i];
+      std::int32_t& columns = seated_.at(patch.slot).columns;
+      visits_.columns_replaced += patch.column < columns ? 1 : 0;
+      columns = std::max(columns, patch.column + 1);
+      digest_ = digest_ * 31 + static_cast<std::uint64_t>(patch.page);
     }
     mix(plan.row_slot), mix(plan.row_start), mix(plan.row_tokens);
-    for (std::size_t i = 0; i < plan.page_patch.size(); ++i) {
-      digest_ = digest_ * 31 + static_cast<std::uint64_t>(plan.page_patch[i].page);
-    }
-    in_flight_.push_back({plan.step, device_.execute(plan, [this](int drafts) {
-                            return drafts == 0 ? 0 : pick(0, drafts);
-                          })});
+    launch(plan);
     return true;
   }
 
+  void launch(const Plan& plan) {
+    Launched launched{.step = plan.step, .rows = {}, .yield = {}};
+    for (std::size_t i = 0; i < plan.row_slot.size(); ++i) {
+      const Seated& seated = seated_.at(plan.row_slot[i]);
+      const std::int32_t end = plan.row_start[i] + plan.row_tokens[i];
+      EXPECT(end < seated.longest);  // the KV of a request's last token is never needed
+      launched.rows.push_back({plan.row_slot[i], seated.request, end, plan.row_samples[i]});
+    }
+    launched.yield =
+        device_.execute(plan, [this](int drafts) { return drafts == 0 ? 0 : pick(0, drafts); });
+    in_flight_.push_back(std::move(launched));
+  }
+
   void commit() {
-    const Launched launched = in_flight_.front();
+    const Launched launched = std::move(in_flight_.front());
     in_flight_.pop_front();
     double seconds = 0.001 * pick(1, 20);
     if (chance(20)) seconds = chance(2) ? 0 : 1e4;  // unknown, or the clock jumped
     driver_.commit(launched.step, launched.yield.tokens, launched.yield.counts, seconds);
-    events += launched.yield.tokens.size() + 1;
+    visits_.events += launched.yield.tokens.size() + 1;
+    count_committed(launched);
+  }
+
+  void count_held_back(const Plan& plan, const Launched& in_flight) {
+    for (const LaunchedRow& row : in_flight.rows) {
+      const bool alive = asks_.contains(row.request) && !driver_.ended(row.request);
+      if (!alive || row.samples == 0 || row.end + 1 >= seated_.at(row.slot).longest) continue;
+      const auto* const end = plan.row_slot.data() + plan.row_slot.size();
+      visits_.held_back += std::find(plan.row_slot.data(), end, row.slot) == end;
+    }
+  }
+
+  void count_committed(const Launched& launched) {
+    std::vector<SlotId> sampling;
+    for (const LaunchedRow& row : launched.rows) {
+      if (row.samples == 0) continue;
+      const std::int32_t count = launched.yield.counts[sampling.size()];
+      visits_.drafts_accepted += static_cast<std::uint64_t>(count - 1);
+      visits_.drafts_rejected += static_cast<std::uint64_t>(row.samples - count);
+      sampling.push_back(row.slot);
+    }
+    if (in_flight_.empty()) return;
+    const Output& output = driver_.scheduler.output_buffers();
+    for (std::size_t i = 0; i < output.request.size(); ++i) {
+      if (output.finish[i] == static_cast<std::uint8_t>(FinishReason::kNone)) continue;
+      const SlotId slot = sampling[static_cast<std::size_t>(output.row[i])];
+      visits_.stops_in_flight += in_flight_.front().names(slot);
+    }
+  }
+
+  void count_totals(const Stats& stats) {
+    const FloorReport floor = driver_.scheduler.floor();
+    visits_.retractions += static_cast<std::uint64_t>(stats.retractions);
+    visits_.prefix_hit_tokens += static_cast<std::uint64_t>(stats.prefix_hit_tokens);
+    visits_.evictions += router_.removed();
+    visits_.held_prefill_tokens += static_cast<std::uint64_t>(floor.held_prefill_tokens);
+    visits_.held_admissions += static_cast<std::uint64_t>(floor.held_admissions);
   }
 
   void mix(const Column<std::int32_t>& column) {
@@ -175,12 +313,14 @@ class Workload {
   }
   bool chance(std::int32_t one_in) { return pick(1, one_in) == 1; }
 
+  Visits& visits_;
   std::mt19937_64 random_;
   Driver driver_;
   spec::Device device_{driver_.scheduler.config()};
   std::map<RequestId, Ask> asks_;  // all but the aborted
   RequestId next_id_ = 0;
-  std::map<SlotId, std::int32_t> longest_;  // prompt and output of whom a slot belongs to
+  std::map<SlotId, Seated> seated_;
+  spec::RouterView router_;
   std::deque<Launched> in_flight_;
   std::uint64_t digest_ = 0;
 };
@@ -190,18 +330,31 @@ class Workload {
 SPEC("any workload on any pool that holds its largest request ends, and repeats exactly") {
   const std::uint64_t first = argument(0, 1);
   const std::uint64_t seeds = argument(1, 200);
+  Visits visits;
   for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
+    const std::string name = "seed " + std::to_string(seed);
+    spec::begin_input(name);
     const int before = spec::failures;
     std::string error;
     try {
-      EXPECT(Workload(seed).run() == Workload(seed).run());
+      const std::uint64_t digest = Workload(seed, visits).run();
+      Visits again;  // not events of their own
+      if (seed % kRepeated == 0) EXPECT(digest == Workload(seed, again).run());
     } catch (const std::exception& violated) {
       error = violated.what();
     }
     if (spec::failures > before || !error.empty()) {
-      spec::fail(__FILE__, __LINE__, "seed " + std::to_string(seed) + " " + error);
+      spec::fail(__FILE__, __LINE__, "failed on " + name + " " + error);
       return;
     }
   }
-  std::printf("%llu events\n", static_cast<unsigned long long>(events));
+  visits.each([](const char* what, std::uint64_t count) {
+    std::printf("%12llu %s\n", static_cast<unsigned long long>(count), what);
+  });
+  if (const std::uint64_t least_events = argument(2, 0); least_events > 0) {
+    EXPECT(visits.events >= least_events);
+    visits.each([](const char* what, std::uint64_t count) {
+      if (count == 0) spec::fail(__FILE__, __LINE__, std::string("no ") + what);
+    });
+  }
 }
