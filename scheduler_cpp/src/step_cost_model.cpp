@@ -11,8 +11,11 @@ constexpr double kForget = 0.99;     // weight of a step, per later step of its 
 constexpr double kForgetFast = 0.9;  // while predictions are off all the time
 constexpr double kOff = 0.2;         // mean error, relative to the prediction
 constexpr double kOffMemory = 0.9;
-constexpr double kOutlier = 4;   // times as long as predicted: what is longer counts less and less
-constexpr double kRidge = 1e-7;  // of a term's own sum: decides where terms only occur together
+constexpr double kOutlier = 4;    // times as long as predicted: what is longer counts less and less
+constexpr double kLeast = 1e-10;  // of a term's own sum, for the sake of the square root
+// Of a term's own sum. Where terms only occurred together, as with one user all the time, the cost
+// goes to the step itself: so a second user is tried, and the difference is learned.
+constexpr double kRidge = 1e-4;
 
 // Brings the terms to the same order of magnitude, for the sake of the arithmetic.
 constexpr double kRows = 1.0 / 64;
@@ -73,7 +76,7 @@ void StepCostModel::fit() {
       if (!free[i]) continue;
       const double own = decodes_.terms[i][i] + prefills_.terms[i][i];
       double right = decodes_.seconds[i] + prefills_.seconds[i];
-      double square = own * (1 + kRidge);
+      double square = own * (i == 0 ? 1 : 1 + kRidge);
       for (std::size_t j = 0; j < i; ++j) {
         if (!free[j]) continue;
         double sum = decodes_.terms[i][j] + prefills_.terms[i][j];
@@ -82,7 +85,7 @@ void StepCostModel::fit() {
         square -= lower[i][j] * lower[i][j];
         right -= lower[i][j] * solved[j];
       }
-      lower[i][i] = std::sqrt(std::max(square, own * kRidge));
+      lower[i][i] = std::sqrt(std::max(square, own * kLeast));
       solved[i] = right / lower[i][i];
     }
     for (std::size_t i = kTerms; i-- > 0;) {

@@ -14,6 +14,7 @@ constexpr double kEfficiency = 0.75;  // of a chunk, against the one that was wa
 constexpr double kFull = 0.9;         // of the stall: waiting longer saves up little more
 constexpr double kPatience = 4;       // stalls that a prefill waits for its next chunk
 constexpr double kOwed = 0.5;         // of a stall: what it gets then, whatever the floor says
+constexpr double kHopeless = 1.25;    // a token of a user alone against the floor's: it is given up
 constexpr double kStallSeconds = 1;   // or kStallTokens token times, if that is longer
 constexpr double kStallTokens = 10;
 constexpr double kUnbound = std::numeric_limits<double>::infinity();
@@ -121,7 +122,7 @@ bool TpsFloor::admits(const StepShape& running, std::int64_t context) const {
 bool TpsFloor::attainable(std::int64_t context) const {
   StepShape alone;
   alone.add_decode(context);
-  return model_.seconds(alone) <= kMargin * row_seconds();
+  return model_.seconds(alone) <= kHopeless * row_seconds();
 }
 
 double TpsFloor::stall() const {

