@@ -14,7 +14,8 @@ constexpr double kOffMemory = 0.9;
 constexpr double kOutlier = 4;    // times as long as predicted: what is longer counts less and less
 constexpr double kLeast = 1e-10;  // of a term's own sum, for the sake of the square root
 // Of a term's own sum. Where terms only occurred together, as with one user all the time, the cost
-// goes to the step itself: so a second user is tried, and the difference is learned.
+// goes to the first of them, the step or the chunk itself: so a second user is tried, and the
+// difference is learned.
 constexpr double kRidge = 1e-4;
 
 // Brings the terms to the same order of magnitude, for the sake of the arithmetic.
@@ -29,6 +30,7 @@ StepCostModel::Terms StepCostModel::terms(const StepShape& shape) {
   return {1.0,
           shape.decode_rows * kRows,
           static_cast<double>(shape.decode_context) * kContext,
+          static_cast<double>(shape.chunks),
           shape.prefill_tokens * kTokens,
           static_cast<double>(shape.prefill_context) * kContext,
           static_cast<double>(shape.prefill_pairs) * kPairs};
@@ -45,13 +47,17 @@ double StepCostModel::seconds(const StepShape& shape) const {
 // that stood still is one step's error, and one that jumped counts next to nothing.
 void StepCostModel::learn(const StepShape& shape, double seconds) {
   const double scale = knows() ? std::max(this->seconds(shape), seconds / kOutlier) : seconds;
-  Sums& sums = shape.prefill_tokens == 0 ? decodes_ : prefills_;
+  Sums& sums = shape.chunks == 0 ? decodes_ : prefills_;
   const double error = std::clamp((seconds - this->seconds(shape)) / scale, -1.0, 1.0);
   error_ = (kOffMemory * error_) + ((1 - kOffMemory) * (knows() ? error : 0));
   const double forget = std::abs(error_) > kOff ? kForgetFast : kForget;
   sums.add(terms(shape), seconds, 1 / (scale * scale), forget);
   ++learned_;
-  fit();
+  if (shape.chunks == 0) {
+    fit(decodes_, 0, kDecodeTerms);
+  } else {
+    fit(prefills_, kDecodeTerms, kTerms);
+  }
 }
 
 void StepCostModel::Sums::add(const Terms& x, double value, double weight, double forget) {
@@ -65,22 +71,22 @@ void StepCostModel::Sums::add(const Terms& x, double value, double weight, doubl
 
 // Solves the normal equations by Cholesky factors; while a weight comes out negative, the most
 // negative one is fixed at zero and the others are solved for again.
-void StepCostModel::fit() {
+void StepCostModel::fit(const Sums& sums, std::size_t begin, std::size_t end) {
   std::array<bool, kTerms> free{};
-  for (std::size_t i = 0; i < kTerms; ++i)
-    free[i] = decodes_.terms[i][i] + prefills_.terms[i][i] > 0;
+  for (std::size_t i = begin; i < end; ++i) free[i] = sums.terms[i][i] > 0;
   while (true) {
     std::array<Terms, kTerms> lower{};
     Terms solved{};
-    for (std::size_t i = 0; i < kTerms; ++i) {
+    for (std::size_t i = begin; i < end; ++i) {
       if (!free[i]) continue;
-      const double own = decodes_.terms[i][i] + prefills_.terms[i][i];
-      double right = decodes_.seconds[i] + prefills_.seconds[i];
-      double square = own * (i == 0 ? 1 : 1 + kRidge);
-      for (std::size_t j = 0; j < i; ++j) {
+      const double own = sums.terms[i][i];
+      double right = sums.seconds[i];
+      for (std::size_t j = 0; j < begin; ++j) right -= sums.terms[i][j] * weights_[j];
+      double square = own * (i == begin ? 1 : 1 + kRidge);
+      for (std::size_t j = begin; j < i; ++j) {
         if (!free[j]) continue;
-        double sum = decodes_.terms[i][j] + prefills_.terms[i][j];
-        for (std::size_t k = 0; k < j; ++k) sum -= lower[i][k] * lower[j][k];
+        double sum = sums.terms[i][j];
+        for (std::size_t k = begin; k < j; ++k) sum -= lower[i][k] * lower[j][k];
         lower[i][j] = sum / lower[j][j];
         square -= lower[i][j] * lower[i][j];
         right -= lower[i][j] * solved[j];
@@ -88,14 +94,14 @@ void StepCostModel::fit() {
       lower[i][i] = std::sqrt(std::max(square, own * kLeast));
       solved[i] = right / lower[i][i];
     }
-    for (std::size_t i = kTerms; i-- > 0;) {
+    for (std::size_t i = end; i-- > begin;) {
       if (!free[i]) continue;
-      for (std::size_t k = i + 1; k < kTerms; ++k) solved[i] -= lower[k][i] * solved[k];
+      for (std::size_t k = i + 1; k < end; ++k) solved[i] -= lower[k][i] * solved[k];
       solved[i] /= lower[i][i];
     }
     const auto worst = std::ranges::min_element(solved);
     if (*worst >= 0) {
-      weights_ = solved;
+      std::copy(solved.begin() + begin, solved.begin() + end, weights_.begin() + begin);
       return;
     }
     free[static_cast<std::size_t>(worst - solved.begin())] = false;

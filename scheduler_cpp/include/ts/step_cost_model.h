@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // How long a step will take, learned from how long steps took.
 //
-// seconds ~ w . (1, decode rows, decode context, prefill tokens, prefill context, prefill pairs)
+// seconds ~ w . (1, decode rows, decode context, chunks, prefill tokens, prefill context, pairs)
 //
-// with no weight below zero: relative least squares over the last hundred steps or so. Decode steps
-// and steps with prefill are forgotten each at their own pace, so that hours of decoding leave what
-// is known of prefill as it was; and both faster while predictions are off all the time (a variable
+// with no weight below zero: relative least squares over the last hundred steps or so. The first
+// three weights are those of steps without prefill, the others explain what steps with prefill take
+// longer: a step's time is no linear function, and what is wrong about large steps shall not spoil
+// small ones. Each kind is forgotten at its own pace, so that hours of decoding leave what is known
+// of prefill as it was; and both faster while predictions are off all the time (a variable
 // forgetting factor, Fortescue et al. 1981), so that a machine that gets slower is noticed soon.
 #pragma once
 
@@ -19,6 +21,7 @@ namespace ts {
 struct StepShape {
   std::int32_t decode_rows = 0;
   std::int64_t decode_context = 0;  // KV entries that decode rows read
+  std::int32_t chunks = 0;          // rows of prefill
   std::int32_t prefill_tokens = 0;
   std::int64_t prefill_context = 0;  // KV entries that chunks read: each row expands its own once
   std::int64_t prefill_pairs = 0;    // of a chunk's token and a KV entry before it
@@ -28,6 +31,7 @@ struct StepShape {
     decode_context += context;
   }
   void add_chunk(std::int64_t start, std::int32_t tokens) {
+    ++chunks;
     prefill_tokens += tokens;
     prefill_context += start + tokens;
     prefill_pairs += tokens * (2 * start + tokens) / 2;
@@ -45,7 +49,8 @@ class StepCostModel {
   [[nodiscard]] double seconds(const StepShape& shape) const;
 
  private:
-  static constexpr std::size_t kTerms = 6;
+  static constexpr std::size_t kTerms = 7;
+  static constexpr std::size_t kDecodeTerms = 3;
   static constexpr std::int64_t kEnough = 8;
   using Terms = std::array<double, kTerms>;
 
@@ -58,7 +63,8 @@ class StepCostModel {
   };
 
   [[nodiscard]] static Terms terms(const StepShape& shape);
-  void fit();
+  // Fits the weights from `begin` to `end`, given those before them.
+  void fit(const Sums& sums, std::size_t begin, std::size_t end);
 
   Sums decodes_;   // steps without prefill
   Sums prefills_;  // steps with some
