@@ -84,7 +84,7 @@ class FloorReport(msgspec.Struct, array_like=True, frozen=True):
     users: int = 0  # finished requests that were measured
     attained_p1: float = 0.0  # tokens/s that all but the slowest 1 % of them had
     attained_p50: float = 0.0
-    held_prefill_tokens: int = 0  # what steps would have computed without a floor
+    held_prefill_tokens: int = 0  # that an earlier step would have computed
     held_admissions: int = 0  # steps that admitted nobody for its sake
 
 

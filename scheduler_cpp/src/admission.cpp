@@ -21,14 +21,13 @@ void Scheduler::admit_waiting() {
     if (slot_pool_.free() == 0 || budget_left() == 0) return;
     Request& request = WaitingQueue::request(at);
     if (!floor_.admits(running, request.length())) {
-      floor_.hold_admission();
+      if (current_->plan.admitted_slot.size() == 0) floor_.hold_admission();
       return;
     }
     const Admission admission = consider(request);
     if (admission == Admission::kFits) {
       if (!emit_admission(request)) return;
-      ++running.decode_rows;
-      running.context_tokens += request.length();
+      running.add_decode(request.length());
       seat(at);
       bool enough = false;
       for (Request* overtaken : blocked_) {
@@ -51,8 +50,7 @@ StepShape Scheduler::everyone_decoding() const {
   StepShape shape;
   if (config_.min_tps_per_user <= 0 || waiting_.size() == 0) return shape;
   for (const SlotId id : running_) {
-    ++shape.decode_rows;
-    shape.context_tokens += sequence_in(id)->request().length();
+    shape.add_decode(sequence_in(id)->request().length());
   }
   return shape;
 }

@@ -30,7 +30,7 @@ void Scheduler::commit(std::uint64_t step, std::span<const Token> sampled,
     commit_row(row, token, sampled.subspan(begin, count), sampling_row);
     begin += count;
     sampling_row += row.samples > 0 ? 1 : 0;
-    if (row.samples == row.tokens) decoded += static_cast<std::int64_t>(count);
+    if (row.decodes) decoded += static_cast<std::int64_t>(count);
   }
   free_replaced(token);
   floor_.yielded(decoded, retired.shape.decode_rows);
@@ -118,9 +118,8 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
   Sequence* const sequence = running_in(row.slot);
   if (sequence == nullptr) return drain(row.slot, token);
   Request& request = sequence->request();
-  if (row.samples > 0 && request.length() == request.prompt_length) {
-    request.first_token_at = floor_.now();
-  }
+  const bool first = request.length() == request.prompt_length;
+  if (row.samples > 0 && first) request.first_token_at = request.paid_until = floor_.now();
   FinishReason finish_reason = FinishReason::kNone;
   std::int32_t kept = 0;
   for (const Token next : sampled) {
@@ -134,6 +133,7 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
     ++kept;
     if (finish_reason != FinishReason::kNone) break;
   }
+  if (!first) request.paid_until = floor_.pay(request.paid_until, kept);
   const std::int32_t drafts = std::max(0, row.samples - 1);
   sequence->commit(row.tokens, drafts, row.samples - kept);
   const std::int32_t full = sequence->computed() / config_.page_size;

@@ -19,8 +19,10 @@ bool Scheduler::plan() {
   current_->shape = {};
   chunks_.clear();
   const bool gave_way = take_pages_to_go_on();
+  floor_.begin(
+      clock_.in_flight() ? steps_[clock_.newest().number() % steps_.size()].predicted_seconds : 0);
   plan_decodes();
-  floor_.begin(current_->shape);
+  floor_.limit(current_->shape);
   find_computing();
   plan_prefills();
   // Whoever just gave its pages back shall not fight for them in the same step.
@@ -34,7 +36,7 @@ bool Scheduler::plan() {
     const bool last = sequence.launched() + chunk.tokens == sequence.request().length();
     emit_row(sequence, chunk.tokens, last ? 1 : 0);
   }
-  floor_.planned(current_->shape);
+  current_->predicted_seconds = floor_.planned(current_->shape);
   launch();
   return true;
 }
@@ -134,9 +136,19 @@ void Scheduler::plan_decode(Sequence& sequence) {
     drafts = std::min(most, pages.columns() * config_.page_size - sequence.launched() - 1);
     drafts = std::min(drafts, room_in_groups(sequence) - 1);
   }
-  ++current_->shape.decode_rows;
-  current_->shape.context_tokens += sequence.launched() + 1 + drafts;
+  current_->shape.add_decode(sequence.launched() + 1 + drafts);
+  if (floor_.any()) heed_floor(sequence);
   emit_row(sequence, 1 + drafts, 1 + drafts);
+  current_->rows.back().decodes = true;
+}
+
+void Scheduler::heed_floor(const Sequence& sequence) {
+  const Request& request = sequence.request();
+  if (request.length() == request.prompt_length) {
+    floor_.decodes_next();
+  } else {
+    floor_.decodes(request.paid_until, in_flight_in(sequence.slot()));
+  }
 }
 
 void Scheduler::plan_prefills() {
@@ -152,22 +164,35 @@ void Scheduler::plan_prefills() {
 void Scheduler::plan_chunk(Sequence& sequence) {
   const std::int32_t rest = sequence.request().length() - sequence.launched();
   const std::int32_t wanted = std::min({rest, config_.chunked_prefill_size, budget_left()});
-  std::int32_t tokens = floor_.grant(sequence.launched(), wanted, config_.page_size);
+  std::int32_t tokens =
+      floor_.grant(current_->shape, sequence.launched(), wanted, config_.page_size);
   tokens = end_at_snapshot(sequence, std::min(tokens, room_in_groups(sequence)));
+  if (floor_.any()) note_held(sequence, tokens);
   if (tokens == 0) return;
-  floor_.spend(sequence.launched(), tokens);
   note_computing(sequence);
   SequencePages& pages = sequence.pages();
   const std::int32_t needed = pages_for(sequence.launched() + tokens, config_.page_size);
   while (pages.columns() < needed) pages.append(pool_.take(sequence.promised()), clock_.next());
-  current_->shape.prefill_tokens += tokens;
-  current_->shape.context_tokens += sequence.launched() + tokens;
+  current_->shape.add_chunk(sequence.launched(), tokens);
   if (tokens <= 1 + config_.num_speculative_tokens) {
     emit_row(sequence, tokens, tokens == rest ? 1 : 0);
   } else {
     chunks_.push_back({sequence.slot(), tokens});
     current_->plan.num_tokens += tokens;
   }
+}
+
+// Of the tokens that the sequence would get in this step without a floor, it gets `tokens`.
+void Scheduler::note_held(Sequence& sequence, std::int32_t tokens) {
+  Request& request = sequence.request();
+  const std::int32_t wanted =
+      std::min({request.length() - sequence.launched(), config_.chunked_prefill_size,
+                budget_left() - floor_.held_in_step()});
+  if (wanted <= tokens) return;
+  const std::int32_t end = sequence.launched() + wanted;
+  const std::int32_t begin = std::max(sequence.launched() + tokens, request.held_until);
+  floor_.hold(wanted - tokens, std::max(0, end - begin));
+  request.held_until = std::max(request.held_until, end);
 }
 
 // What steps in flight compute is there to be matched soon, so it is better waited for.

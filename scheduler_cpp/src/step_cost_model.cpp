@@ -7,68 +7,105 @@
 namespace ts {
 namespace {
 
-constexpr double kForget = 0.998;       // weight of a step, per later step
-constexpr double kMostUncertain = 1e6;  // trace of the covariance up to which steps are forgotten
-constexpr double kCut = 4;              // usual errors that an outlier counts for
+constexpr double kForget = 0.99;     // weight of a step, per later step of its kind
+constexpr double kForgetFast = 0.9;  // while predictions are off all the time
+constexpr double kOff = 0.2;         // mean error, relative to the prediction
+constexpr double kOffMemory = 0.9;
+constexpr double kOutlier = 4;    // times as long as predicted: what is longer counts less and less
+constexpr double kLeast = 1e-10;  // of a term's own sum, for the sake of the square root
+// Of a term's own sum. Where terms only occurred together, as with one user all the time, the cost
+// goes to the first of them, the step or the chunk itself: so a second user is tried, and the
+// difference is learned.
+constexpr double kRidge = 1e-4;
 
 // Brings the terms to the same order of magnitude, for the sake of the arithmetic.
 constexpr double kRows = 1.0 / 64;
-constexpr double kPrefill = 1.0 / 1024;
-constexpr double kContext = 1.0 / (1 << 20);
+constexpr double kTokens = 1.0 / 1024;
+constexpr double kContext = 1.0 / (1 << 16);
+constexpr double kPairs = 1.0 / (1 << 24);
 
 }  // namespace
 
-std::array<StepCostModel::Terms, StepCostModel::kTerms> StepCostModel::identity(double scale) {
-  std::array<Terms, kTerms> matrix{};
-  for (std::size_t i = 0; i < kTerms; ++i) matrix[i][i] = scale;
-  return matrix;
-}
-
 StepCostModel::Terms StepCostModel::terms(const StepShape& shape) {
-  return {1.0, shape.decode_rows * kRows, shape.prefill_tokens * kPrefill,
-          static_cast<double>(shape.context_tokens) * kContext};
-}
-
-// More work never makes a step shorter, whatever the noise made of a weight.
-double StepCostModel::predict(const Terms& x) const {
-  double sum = 0;
-  for (std::size_t i = 0; i < kTerms; ++i) sum += std::max(weights_[i], 0.0) * x[i];
-  return sum;
+  return {1.0,
+          shape.decode_rows * kRows,
+          static_cast<double>(shape.decode_context) * kContext,
+          static_cast<double>(shape.chunks),
+          shape.prefill_tokens * kTokens,
+          static_cast<double>(shape.prefill_context) * kContext,
+          static_cast<double>(shape.prefill_pairs) * kPairs};
 }
 
 double StepCostModel::seconds(const StepShape& shape) const {
-  return predict(terms(shape));
+  const Terms x = terms(shape);
+  double sum = 0;
+  for (std::size_t i = 0; i < kTerms; ++i) sum += weights_[i] * x[i];
+  return sum;
 }
 
+// Errors count relative to the prediction, since long steps vary more than short ones. So a clock
+// that stood still is one step's error, and one that jumped counts next to nothing.
 void StepCostModel::learn(const StepShape& shape, double seconds) {
-  const Terms x = terms(shape);
-  double fitted = 0;
-  for (std::size_t i = 0; i < kTerms; ++i) fitted += weights_[i] * x[i];
-  double error = seconds - fitted;
-  if (knows()) {  // a clock that jumped, or a machine that slept, is one outlier
-    const double most = kCut * (usual_error_ + (0.1 * std::abs(fitted)));
-    error = std::clamp(error, -most, most);
-  }
-  usual_error_ += (std::abs(error) - usual_error_) * (learned_ < kEnough ? 0.5 : 0.05);
-
-  Terms px{};
-  double gain_scale = kForget;
-  for (std::size_t i = 0; i < kTerms; ++i) {
-    for (std::size_t j = 0; j < kTerms; ++j) px[i] += covariance_[i][j] * x[j];
-    gain_scale += x[i] * px[i];
-  }
-  double trace = 0;
-  for (std::size_t i = 0; i < kTerms; ++i) trace += covariance_[i][i];
-  // A step that repeats teaches nothing about other shapes: without a bound, forgetting would
-  // make the model ever more ready to believe the next noise.
-  const double forget = trace < kMostUncertain ? kForget : 1.0;
-  for (std::size_t i = 0; i < kTerms; ++i) {
-    weights_[i] += px[i] / gain_scale * error;
-    for (std::size_t j = 0; j < kTerms; ++j) {
-      covariance_[i][j] = (covariance_[i][j] - (px[i] * px[j] / gain_scale)) / forget;
-    }
-  }
+  const double scale = knows() ? std::max(this->seconds(shape), seconds / kOutlier) : seconds;
+  Sums& sums = shape.chunks == 0 ? decodes_ : prefills_;
+  const double error = std::clamp((seconds - this->seconds(shape)) / scale, -1.0, 1.0);
+  error_ = (kOffMemory * error_) + ((1 - kOffMemory) * (knows() ? error : 0));
+  const double forget = std::abs(error_) > kOff ? kForgetFast : kForget;
+  sums.add(terms(shape), seconds, 1 / (scale * scale), forget);
   ++learned_;
+  if (shape.chunks == 0) {
+    fit(decodes_, 0, kDecodeTerms);
+  } else {
+    fit(prefills_, kDecodeTerms, kTerms);
+  }
+}
+
+void StepCostModel::Sums::add(const Terms& x, double value, double weight, double forget) {
+  for (std::size_t i = 0; i < kTerms; ++i) {
+    for (std::size_t j = 0; j < kTerms; ++j) {
+      terms[i][j] = (forget * terms[i][j]) + (weight * x[i] * x[j]);
+    }
+    seconds[i] = (forget * seconds[i]) + (weight * x[i] * value);
+  }
+}
+
+// Solves the normal equations by Cholesky factors; while a weight comes out negative, the most
+// negative one is fixed at zero and the others are solved for again.
+void StepCostModel::fit(const Sums& sums, std::size_t begin, std::size_t end) {
+  std::array<bool, kTerms> free{};
+  for (std::size_t i = begin; i < end; ++i) free[i] = sums.terms[i][i] > 0;
+  while (true) {
+    std::array<Terms, kTerms> lower{};
+    Terms solved{};
+    for (std::size_t i = begin; i < end; ++i) {
+      if (!free[i]) continue;
+      const double own = sums.terms[i][i];
+      double right = sums.seconds[i];
+      for (std::size_t j = 0; j < begin; ++j) right -= sums.terms[i][j] * weights_[j];
+      double square = own * (i == begin ? 1 : 1 + kRidge);
+      for (std::size_t j = begin; j < i; ++j) {
+        if (!free[j]) continue;
+        double sum = sums.terms[i][j];
+        for (std::size_t k = begin; k < j; ++k) sum -= lower[i][k] * lower[j][k];
+        lower[i][j] = sum / lower[j][j];
+        square -= lower[i][j] * lower[i][j];
+        right -= lower[i][j] * solved[j];
+      }
+      lower[i][i] = std::sqrt(std::max(square, own * kLeast));
+      solved[i] = right / lower[i][i];
+    }
+    for (std::size_t i = end; i-- > begin;) {
+      if (!free[i]) continue;
+      for (std::size_t k = i + 1; k < end; ++k) solved[i] -= lower[k][i] * solved[k];
+      solved[i] /= lower[i][i];
+    }
+    const auto worst = std::ranges::min_element(solved);
+    if (*worst >= 0) {
+      std::copy(solved.begin() + begin, solved.begin() + end, weights_.begin() + begin);
+      return;
+    }
+    free[static_cast<std::size_t>(worst - solved.begin())] = false;
+  }
 }
 
 }  // namespace ts

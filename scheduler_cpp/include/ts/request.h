@@ -55,6 +55,8 @@ struct alignas(64) Request {
   std::int32_t lacking = 0;       // pages that had to be available when it did not fit
   std::uint64_t looked_up = 0;    // after which step that was
   double first_token_at = 0;      // on the clock of TpsFloor
+  double paid_until = 0;          // on that clock: until when its tokens keep it at the floor
+  std::int32_t held_until = 0;    // tokens before this were counted when the floor put them off
 
   static constexpr std::int32_t kUnset = -1;
 

@@ -77,7 +77,7 @@ class Scheduler {
   bool clear_prefix_cache();
 
   [[nodiscard]] Stats stats() const;
-  [[nodiscard]] FloorReport floor() const { return floor_.report(); }
+  [[nodiscard]] FloorReport floor() { return floor_.report(); }
   [[nodiscard]] const SchedulerConfig& config() const { return config_; }
   // Of the last step planned; they stay as they are until that step is committed.
   [[nodiscard]] Plan& plan_buffers() { return current_->plan; }
@@ -100,6 +100,7 @@ class Scheduler {
     SlotId slot;
     std::int32_t tokens;
     std::int32_t samples;  // tokens it yields at most: none, one, or one and its drafts
+    bool decodes = false;
   };
 
   // A step from its planning to its commit.
@@ -109,6 +110,7 @@ class Scheduler {
     std::vector<Row> rows;
     std::int32_t sampling_rows = 0;
     StepShape shape;
+    double predicted_seconds = 0;
   };
 
   struct Chunk {
@@ -124,8 +126,10 @@ class Scheduler {
   void retract(std::size_t at);
   void plan_decodes();
   void plan_decode(Sequence& sequence);
+  void heed_floor(const Sequence& sequence);
   void plan_prefills();
   void plan_chunk(Sequence& sequence);
+  void note_held(Sequence& sequence, std::int32_t tokens);
   void find_computing();
   void note_computing(const Sequence& sequence);
   void admit_waiting();

@@ -151,13 +151,13 @@ class FloorReport:
     def attained_p50(self) -> float: ...
     @property
     def held_prefill_tokens(self) -> int:
-        """What steps would have computed without a floor."""
+        """Prompt tokens that an earlier step would have computed without a floor."""
     @property
     def held_admissions(self) -> int:
         """Steps that admitted nobody for the floor's sake."""
     @property
     def predicted_step_seconds(self) -> float:
-        """Of the last plan; 0 while nothing is known."""
+        """Of the last plan; 0 without a floor, or while nothing is known."""
 
 class Scheduler:
     """Plans steps. A call that raises leaves the scheduler as it was."""
