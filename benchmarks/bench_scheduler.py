@@ -349,10 +349,13 @@ def round_of(number: int, shared: int) -> list[np.ndarray]:
     ]  # fmt: skip
 
 
-def admission_rate(shared: int, same: bool = False) -> float:
-    """M prompt tokens/s, the median of ROUNDS; `same`: every round has the same prompts."""
-    work = Workload(ADMITTED, ADMITTED_TOKENS, 0)
-    side = Ours(work, rounds=2)  # what a round stored is evicted two rounds later
+def admission_rate(shared: int, same: bool = False, pools: int = 2 + ROUNDS) -> float:
+    """M prompt tokens/s, the median of ROUNDS; `same`: every round has the same prompts.
+
+    The pool holds the pages of so many rounds; with fewer than are run, every page taken evicts
+    one.
+    """
+    side = Ours(Workload(ADMITTED, ADMITTED_TOKENS, 0), rounds=pools)
     seconds = []
     for number in range(2 + ROUNDS):
         seconds.append(side.admit_prompts(round_of(0 if same else number, shared)))
@@ -364,8 +367,9 @@ def measure_admission(peer: Any | None, numbers: dict[str, Any]) -> list[Demand]
     print(f"\nadmission of {ADMITTED} prompts of {ADMITTED_TOKENS:,} tokens, M prompt tokens/s")
     rates = {
         "half cached, half computed": admission_rate(ADMITTED_TOKENS // 2),
-        "all cached but the last page": admission_rate(ADMITTED_TOKENS // 2, same=True),
-        "nothing cached": admission_rate(0),
+        "the same, every page evicting another": admission_rate(ADMITTED_TOKENS // 2, pools=2),
+        "all cached but the last page (matching)": admission_rate(ADMITTED_TOKENS // 2, same=True),
+        "nothing cached (computing)": admission_rate(0),
     }
     if peer is not None:
         side = Peer(Workload(ADMITTED, ADMITTED_TOKENS, 0), peer)
