@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ts/kv_events.h"
 
-#include "ts/msgpack.h"
+#include <utility>
 
 namespace ts {
 namespace {
@@ -55,9 +55,10 @@ void KvEventLog::stored(ContentHash hash, std::optional<ContentHash> parent,
         {.kind = Kind::kStored, .medium = medium, .parent = parent, .salt = std::string(salt)});
   }
   hashes_.push_back(hash);
-  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  tokens_.append(tokens);
   records_.back().hashes_end = hashes_.size();
   records_.back().tokens_end = tokens_.size();
+  records_.back().tokens += tokens.size();
 }
 
 void KvEventLog::removed(ContentHash hash, std::string_view salt, Medium medium) {
@@ -84,7 +85,7 @@ std::size_t KvEventLog::largest_payload() const {
   constexpr std::size_t kEnvelope = 64;  // arrays, timestamp, rank
   constexpr std::size_t kWords = 160;    // of one event: its keys, headers and scalars
   std::size_t size = kEnvelope + (hashes_.size() * MsgpackWriter::kMaxInteger) +
-                     (tokens_.size() * MsgpackWriter::kMaxHeader);
+                     tokens_.size();
   for (const Record& record : records_) size += kWords + record.salt.size();
   return size;
 }
@@ -116,8 +117,8 @@ std::string KvEventLog::drain(double timestamp) {
           out.nil();
         }
         out.string("token_ids");
-        out.array(record.tokens_end - token_at);
-        for (; token_at < record.tokens_end; ++token_at) out.integer(tokens_[token_at]);
+        out.array(record.tokens);
+        out.raw(tokens_.bytes(std::exchange(token_at, record.tokens_end), record.tokens_end));
         out.string("block_size");
         out.integer(page_size_);
         out.string("medium");

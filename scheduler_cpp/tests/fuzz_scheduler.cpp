@@ -115,6 +115,10 @@ void append_bytes(std::string& bytes, const Column<T>& column) {
   append_bytes(bytes, column.size());
   bytes.append(reinterpret_cast<const char*>(column.data()), column.size() * sizeof(T));
 }
+template <class T>
+void append_bytes(std::string& bytes, const std::vector<Column<T>>& columns) {
+  for (const Column<T>& column : columns) append_bytes(bytes, column);
+}
 template <class... Parts>
 std::string bytes_of(const Parts&... parts) {
   std::string bytes;
@@ -125,10 +129,12 @@ std::string bytes_of(const Parts&... parts) {
 std::string image(const Plan& plan) {
   const auto& [step, num_decode_rows, num_tokens, row_slot, row_start, row_tokens, row_samples,
                admitted_slot, admitted_request, admitted_offset, admitted_prompt_tokens,
-               admitted_tokens, admitted_params, page_patch] = plan;
+               admitted_tokens, admitted_params, page_patch, group_page_patch, transfer_id,
+               transfer_kind, transfer_offset, transfer_device_page, transfer_host_page] = plan;
   return bytes_of(step, num_decode_rows, num_tokens, row_slot, row_start, row_tokens, row_samples,
                   admitted_slot, admitted_request, admitted_offset, admitted_prompt_tokens,
-                  admitted_tokens, admitted_params, page_patch);
+                  admitted_tokens, admitted_params, page_patch, group_page_patch, transfer_id,
+                  transfer_kind, transfer_offset, transfer_device_page, transfer_host_page);
 }
 
 std::string image(const Output& output) {
@@ -137,10 +143,10 @@ std::string image(const Output& output) {
 }
 
 std::string image(const Stats& stats) {
-  const auto& [waiting, running, pages_used, pages_cached, pages_free, prefix_query_tokens,
-               prefix_hit_tokens, retractions, steps] = stats;
-  return bytes_of(waiting, running, pages_used, pages_cached, pages_free, prefix_query_tokens,
-                  prefix_hit_tokens, retractions, steps);
+  const auto& [waiting, running, loading, pages_used, pages_cached, pages_free, host_pages_cached,
+               prefix_query_tokens, prefix_hit_tokens, retractions, steps] = stats;
+  return bytes_of(waiting, running, loading, pages_used, pages_cached, pages_free,
+                  host_pages_cached, prefix_query_tokens, prefix_hit_tokens, retractions, steps);
 }
 
 std::string image(const FloorReport& report) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <deque>
 
+#include "router_view.h"
 #include "spec.h"
 #include "ts/page_pool.h"
 #include "ts/prefix_cache.h"
@@ -153,6 +154,20 @@ SPEC("the least recently used page is evicted first, leaves before their parents
   EXPECT(store.matched({1, 2, 7, 8}) == 1);
   store.evict();
   EXPECT(store.cache.size() == 0);
+}
+
+SPEC("an evicted page is announced as removed, under its own hash") {
+  Store store;
+  store.store({1, 2, 3, 4});
+  spec::RouterView router;
+  router.apply(store.events.drain(0));
+  EXPECT(router.blocks() == 2);
+  store.evict();
+  router.apply(store.events.drain(0));
+  EXPECT(router.blocks() == 1);
+  store.evict();
+  router.apply(store.events.drain(0));
+  EXPECT(router.blocks() == 0);
 }
 
 SPEC("a referenced page is not evictable") {

@@ -63,6 +63,17 @@ SPEC("decodes come first, and prefills take what is left of the budget") {
   driver.commit();
 }
 
+SPEC("rows of one token count against the step's budget") {
+  Driver driver(with([](SchedulerConfig& c) { c.chunked_prefill_size = 16; }));
+  for (const RequestId id : {1, 2}) driver.submit(id, tokens(3, 10 * static_cast<Token>(id)), 9);
+  driver.step();
+  driver.submit(3, tokens(20, 50), 1);
+  EXPECT(driver.plan());
+  EXPECT(driver.row_tokens() == (Rows{1, 1, 14}));
+  EXPECT(driver.scheduler.plan_buffers().num_tokens == 16);
+  driver.commit();
+}
+
 SPEC("a chunk of one token is among the rows of one token") {
   Driver driver(with([](SchedulerConfig& c) { c.max_num_batched_tokens = 9; }));
   driver.submit(1, tokens(8), 1);

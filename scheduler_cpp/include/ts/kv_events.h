@@ -7,6 +7,7 @@
 // BlockRemoved.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "ts/content_hash.h"
+#include "ts/msgpack.h"
 #include "ts/types.h"
 
 namespace ts {
@@ -48,7 +50,8 @@ class KvEventLog {
     std::optional<ContentHash> parent;
     std::string salt;
     std::size_t hashes_end = 0;  // in hashes_; the record begins where the one before ends
-    std::size_t tokens_end = 0;  // in tokens_
+    std::size_t tokens_end = 0;  // in tokens_, as msgpack
+    std::size_t tokens = 0;      // of the record
   };
 
   [[nodiscard]] std::size_t largest_payload() const;
@@ -58,7 +61,7 @@ class KvEventLog {
   std::int32_t dp_rank_;
   std::vector<Record> records_;
   std::vector<ContentHash> hashes_;
-  std::vector<Token> tokens_;
+  MsgpackBuffer tokens_;  // encoded when stored, so that draining is copying
 };
 
 }  // namespace ts

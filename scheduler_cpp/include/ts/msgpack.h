@@ -7,7 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <span>
 #include <string_view>
+#include <utility>
 
 namespace ts {
 
@@ -17,8 +20,25 @@ class MsgpackWriter {
  public:
   static constexpr std::size_t kMaxInteger = 9;
   static constexpr std::size_t kMaxHeader = 5;
+  static constexpr std::size_t kSlack = 3;
 
   explicit MsgpackWriter(char* at) : at_(at) {}
+
+  // The same as integer() for each, and up to kSlack bytes behind them are overwritten.
+  void integers(std::span<const std::int32_t> values) {
+    char* at = at_;  // a local: what is stored through a char* might be at_ itself
+    for (const std::int32_t value : values) {
+      const auto bits = static_cast<std::uint32_t>(value);
+      if (bits < 128) {
+        *at++ = static_cast<char>(bits);
+      } else {
+        const std::uint64_t word = 0xd2 | static_cast<std::uint64_t>(swapped(bits)) << 8;
+        std::memcpy(at, &word, sizeof(word));
+        at += 5;
+      }
+    }
+    at_ = at;
+  }
 
   [[nodiscard]] char* position() const { return at_; }
 
@@ -35,6 +55,12 @@ class MsgpackWriter {
     }
     std::memcpy(at_, text.data(), text.size());
     at_ += text.size();
+  }
+
+  // What is msgpack already.
+  void raw(std::string_view encoded) {
+    std::memcpy(at_, encoded.data(), encoded.size());
+    at_ += encoded.size();
   }
 
   void integer(std::int64_t value) {
@@ -65,6 +91,10 @@ class MsgpackWriter {
     at_ += sizeof(Unsigned);
   }
 
+  static std::uint32_t swapped(std::uint32_t value) {
+    return value >> 24 | (value >> 8 & 0xff00) | (value << 8 & 0xff0000) | value << 24;
+  }
+
   void header(std::size_t size, unsigned fixed, std::size_t fixed_limit, std::uint8_t with16,
               std::uint8_t with32) {
     if (size <= fixed_limit) {
@@ -79,6 +109,36 @@ class MsgpackWriter {
   }
 
   char* at_;
+};
+
+// Encoded integers, in memory that grows and is used again.
+class MsgpackBuffer {
+ public:
+  void append(std::span<const std::int32_t> values) {
+    const std::size_t most = size_ + (values.size() * MsgpackWriter::kMaxHeader);
+    if (most + MsgpackWriter::kSlack > capacity_) grow(most + MsgpackWriter::kSlack);
+    MsgpackWriter out(data_.get() + size_);
+    out.integers(values);
+    size_ = static_cast<std::size_t>(out.position() - data_.get());
+  }
+  void clear() { size_ = 0; }
+  [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] std::string_view bytes(std::size_t begin, std::size_t end) const {
+    return {data_.get() + begin, end - begin};
+  }
+
+ private:
+  void grow(std::size_t least) {
+    const std::size_t capacity = least + capacity_;
+    auto larger = std::make_unique_for_overwrite<char[]>(capacity);
+    if (size_ > 0) std::memcpy(larger.get(), data_.get(), size_);
+    data_ = std::move(larger);
+    capacity_ = capacity;
+  }
+
+  std::unique_ptr<char[]> data_;
+  std::size_t capacity_ = 0;
+  std::size_t size_ = 0;
 };
 
 }  // namespace ts
