@@ -150,7 +150,7 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
   for (std::size_t i = 0; i < in_host.size(); ++i) {
     PageLease page = pool_.take(seat.promised);
     load.device_pages.push_back(page.id());
-    seat.pages.append(std::move(page), clock_.retired().step());  // no step writes it
+    seat.pages.append(std::move(page));
   }
   slot(id) = std::visit(
       [&](auto& state) {

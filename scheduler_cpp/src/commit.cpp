@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
 // commit(): a step has retired; its rows advance, full pages enter the cache, requests end.
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <stdexcept>
 
 #include "ts/scheduler.h"
 
 namespace ts {
+namespace {
+
+constexpr double kLongestStep = 1e6;  // seconds
+
+}  // namespace
 
 void Scheduler::commit(std::uint64_t step, std::span<const Token> sampled,
                        std::span<const std::int32_t> counts, double seconds) {
@@ -80,9 +84,10 @@ void Scheduler::check_commit(std::uint64_t step, std::span<const Token> sampled,
                                 std::to_string(*bad) + ", but token ids are 0 to " +
                                 std::to_string(config_.vocab_size - 1));
   }
-  if (!(seconds >= 0) || !std::isfinite(seconds)) {
-    throw std::invalid_argument("seconds is " + std::to_string(seconds) +
-                                "; it must be the step's duration, or 0 if that is unknown");
+  if (!(seconds >= 0) || seconds > kLongestStep) {
+    throw std::invalid_argument(
+        "seconds is " + std::to_string(seconds) + "; it must be the step's duration, up to " +
+        std::to_string(static_cast<std::int64_t>(kLongestStep)) + ", or 0 if that is unknown");
   }
 }
 

@@ -28,7 +28,9 @@ bool Scheduler::plan() {
   // Whoever just gave its pages back shall not fight for them in the same step.
   if (!gave_way) admit_waiting();
   emit_transfers();
-  if (current_->rows.empty() && chunks_.empty() && current_->plan.transfer_id.size() == 0) {
+  const Plan& plan = current_->plan;
+  if (current_->rows.empty() && chunks_.empty() && plan.admitted_slot.size() == 0 &&
+      plan.transfer_id.size() == 0) {
     return false;
   }
   for (const Chunk& chunk : chunks_) {
@@ -55,7 +57,7 @@ bool Scheduler::take_pages_to_go_on() {
       }
       if (i >= able_ || pool->available() == 0) break;
       if (pool == &pool_) {
-        running_in(id)->pages().append(pool->take(), clock_.next());
+        running_in(id)->pages().append(pool->take());
       } else {
         give_spare(*pool, *running_in(id));
       }
@@ -131,13 +133,14 @@ void Scheduler::plan_decode(Sequence& sequence) {
                  sequence.request().stop.max_length() - sequence.launched() - 2);
     const std::int32_t more = pages_for(std::max(0, 1 + most - held), config_.page_size);
     for (std::int32_t page = std::min(more, pool_.available()); page > 0; --page) {
-      pages.append(pool_.take(), clock_.next());
+      pages.append(pool_.take());
     }
     drafts = std::min(most, pages.columns() * config_.page_size - sequence.launched() - 1);
     drafts = std::min(drafts, room_in_groups(sequence) - 1);
   }
   current_->shape.add_decode(sequence.launched() + 1 + drafts);
   if (floor_.any()) heed_floor(sequence);
+  if (!sequence.groups().empty()) open_in_groups(sequence, 1 + drafts);
   emit_row(sequence, 1 + drafts, 1 + drafts);
   current_->rows.back().decodes = true;
 }
@@ -171,8 +174,9 @@ void Scheduler::plan_chunk(Sequence& sequence) {
   if (tokens == 0) return;
   note_computing(sequence);
   SequencePages& pages = sequence.pages();
+  if (!sequence.groups().empty()) open_in_groups(sequence, tokens);
   const std::int32_t needed = pages_for(sequence.launched() + tokens, config_.page_size);
-  while (pages.columns() < needed) pages.append(pool_.take(sequence.promised()), clock_.next());
+  while (pages.columns() < needed) pages.append(pool_.take(sequence.promised()));
   current_->shape.add_chunk(sequence.launched(), tokens);
   if (tokens <= 1 + config_.num_speculative_tokens) {
     emit_row(sequence, tokens, tokens == rest ? 1 : 0);
@@ -232,7 +236,6 @@ void Scheduler::emit_row(Sequence& sequence, std::int32_t tokens, std::int32_t s
   SequencePages& pages = sequence.pages();
   pages.written_from(sequence.launched_at_least() / config_.page_size, clock_.next());
   if (pages.sent() < pages.columns()) emit_page_patches(sequence);
-  if (!sequence.groups().empty()) open_in_groups(sequence, tokens);
 }
 
 // Tokens that the sequence can compute in this step with the pages there are in further groups.

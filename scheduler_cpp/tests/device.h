@@ -33,12 +33,16 @@ class Device {
         block_table_(at(config.max_num_seqs),
                      std::vector<ts::PageId>(at(ts::pages_per_sequence(config)), -1)),
         computed_(at(config.max_num_seqs)),
-        kv_(at(config.num_pages) * at(config.page_size)) {}
+        kv_(at(config.num_pages) * at(config.page_size)),
+        host_(at(config.num_host_pages) * at(config.page_size)) {
+    for (const ts::CacheGroup& group : config.cache_groups) groups_.emplace_back(group, config_);
+  }
 
   // `right_drafts(n)`: how many of a row's n draft tokens the model will agree with.
   template <class RightDrafts>
   [[nodiscard]] Yield execute(const ts::Plan& plan, RightDrafts right_drafts) {
     patch(plan);
+    begin_transfers(plan);
     Yield yield;
     for (std::size_t i = 0; i < plan.row_slot.size(); ++i) {
       const std::int32_t slot = plan.row_slot[i];
@@ -46,8 +50,10 @@ class Device {
       const std::int32_t start = std::min(plan.row_start[i], computed_[at(slot)]);
       const std::int32_t samples = plan.row_samples[i];
       computed_[at(slot)] = start + plan.row_tokens[i];
+      begin_row(slot, start);
       if (samples == 0) {
         for (std::int32_t j = 0; j < plan.row_tokens[i]; ++j) compute(slot, start + j);
+        end_row(slot, start + plan.row_tokens[i]);
         continue;
       }
       const std::int32_t drafts = samples - 1;
@@ -61,6 +67,7 @@ class Device {
         if (j < count) yield.tokens.push_back(token);
         write(slot, last + j + 1, wrong && j < drafts ? (token + 1) % config_.vocab_size : token);
       }
+      end_row(slot, start + plan.row_tokens[i]);
       write(slot, last + count, yield.tokens.back());
       computed_[at(slot)] = last + count;
       yield.counts.push_back(count);
@@ -68,10 +75,58 @@ class Device {
     return yield;
   }
 
+  [[nodiscard]] std::size_t transfers() const { return transfers_.size(); }
+
+  // Ends one of the transfers that are under way: as late as this it writes where it goes to.
+  [[nodiscard]] std::uint64_t end_transfer(std::size_t which, bool ok) {
+    const Transfer ended = std::move(transfers_[which]);
+    transfers_.erase(transfers_.begin() + static_cast<std::ptrdiff_t>(which));
+    for (std::size_t i = 0; ok && i < ended.host_pages.size(); ++i) {
+      const std::size_t size = at(config_.page_size);
+      const std::size_t device = at(ended.device_pages[i]) * size;
+      const std::size_t host = at(ended.host_pages[i]) * size;
+      for (std::size_t j = 0; j < size; ++j) {
+        if (ended.kind == ts::TransferKind::kLoad) {
+          kv_[device + j] = host_[host + j];
+        } else {
+          host_[host + j] = ended.content[i * size + j];
+        }
+      }
+    }
+    return ended.id;
+  }
+
  private:
   struct Entry {
     ts::Token token = -1;
     std::int32_t position = -1;
+  };
+
+  struct Transfer {
+    std::uint64_t id;
+    ts::TransferKind kind;
+    std::vector<ts::PageId> device_pages, host_pages;
+    std::vector<Entry> content;  // that a store has read
+  };
+
+  // A recurrent state: how many tokens it comes after, and a digest of them.
+  struct State {
+    std::int32_t tokens = -1;
+    ts::ContentHash digest = 0;
+  };
+
+  struct Group {
+    Group(const ts::CacheGroup& group, const ts::SchedulerConfig& config)
+        : group(group),
+          block_table(at(config.max_num_seqs),
+                      std::vector<ts::PageId>(at(ts::pages_per_sequence(config)), -1)),
+          kv(at(group.num_pages) * at(config.page_size)),
+          states(at(group.num_pages)) {}
+    ts::CacheGroup group;
+    std::vector<std::vector<ts::PageId>> block_table;
+    std::vector<Entry> kv;      // sliding window
+    std::vector<State> states;  // recurrent
+    State state;                // of the row that is being computed
   };
 
   [[nodiscard]] static std::size_t at(std::int32_t index) {
@@ -82,6 +137,9 @@ class Device {
     for (std::size_t i = 0; i < plan.admitted_slot.size(); ++i) {
       auto& row = tokens_[at(plan.admitted_slot[i])];
       for (auto& page : block_table_[at(plan.admitted_slot[i])]) page = -1;
+      for (Group& group : groups_) {
+        for (auto& page : group.block_table[at(plan.admitted_slot[i])]) page = -1;
+      }
       std::copy(plan.admitted_tokens.data() + plan.admitted_offset[i],
                 plan.admitted_tokens.data() + plan.admitted_offset[i + 1], row.begin());
       computed_[at(plan.admitted_slot[i])] = config_.max_model_len;  // the plan knows better
@@ -90,6 +148,82 @@ class Device {
       const ts::PagePatch& patch = plan.page_patch[i];
       block_table_[at(patch.slot)][at(patch.column)] = patch.page;
     }
+    for (std::size_t group = 0; group < groups_.size(); ++group) {
+      const auto& patches = plan.group_page_patch[group];
+      for (std::size_t i = 0; i < patches.size(); ++i) {
+        groups_[group].block_table[at(patches[i].slot)][at(patches[i].column)] = patches[i].page;
+      }
+    }
+  }
+
+  // A store reads its device pages now, before this plan's rows write them; where a transfer
+  // writes, nothing can be relied on until it has ended.
+  void begin_transfers(const ts::Plan& plan) {
+    for (std::size_t i = 0; i < plan.transfer_id.size(); ++i) {
+      Transfer transfer{
+          plan.transfer_id[i], static_cast<ts::TransferKind>(plan.transfer_kind[i]), {}, {}, {}};
+      const auto end = at(plan.transfer_offset[i + 1]);
+      for (std::size_t j = at(plan.transfer_offset[i]); j < end; ++j) {
+        const std::size_t device = at(plan.transfer_device_page[j]) * at(config_.page_size);
+        const std::size_t host = at(plan.transfer_host_page[j]) * at(config_.page_size);
+        for (std::size_t k = 0; k < at(config_.page_size); ++k) {
+          if (transfer.kind == ts::TransferKind::kStore) {
+            transfer.content.push_back(kv_[device + k]);
+            host_[host + k] = {};
+          } else {
+            kv_[device + k] = {};
+          }
+        }
+        transfer.device_pages.push_back(plan.transfer_device_page[j]);
+        transfer.host_pages.push_back(plan.transfer_host_page[j]);
+      }
+      transfers_.push_back(std::move(transfer));
+    }
+  }
+
+  void begin_row(std::int32_t slot, std::int32_t start) {
+    for (Group& group : groups_) {
+      if (group.group.kind != ts::CacheGroupKind::kRecurrent) continue;
+      group.state = start == 0 ? State{0, 0} : group.states[group_page(group, slot, start - 1)];
+      if (group.state.tokens != start) throw std::logic_error("a row reads another state");
+    }
+  }
+
+  void end_row(std::int32_t slot, std::int32_t end) {
+    for (Group& group : groups_) {
+      if (group.group.kind != ts::CacheGroupKind::kRecurrent) continue;
+      group.states[group_page(group, slot, end - 1)] = group.state;
+    }
+  }
+
+  [[nodiscard]] std::size_t group_page(const Group& group, std::int32_t slot,
+                                       std::int32_t position) const {
+    const ts::PageId page = group.block_table[at(slot)][at(position / config_.page_size)];
+    if (page < 0) throw std::logic_error("a row reads a group's column that was never patched");
+    return at(page);
+  }
+
+  void compute_in_groups(std::int32_t slot, std::int32_t position, ts::Token token) {
+    for (Group& group : groups_) {
+      if (group.group.kind == ts::CacheGroupKind::kRecurrent) {
+        group.state = {position + 1, digest(group.state.digest, token)};
+        continue;
+      }
+      const auto entry_at = [&](std::int32_t where) -> Entry& {
+        return group.kv[group_page(group, slot, where) * at(config_.page_size) +
+                        at(where % config_.page_size)];
+      };
+      entry_at(position) = {token, position};
+      for (std::int32_t q = std::max(0, position + 1 - group.group.window); q <= position; ++q) {
+        if (entry_at(q).position != q || entry_at(q).token != entry(slot, q).token) {
+          throw std::logic_error("a window reads a page of another position");
+        }
+      }
+    }
+  }
+
+  [[nodiscard]] static ts::ContentHash digest(ts::ContentHash before, ts::Token token) {
+    return ts::hash_page(before + 1, std::span<const ts::Token>(&token, 1));
   }
 
   void write(std::int32_t slot, std::int32_t position, ts::Token token) {
@@ -98,6 +232,7 @@ class Device {
 
   void compute(std::int32_t slot, std::int32_t position) {
     entry(slot, position) = {tokens_[at(slot)][at(position)], position};
+    compute_in_groups(slot, position, tokens_[at(slot)][at(position)]);
   }
 
   [[nodiscard]] Entry& entry(std::int32_t slot, std::int32_t position) {
@@ -113,6 +248,12 @@ class Device {
       if (kv.position != position) throw std::logic_error("a row reads a page of another position");
       history.push_back(kv.token);
     }
+    for (const Group& group : groups_) {
+      if (group.group.kind != ts::CacheGroupKind::kRecurrent) continue;
+      ts::ContentHash expected = 0;
+      for (const ts::Token token : history) expected = digest(expected, token);
+      if (group.state.digest != expected) throw std::logic_error("a state is of another history");
+    }
     return next_token(history, config_.vocab_size);
   }
 
@@ -121,6 +262,9 @@ class Device {
   std::vector<std::vector<ts::PageId>> block_table_;
   std::vector<std::int32_t> computed_;  // tokens with KV, by slot
   std::vector<Entry> kv_;
+  std::vector<Entry> host_;
+  std::vector<Transfer> transfers_;
+  std::vector<Group> groups_;
 };
 
 }  // namespace spec

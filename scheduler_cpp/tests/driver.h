@@ -72,6 +72,11 @@ class Driver {
     }
   }
 
+  void complete_transfer(std::uint64_t id, bool ok = true) {
+    scheduler.complete_transfer(id, ok);
+    scheduler.check_invariants();
+  }
+
   bool step(ts::Token token = 1) {
     if (!plan()) return false;
     commit(token);

@@ -460,7 +460,7 @@ class Session {
 
   [[nodiscard]] Sampled good_sampled(const Flight& flight) {
     Sampled sampled;
-    sampled.seconds = choices_.of(std::array{0.0, 0.001, 0.01, 0.5, 1e4, 1e-300, 1e300});
+    sampled.seconds = choices_.of(std::array{0.0, 0.001, 0.01, 0.5, 1e4, 1e-300, 1e6});
     if (choices_.once_in(2)) {
       for (const SamplingRow& row : flight.rows) {
         sampled.counts.push_back(choices_.pick(1, row.samples));
@@ -488,7 +488,8 @@ class Session {
     if (kind == 0) {  // 1 names the step behind, which may be in flight too
       step += choices_.of(std::array<std::uint64_t, 3>{1, ~std::uint64_t{0}, 1ULL << 63});
     } else if (kind == 1) {
-      sampled.seconds = choices_.of(std::array{-1.0, -1e-300, kNotANumber, kInfinity, -kInfinity});
+      sampled.seconds =
+          choices_.of(std::array{-1.0, -1e-300, 1.1e6, kNotANumber, kInfinity, -kInfinity});
     } else if (kind == 2 && !tokens.empty()) {
       tokens.pop_back();
     } else if (kind == 3 && !counts.empty()) {

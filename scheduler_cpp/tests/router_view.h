@@ -116,7 +116,10 @@ class RouterView {
     if (type == "AllBlocksCleared") {
       blocks_.clear();
     } else if (type == "BlockStored") {
-      demand(!parent || blocks_.contains({medium, *parent}), "a block's parent was stored before");
+      // What is evicted from the device goes leaves first, so in the host tier a parent comes
+      // later.
+      demand(!parent || medium != "GPU" || blocks_.contains({medium, *parent}),
+             "a block's parent was stored before");
       demand(tokens == hashes.size() * static_cast<std::size_t>(block_size), "blocks are full");
       for (const auto hash : hashes) {
         demand(blocks_.emplace(medium, hash).second, "a block is stored once");

@@ -20,19 +20,19 @@ struct World {
 
   Prefilling prefilling() {
     Seat seat{slots.take(), {}, pool.reserve(2), {}};
-    seat.pages.append(pool.take(seat.promised), clock.newest());
+    seat.pages.append(pool.take(seat.promised));
     return Lifecycle::admit(waiting(), std::move(seat), 0);
   }
 
   Loading loading() {
     Seat seat{slots.take(), {}, pool.reserve(2), {}};
-    seat.pages.append(pool.take(seat.promised), clock.newest());
+    seat.pages.append(pool.take(seat.promised));
     return Lifecycle::load(waiting(), std::move(seat), 0, 2);
   }
 
   Decoding decoding() {
     Prefilling state = prefilling();
-    state.pages().append(pool.take(state.promised()), clock.newest());
+    state.pages().append(pool.take(state.promised()));
     state.launch(3, 0);
     state.commit(3, 0, 0);
     return Lifecycle::decode(std::move(state));
@@ -129,7 +129,8 @@ SPEC("a request that stops while the next step names it drains with that step") 
 SPEC("a page is not given back while a step that writes it is in flight") {
   World world;
   SequencePages pages;
-  pages.append(world.pool.take(), world.clock.launch());
+  pages.append(world.pool.take());
+  pages.written_from(0, world.clock.launch());
   EXPECT(!pages.landed(world.clock.retired()));
   const auto give_back = [&](const StepToken& token) {
     std::move(pages).vacate(

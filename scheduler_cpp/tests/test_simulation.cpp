@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Seeded random workloads on tiny pools: arrivals, aborts, retraction, shared prefixes, steps in
-// flight, drafts accepted and rejected, step times from a clock that jumps. Every invariant is
-// checked after every call, every request ends exactly once with just the tokens that it would get
-// alone, a router's view of the cache stays right, and the same seed gives the same plans.
+// flight, drafts accepted and rejected, step times from a clock that jumps, a host tier whose
+// transfers end late, in any order or not well, sliding windows and recurrent states. Every
+// invariant is checked after every call, every request ends exactly once with just the tokens that
+// it would get alone, a router's view of the cache stays right, and the same seed gives the same
+// plans.
 //
 //   test_simulation [<first seed> [<seeds> [<least events>]]]
 //
@@ -45,7 +47,12 @@ struct Visits {
   std::uint64_t drafts_rejected = 0;
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t evictions = 0;
-  std::uint64_t columns_replaced = 0;     // by a page of the same content that was cached meanwhile
+  std::uint64_t columns_replaced = 0;  // by a page of the same content that was cached meanwhile
+  std::uint64_t pages_stored = 0;      // to the host tier
+  std::uint64_t pages_loaded = 0;      // from it
+  std::uint64_t transfers_failed = 0;
+  std::uint64_t aborts_while_loading = 0;
+  std::uint64_t group_hit_tokens = 0;     // with further cache groups
   std::uint64_t held_prefill_tokens = 0;  // by the floor, and so the next
   std::uint64_t held_admissions = 0;
 
@@ -63,6 +70,11 @@ struct Visits {
     use("prefix hit tokens", prefix_hit_tokens);
     use("evictions", evictions);
     use("columns replaced", columns_replaced);
+    use("pages stored to the host tier", pages_stored);
+    use("pages loaded from it", pages_loaded);
+    use("transfers that failed", transfers_failed);
+    use("aborts while loading", aborts_while_loading);
+    use("prefix hit tokens with further cache groups", group_hit_tokens);
     use("prefill tokens held back by the floor", held_prefill_tokens);
     use("admissions held back by the floor", held_admissions);
   }
@@ -96,7 +108,12 @@ class Workload {
     const Stats stats = driver_.scheduler.stats();
     EXPECT(stats.waiting == 0 && stats.running == 0 && stats.pages_used == 0);
     drain_kv_events();
-    EXPECT(router_.blocks() == static_cast<std::size_t>(stats.pages_cached));
+    EXPECT(router_.blocks() ==
+           static_cast<std::size_t>(stats.pages_cached + stats.host_pages_cached));
+    EXPECT(driver_.scheduler.clear_prefix_cache());
+    driver_.scheduler.check_invariants();
+    EXPECT(driver_.scheduler.stats().pages_free == driver_.scheduler.config().num_pages);
+    EXPECT(driver_.scheduler.stats().host_pages_cached == 0);
     count_totals(stats);
     return digest_;
   }
@@ -115,7 +132,21 @@ class Workload {
         config.max_num_seqs * (1 + config.num_speculative_tokens) + pick(0, 16);
     config.chunked_prefill_size = pick(1, 12);
     config.enable_prefix_caching = !chance(5);
+    if (chance(3)) {
+      config.num_host_pages = pick(1, 24);
+    } else if (chance(2)) {
+      for (int groups = pick(1, 2); groups > 0; --groups) add_group(config);
+    }
     return config;
+  }
+
+  void add_group(SchedulerConfig& config) {
+    const bool recurrent = chance(2);
+    if (recurrent) config.num_speculative_tokens = 0;
+    CacheGroup group{recurrent ? CacheGroupKind::kRecurrent : CacheGroupKind::kSlidingWindow, 0,
+                     recurrent ? 0 : pick(1, 12)};
+    group.num_pages = group.least_pages(config.page_size) + pick(0, 12);
+    config.cache_groups.push_back(group);
   }
 
   void submit() {
@@ -185,10 +216,12 @@ class Workload {
   void abort() {
     const RequestId id = static_cast<RequestId>(pick(0, static_cast<int>(next_id_)));
     const bool alive = asks_.contains(id) && !driver_.ended(id);
+    const std::int32_t loading = driver_.scheduler.stats().loading;
     EXPECT(driver_.abort(id) == alive);
     ++visits_.events;
     if (!alive) return;
     asks_.erase(id);
+    visits_.aborts_while_loading += loading != driver_.scheduler.stats().loading;
     visits_.aborts_in_flight += std::ranges::any_of(in_flight_, [id](const Launched& launched) {
       return std::ranges::any_of(launched.rows, [id](auto& row) { return row.request == id; });
     });
@@ -203,14 +236,26 @@ class Workload {
   // Plans a step or commits one; false if there is nothing left to do.
   bool step() {
     const auto depth = static_cast<std::size_t>(driver_.scheduler.config().overlap_depth);
+    if (device_.transfers() > 0 && chance(3)) end_transfer();
     if (in_flight_.size() <= depth && plan()) {
       if (chance(10)) abort();
       if (depth > 0 && chance(2)) return true;  // the next may be planned before this is committed
     } else if (in_flight_.empty()) {
-      return false;
+      if (device_.transfers() == 0) return false;
+      end_transfer();
+      return true;
     }
     commit();
     return true;
+  }
+
+  void end_transfer() {
+    const bool ok = !chance(5);
+    const auto last = static_cast<std::int32_t>(device_.transfers()) - 1;
+    driver_.complete_transfer(device_.end_transfer(static_cast<std::size_t>(pick(0, last)), ok),
+                              ok);
+    ++visits_.events;
+    visits_.transfers_failed += ok ? 0 : 1;
   }
 
   bool plan() {
@@ -237,6 +282,17 @@ class Workload {
       visits_.columns_replaced += patch.column < columns ? 1 : 0;
       columns = std::max(columns, patch.column + 1);
       digest_ = digest_ * 31 + static_cast<std::uint64_t>(patch.page);
+    }
+    for (std::size_t i = 0; i < plan.transfer_id.size(); ++i) {
+      const bool load = plan.transfer_kind[i] == static_cast<std::uint8_t>(TransferKind::kLoad);
+      (load ? visits_.pages_loaded : visits_.pages_stored) +=
+          static_cast<std::uint64_t>(plan.transfer_offset[i + 1] - plan.transfer_offset[i]);
+    }
+    mix(plan.transfer_device_page), mix(plan.transfer_host_page);
+    for (const auto& patch : plan.group_page_patch) {
+      for (std::size_t i = 0; i < patch.size(); ++i) {
+        digest_ = digest_ * 31 + static_cast<std::uint64_t>(patch[i].page);
+      }
     }
     mix(plan.row_slot), mix(plan.row_start), mix(plan.row_tokens);
     launch(plan);
@@ -297,6 +353,9 @@ class Workload {
     const FloorReport floor = driver_.scheduler.floor();
     visits_.retractions += static_cast<std::uint64_t>(stats.retractions);
     visits_.prefix_hit_tokens += static_cast<std::uint64_t>(stats.prefix_hit_tokens);
+    if (!driver_.scheduler.config().cache_groups.empty()) {
+      visits_.group_hit_tokens += static_cast<std::uint64_t>(stats.prefix_hit_tokens);
+    }
     visits_.evictions += router_.removed();
     visits_.held_prefill_tokens += static_cast<std::uint64_t>(floor.held_prefill_tokens);
     visits_.held_admissions += static_cast<std::uint64_t>(floor.held_admissions);

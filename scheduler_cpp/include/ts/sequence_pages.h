@@ -47,8 +47,8 @@ class SequencePages {
     prefix_.push_back(std::move(page));
   }
 
-  // A page that `writer` and steps after it write.
-  void append(PageLease&& page, StepId writer) { tail_.emplace_back(std::move(page), writer); }
+  // A page that no step writes yet.
+  void append(PageLease&& page) { tail_.emplace_back(std::move(page), kNoStep); }
 
   // `writer` writes the columns from this one on.
   void written_from(std::int32_t column, StepId writer) {

@@ -20,6 +20,8 @@ class StepId {
   std::uint64_t number_;
 };
 
+inline constexpr StepId kNoStep{0};  // retired since ever
+
 // Proof that a step, and with it every earlier one, has retired: no kernel of it still reads or
 // writes a page. Only the clock makes one; it lives as long as the commit that received it.
 class StepToken {
