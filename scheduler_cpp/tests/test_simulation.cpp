@@ -45,6 +45,7 @@ struct Visits {
   std::uint64_t drafts_rejected = 0;
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t evictions = 0;
+  std::uint64_t caches_cleared = 0;
   std::uint64_t columns_replaced = 0;     // by a page of the same content that was cached meanwhile
   std::uint64_t held_prefill_tokens = 0;  // by the floor, and so the next
   std::uint64_t held_admissions = 0;
@@ -62,6 +63,7 @@ struct Visits {
     use("drafts rejected", drafts_rejected);
     use("prefix hit tokens", prefix_hit_tokens);
     use("evictions", evictions);
+    use("caches cleared", caches_cleared);
     use("columns replaced", columns_replaced);
     use("prefill tokens held back by the floor", held_prefill_tokens);
     use("admissions held back by the floor", held_admissions);
@@ -84,6 +86,7 @@ class Workload {
       if (chance(3)) submit();
       if (chance(12)) abort();
       if (chance(8)) drain_kv_events();
+      if (chance(16)) clear_prefix_cache();
       step();
     }
     for (int i = 0; step(); ++i) {
@@ -104,7 +107,7 @@ class Workload {
  private:
   SchedulerConfig config() {
     SchedulerConfig config{.page_size = pick(1, 4),
-                           .max_num_seqs = pick(1, 5),
+                           .max_num_seqs = chance(8) ? pick(6, 24) : pick(1, 5),
                            .max_model_len = pick(8, 40),
                            .vocab_size = 8};
     config.num_pages = pages_per_sequence(config) + pick(0, 12);
@@ -115,6 +118,7 @@ class Workload {
         config.max_num_seqs * (1 + config.num_speculative_tokens) + pick(0, 16);
     config.chunked_prefill_size = pick(1, 12);
     config.enable_prefix_caching = !chance(5);
+    config.max_overtakes = pick(0, 8);
     return config;
   }
 
@@ -125,14 +129,18 @@ class Workload {
     const std::int32_t shared = pick(0, length);
     for (std::int32_t i = 0; i < length; ++i) prompt.push_back(i < shared ? i % 8 : pick(0, 7));
     const RequestId id = next_id_++;
-    asks_[id] = {prompt, pick(1, 20), std::vector<Token>(static_cast<std::size_t>(pick(0, 1)))};
-    for (Token& stop : asks_[id].stops) stop = pick(0, 7);
+    Ask& ask = asks_[id];
+    ask.prompt = prompt;
+    ask.max_tokens = pick(1, 20);
+    ask.min_tokens = chance(4) ? pick(0, ask.max_tokens) : 0;
+    if (chance(2)) ask.stops = {pick(0, 7)};
     ++visits_.events;
     driver_.submit({.id = id,
                     .prompt = prompt,
-                    .max_tokens = asks_[id].max_tokens,
+                    .max_tokens = ask.max_tokens,
+                    .min_tokens = ask.min_tokens,
                     .eos_token_ids = {},
-                    .stop_token_ids = asks_[id].stops,
+                    .stop_token_ids = ask.stops,
                     .cache_salt = {},
                     .priority = pick(0, 1),
                     .params = {}});
@@ -165,6 +173,7 @@ class Workload {
   struct Ask {
     std::vector<Token> prompt;
     std::int32_t max_tokens = 0;
+    std::int32_t min_tokens = 0;
     std::vector<Token> stops;
   };
 
@@ -177,7 +186,8 @@ class Workload {
            static_cast<std::int32_t>(history.size()) < config.max_model_len) {
       output.push_back(spec::next_token(history, config.vocab_size));
       history.push_back(output.back());
-      if (std::ranges::find(ask.stops, output.back()) != ask.stops.end()) break;
+      const bool may_stop = static_cast<std::int32_t>(output.size()) >= ask.min_tokens;
+      if (may_stop && std::ranges::find(ask.stops, output.back()) != ask.stops.end()) break;
     }
     return output;
   }
@@ -192,6 +202,16 @@ class Workload {
     visits_.aborts_in_flight += std::ranges::any_of(in_flight_, [id](const Launched& launched) {
       return std::ranges::any_of(launched.rows, [id](auto& row) { return row.request == id; });
     });
+  }
+
+  void clear_prefix_cache() {
+    ++visits_.events;
+    const bool cleared = driver_.scheduler.clear_prefix_cache();
+    driver_.scheduler.check_invariants();
+    visits_.caches_cleared += cleared;
+    const Stats stats = driver_.scheduler.stats();
+    EXPECT(cleared == (stats.running == 0 && stats.pages_used == 0));
+    EXPECT(!cleared || stats.pages_cached == 0);
   }
 
   void drain_kv_events() {
