@@ -47,6 +47,7 @@ struct Visits {
   std::uint64_t drafts_rejected = 0;
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t evictions = 0;
+  std::uint64_t caches_cleared = 0;
   std::uint64_t columns_replaced = 0;  // by a page of the same content that was cached meanwhile
   std::uint64_t pages_stored = 0;      // to the host tier
   std::uint64_t pages_loaded = 0;      // from it
@@ -69,6 +70,7 @@ struct Visits {
     use("drafts rejected", drafts_rejected);
     use("prefix hit tokens", prefix_hit_tokens);
     use("evictions", evictions);
+    use("caches cleared", caches_cleared);
     use("columns replaced", columns_replaced);
     use("pages stored to the host tier", pages_stored);
     use("pages loaded from it", pages_loaded);
@@ -96,6 +98,7 @@ class Workload {
       if (chance(3)) submit();
       if (chance(12)) abort();
       if (chance(8)) drain_kv_events();
+      if (chance(16)) clear_prefix_cache();
       step();
     }
     for (int i = 0; step(); ++i) {
@@ -121,7 +124,7 @@ class Workload {
  private:
   SchedulerConfig config() {
     SchedulerConfig config{.page_size = pick(1, 4),
-                           .max_num_seqs = pick(1, 5),
+                           .max_num_seqs = chance(8) ? pick(6, 24) : pick(1, 5),
                            .max_model_len = pick(8, 40),
                            .vocab_size = 8};
     config.num_pages = pages_per_sequence(config) + pick(0, 12);
@@ -132,6 +135,7 @@ class Workload {
         config.max_num_seqs * (1 + config.num_speculative_tokens) + pick(0, 16);
     config.chunked_prefill_size = pick(1, 12);
     config.enable_prefix_caching = !chance(5);
+    config.max_overtakes = pick(0, 8);
     if (chance(3)) {
       config.num_host_pages = pick(1, 24);
     } else if (chance(2)) {
@@ -156,14 +160,18 @@ class Workload {
     const std::int32_t shared = pick(0, length);
     for (std::int32_t i = 0; i < length; ++i) prompt.push_back(i < shared ? i % 8 : pick(0, 7));
     const RequestId id = next_id_++;
-    asks_[id] = {prompt, pick(1, 20), std::vector<Token>(static_cast<std::size_t>(pick(0, 1)))};
-    for (Token& stop : asks_[id].stops) stop = pick(0, 7);
+    Ask& ask = asks_[id];
+    ask.prompt = prompt;
+    ask.max_tokens = pick(1, 20);
+    ask.min_tokens = chance(4) ? pick(0, ask.max_tokens) : 0;
+    if (chance(2)) ask.stops = {pick(0, 7)};
     ++visits_.events;
     driver_.submit({.id = id,
                     .prompt = prompt,
-                    .max_tokens = asks_[id].max_tokens,
+                    .max_tokens = ask.max_tokens,
+                    .min_tokens = ask.min_tokens,
                     .eos_token_ids = {},
-                    .stop_token_ids = asks_[id].stops,
+                    .stop_token_ids = ask.stops,
                     .cache_salt = {},
                     .priority = pick(0, 1),
                     .params = {}});
@@ -196,6 +204,7 @@ class Workload {
   struct Ask {
     std::vector<Token> prompt;
     std::int32_t max_tokens = 0;
+    std::int32_t min_tokens = 0;
     std::vector<Token> stops;
   };
 
@@ -208,7 +217,8 @@ class Workload {
            static_cast<std::int32_t>(history.size()) < config.max_model_len) {
       output.push_back(spec::next_token(history, config.vocab_size));
       history.push_back(output.back());
-      if (std::ranges::find(ask.stops, output.back()) != ask.stops.end()) break;
+      const bool may_stop = static_cast<std::int32_t>(output.size()) >= ask.min_tokens;
+      if (may_stop && std::ranges::find(ask.stops, output.back()) != ask.stops.end()) break;
     }
     return output;
   }
@@ -225,6 +235,16 @@ class Workload {
     visits_.aborts_in_flight += std::ranges::any_of(in_flight_, [id](const Launched& launched) {
       return std::ranges::any_of(launched.rows, [id](auto& row) { return row.request == id; });
     });
+  }
+
+  void clear_prefix_cache() {
+    ++visits_.events;
+    const bool cleared = driver_.scheduler.clear_prefix_cache();
+    driver_.scheduler.check_invariants();
+    visits_.caches_cleared += cleared;
+    const Stats stats = driver_.scheduler.stats();
+    EXPECT(cleared == (stats.running == 0 && stats.pages_used == 0));
+    EXPECT(!cleared || stats.pages_cached == 0);
   }
 
   void drain_kv_events() {
