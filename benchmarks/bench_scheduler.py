@@ -411,11 +411,11 @@ def resident_with_full_cache(num_pages: int) -> int:
 
 
 def measure_memory(numbers: dict[str, Any]) -> list[Demand]:
+    again = [sys.executable, *(["-S"] if sys.flags.no_site else []), __file__]
     small, large = (
         int(
             subprocess.run(
-                [sys.executable, *(["-S"] if sys.flags.no_site else []), __file__]
-                + ["--resident-with", str(pages)],
+                [*again, "--resident-with", str(pages)],
                 check=True,
                 capture_output=True,
                 text=True,

@@ -77,8 +77,7 @@ void KvEventLog::cleared() {
 std::size_t KvEventLog::largest_payload() const {
   constexpr std::size_t kEnvelope = 64;  // arrays, timestamp, rank
   constexpr std::size_t kWords = 160;    // of one event: its keys, headers and scalars
-  std::size_t size = kEnvelope + (hashes_.size() * MsgpackWriter::kMaxInteger) +
-                     tokens_.size();
+  std::size_t size = kEnvelope + (hashes_.size() * MsgpackWriter::kMaxInteger) + tokens_.size();
   for (const Record& record : records_) size += kWords + record.salt.size();
   return size;
 }
