@@ -147,7 +147,6 @@ void TpsFloor::yielded(std::int64_t tokens, std::int32_t rows) {
 
 // Neither a credit nor a debt grows beyond one stall.
 double TpsFloor::pay(double paid_until, std::int32_t tokens) const {
-  if (!any()) return 0;
   return std::clamp(paid_until + (tokens * token_seconds()), now_ - stall(), now_ + stall());
 }
 
