@@ -19,13 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import simulated_b200
 import ts_scheduler
 from agentic_load import AgenticLoad, Served, Traffic, served
 from pareto_plot import Panel, Point, write_svg
 from results import RESULTS, save
-
-import numpy as np
 
 ROOT = Path(__file__).parent.parent
 
@@ -156,20 +155,20 @@ CPU = Case(
     name="tiny-kimi on this CPU",
     unit="output tokens/min",
     gpus=1,
-    floors=(0, 25, 50, 75, 100, 150),
+    floors=(0, 15, 30, 60, 90, 120),
     traffic=Traffic(
-        agents=6,
+        agents=4,
         shared=200,
-        first=(600, 1_200),
-        more=(50, 200),
-        output=(30, 90),
-        turns=(4, 10),
-        think=(0.1, 0.5),
+        first=(500, 1_000),
+        more=(50, 150),
+        output=(100, 250),
+        turns=(3, 6),
+        think=(0.2, 1.0),
         ramp=1.0,
         vocab_size=300,
     ),
-    warm_up=3.0,
-    seconds=18.0,
+    warm_up=4.0,
+    seconds=22.0,
     run=serve_on_cpu,
 )
 CASES = {"simulated": SIMULATED, "cpu": CPU}

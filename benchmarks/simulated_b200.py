@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How long a step of a Kimi-K2.5-like model would take on eight B200: a roofline, not a measurement.
+"""How long a step of a Kimi-K2.5-like model would take on eight B200: a roofline, not measured.
 
     seconds = overhead + max(bytes / bandwidth, flops / rate)
 

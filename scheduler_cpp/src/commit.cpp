@@ -138,7 +138,7 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
     ++kept;
     if (finish_reason != FinishReason::kNone) break;
   }
-  if (!first) request.paid_until = floor_.pay(request.paid_until, kept);
+  if (!first && floor_.any()) request.paid_until = floor_.pay(request.paid_until, kept);
   const std::int32_t drafts = std::max(0, row.samples - 1);
   sequence->commit(row.tokens, drafts, row.samples - kept);
   const std::int32_t full = sequence->computed() / config_.page_size;

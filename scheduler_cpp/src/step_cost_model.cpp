@@ -11,6 +11,8 @@ constexpr double kForget = 0.99;     // weight of a step, per later step of its 
 constexpr double kForgetFast = 0.9;  // while predictions are off all the time
 constexpr double kOff = 0.2;         // mean error, relative to the prediction
 constexpr double kOffMemory = 0.9;
+constexpr double kShortest = 1e-7;  // seconds: what a clock says beyond is wrong
+constexpr double kLongest = 1e4;
 constexpr double kOutlier = 4;    // times as long as predicted: what is longer counts less and less
 constexpr double kLeast = 1e-10;  // of a term's own sum, for the sake of the square root
 // Of a term's own sum. Where terms only occurred together, as with one user all the time, the cost
@@ -45,7 +47,8 @@ double StepCostModel::seconds(const StepShape& shape) const {
 
 // Errors count relative to the prediction, since long steps vary more than short ones. So a clock
 // that stood still is one step's error, and one that jumped counts next to nothing.
-void StepCostModel::learn(const StepShape& shape, double seconds) {
+void StepCostModel::learn(const StepShape& shape, double lasted) {
+  const double seconds = std::clamp(lasted, kShortest, kLongest);
   const double scale = knows() ? std::max(this->seconds(shape), seconds / kOutlier) : seconds;
   Sums& sums = shape.chunks == 0 ? decodes_ : prefills_;
   const double error = std::clamp((seconds - this->seconds(shape)) / scale, -1.0, 1.0);

@@ -137,7 +137,8 @@ double TpsFloor::planned(const StepShape& shape) {
 void TpsFloor::lasted(const StepShape& shape, double seconds) {
   if (seconds <= 0) return;
   now_ += seconds;
-  if (any()) model_.learn(shape, seconds);
+  constexpr double kShortest = 1e-9;  // no clock resolves less
+  if (any()) model_.learn(shape, std::max(seconds, kShortest));
 }
 
 void TpsFloor::yielded(std::int64_t tokens, std::int32_t rows) {
@@ -147,7 +148,6 @@ void TpsFloor::yielded(std::int64_t tokens, std::int32_t rows) {
 
 // Neither a credit nor a debt grows beyond one stall.
 double TpsFloor::pay(double paid_until, std::int32_t tokens) const {
-  if (!any()) return 0;
   return std::clamp(paid_until + (tokens * token_seconds()), now_ - stall(), now_ + stall());
 }
 

@@ -204,6 +204,21 @@ SPEC("an outlier, long or short, does not spoil what was learned") {
   }
 }
 
+SPEC("whatever a clock says, predictions stay finite, and are right again soon") {
+  std::mt19937_64 random(7);
+  StepCostModel model;
+  for (int i = 0; i < 400; ++i) {
+    const StepShape shape = random_shape(random);
+    model.learn(shape, i % 50 == 0 ? 1e300 : i % 50 == 25 ? 1e-300 : linear(shape));
+    EXPECT(std::isfinite(model.seconds(shape)) && model.seconds(shape) >= 0);
+  }
+  for (int i = 0; i < 200; ++i) {
+    const StepShape shape = random_shape(random);
+    model.learn(shape, linear(shape));
+  }
+  EXPECT(worst_error(model) < 0.1);
+}
+
 SPEC("a machine that becomes three times as slow is noticed within 600 steps") {
   std::mt19937_64 random(4);
   StepCostModel model = learned(500, random);

@@ -5,7 +5,8 @@
 // The floor holds on average. Each token pays for 1/floor seconds, and a user who is ahead lends
 // the time to prefill, so that a long prompt runs in few large chunks instead of many that cost
 // nearly as much. At most one stall (stall()) can be saved up, so in any time t a user gets at
-// least floor * (t - stall) tokens, and no step is planned to last longer than the stall.
+// least floor * (t - stall) tokens, and no step is planned to last longer than the stall. A prefill
+// under way is never put off for more than four stalls, though, whoever is below the floor.
 #pragma once
 
 #include <cstdint>
