@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How many pages the KV cache gets, from the flags, the model and the machine."""
+"""How many pages the KV cache and its host tier get, from the flags, the model, the machine."""
 
 from __future__ import annotations
 
@@ -53,6 +53,26 @@ def num_pages(config: EngineConfig, max_model_len: int, bytes_per_page: int) -> 
             f"but only {available / MIB:.0f} MiB of memory are available: lower it"
         )
     return granted // bytes_per_page
+
+
+def num_host_pages(config: EngineConfig, num_pages: int, bytes_per_page: int) -> int:
+    """Pages of the host tier, beside a KV pool of `num_pages`. `--kv-offloading-size` decides."""
+    if not config.kv_offloading_bytes:
+        return 0
+    if config.kv_offloading_bytes < bytes_per_page:
+        raise CapacityError(
+            f"--kv-offloading-size {config.kv_offloading_bytes} is in bytes and holds not one page "
+            f"of {bytes_per_page}: give a size such as 4GiB, or leave it out"
+        )
+    in_host_memory = num_pages * bytes_per_page if config.device == "cpu" else 0
+    available = available_memory() - in_host_memory
+    if config.kv_offloading_bytes > available:
+        beside = " beside the KV cache" if in_host_memory else ""
+        raise CapacityError(
+            f"--kv-offloading-size asks for {config.kv_offloading_bytes / MIB:.0f} MiB, but only "
+            f"{max(0, available) / MIB:.0f} MiB of memory are available{beside}: lower it"
+        )
+    return config.kv_offloading_bytes // bytes_per_page
 
 
 def available_memory() -> int:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 import ts_scheduler
 
+from dynamo_tokenspeed.engine.host_tier import HostTier
 from dynamo_tokenspeed.engine.launched_step import LaunchedStep, Readout
 from dynamo_tokenspeed.engine.sampler import Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
@@ -31,6 +32,7 @@ class Executor:
         tables: SlotTables,
         sampler: Sampler,
         constraints: TokenConstraints,
+        host_tier: HostTier | None,
         overlap: bool,
     ) -> None:
         self.model = model
@@ -38,6 +40,7 @@ class Executor:
         self.tables = tables
         self.sampler = sampler
         self.constraints = constraints
+        self.host_tier = host_tier
         self._device = tables.tokens.device
         self._thread: ThreadPoolExecutor | None = None
         if overlap and self._device.type == "cpu":
@@ -55,10 +58,14 @@ class Executor:
 
     @torch.inference_mode()
     def _run(self, plan: ts_scheduler.Plan) -> Readout:
-        """Patch the tables, compute the rows, append their sampled tokens."""
+        """Move pages, patch the tables, compute the rows, append their sampled tokens."""
+        if self.host_tier is not None:
+            self.host_tier.transfer(plan)
         self.tables.patch(plan)
         if len(plan.admitted_slot):
             self.constraints.take_slots(plan.admitted_request.tolist(), plan.admitted_slot.tolist())
+        if not plan.num_rows:  # it only moves pages
+            return Readout(None, self._device)
         batch = forward_batch(plan, self.tables, self.pool.page_size)
         logits = self.model.forward(batch, self.pool)
 

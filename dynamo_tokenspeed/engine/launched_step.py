@@ -63,8 +63,9 @@ class LaunchedStep:
     def __init__(self, plan: ts_scheduler.Plan, readout: Callable[[], Readout]) -> None:
         """`readout` waits until the step is launched on its device, and raises what stopped it."""
         self.number = plan.step
+        self.transfers: list[int] = plan.transfer_id.tolist()
         self._readout = readout
 
     def result(self) -> StepResult:
-        """Wait for its end, and for no step behind it."""
+        """Wait for its end, and for no step behind it. Its transfers have ended, too."""
         return self._readout().wait()

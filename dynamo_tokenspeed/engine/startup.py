@@ -13,8 +13,9 @@ import ts_kernels
 import ts_scheduler
 import zmq
 
-from dynamo_tokenspeed.engine.capacity import MIB, CapacityError, num_pages
+from dynamo_tokenspeed.engine.capacity import MIB, CapacityError, num_host_pages, num_pages
 from dynamo_tokenspeed.engine.executor import Executor
+from dynamo_tokenspeed.engine.host_tier import HostTier
 from dynamo_tokenspeed.engine.kv_events import KVEventPublisher
 from dynamo_tokenspeed.engine.load_progress import load_progress
 from dynamo_tokenspeed.engine.sampler import Sampler
@@ -49,6 +50,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     # Before the weights are loaded: what cannot fit is said at once.
     bytes_per_page = model_config.kv_spec.bytes_per_page(config.page_size, dtype)
     pages = num_pages(config, max_model_len, bytes_per_page)
+    host_pages = num_host_pages(config, pages, bytes_per_page)
 
     ops = ts_kernels.bind(device.type, dtype, _overrides(config))
     ts_kernels.set_num_threads(config.num_threads or len(os.sched_getaffinity(0)), ops)
@@ -59,12 +61,21 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     pool = KVPool(model.kv_spec, pages, config.page_size, dtype, device)
     tables = SlotTables(config.max_num_seqs, max_model_len, config.page_size, device)
     overlap = device.type == "cuda" if config.overlap_schedule is None else config.overlap_schedule
-    executor = Executor(model, pool, tables, Sampler(ops), TokenConstraints(), overlap)
+    executor = Executor(
+        model,
+        pool,
+        tables,
+        Sampler(ops),
+        TokenConstraints(),
+        HostTier(pool, host_pages) if host_pages else None,
+        overlap,
+    )
 
     scheduler = ts_scheduler.Scheduler(
         ts_scheduler.SchedulerConfig(
             page_size=config.page_size,
             num_pages=pages,
+            num_host_pages=host_pages,
             max_num_seqs=config.max_num_seqs,
             max_model_len=max_model_len,
             max_num_batched_tokens=config.max_num_batched_tokens,
@@ -94,13 +105,14 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
         weight_bytes=model.weight_bytes,
     )
     log.info(
-        "ready in %.1f s: %.0f MiB of weights in %s, %d pages of %d tokens (%.0f MiB)",
+        "ready in %.1f s: %.0f MiB of weights in %s, %d pages of %d tokens (%.0f MiB)%s",
         time.perf_counter() - started,
         capacity.weight_bytes / MIB,
         str(dtype).removeprefix("torch."),
         pages,
         config.page_size,
         capacity.kv_bytes / MIB,
+        f", {host_pages} more in host memory" if host_pages else "",
     )
     return Engine(scheduler, executor, kv_events, capacity)
 

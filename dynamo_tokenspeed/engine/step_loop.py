@@ -63,6 +63,8 @@ def run(
             ended = time.perf_counter()
             output = scheduler.commit(step.number, result.token_ids, seconds=ended - begun)
             begun = ended
+            for transfer_id in step.transfers:
+                scheduler.complete_transfer(transfer_id)
             executor.constraints.forget_finished(output)
             outbox.send_step(output, result, scheduler)
         if kv_events is not None:

@@ -25,6 +25,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     page_size: int = 16
     num_pages: int | None = None
     kv_cache_bytes: int | None = None  # used when num_pages is None
+    kv_offloading_bytes: int = 0  # host tier; 0: none
     max_model_len: int | None = None
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 2048

@@ -93,6 +93,7 @@ class Stats(msgspec.Struct, array_like=True):
 
     waiting: int = 0
     running: int = 0
+    loading: int = 0  # wait for their pages from the host tier
     pages_used: int = 0  # referenced by a running request
     pages_cached: int = 0  # in the prefix cache and referenced by no request
     pages_free: int = 0

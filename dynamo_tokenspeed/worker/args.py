@@ -219,6 +219,7 @@ def _engine_config(flags: argparse.Namespace, kv_events: KvEventsConfig) -> Engi
         page_size=page_size,
         num_pages=flags.num_pages,
         kv_cache_bytes=flags.kv_cache_memory,
+        kv_offloading_bytes=flags.kv_offloading_size or 0,
         max_model_len=flags.max_model_len,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
@@ -245,6 +246,11 @@ def _refuse_contradictions(
     if flags.num_pages and flags.kv_cache_memory:
         raise UsageError(
             "--num-pages and --kv-cache-memory both say how large the KV cache is: give one"
+        )
+    if flags.kv_offloading_size and flags.enable_prefix_caching is False:
+        raise UsageError(
+            "--kv-offloading-size keeps cached prefixes in host memory, and "
+            "--no-enable-prefix-caching leaves none to keep: drop one of them"
         )
     if chunked_prefill_size > max_num_batched_tokens:
         raise UsageError(

@@ -230,6 +230,14 @@ def _capacity(parser: argparse.ArgumentParser) -> None:
         help="Memory for KV pages, such as 2GiB.",
     )
     group.flag(
+        "--kv-offloading-size",
+        env="TS_KV_OFFLOADING_SIZE",
+        type=size,
+        metavar="SIZE",
+        help="Host memory for cached KV pages that no longer fit, such as 16GiB; a prefix found\n"
+        "there is loaded, not computed. Default: none.",
+    )
+    group.flag(
         "--kv-cache-dtype",
         env="TS_KV_CACHE_DTYPE",
         help="Only 'auto' in this version: the KV cache has --dtype.",

@@ -83,6 +83,7 @@ class EngineMetrics:
         for name, value, text in (
             ("requests_running", stats.running, "Requests that hold a slot"),
             ("requests_waiting", stats.waiting, "Requests that wait for a slot or for pages"),
+            ("requests_loading", stats.loading, "Requests whose pages come from the host tier"),
             ("kv_pages_used", stats.pages_used, "KV pages referenced by a running request"),
             ("kv_pages_cached", stats.pages_cached, "KV pages only the prefix cache holds"),
             ("kv_pages_free", stats.pages_free, "KV pages nobody holds"),

@@ -84,6 +84,12 @@ class SchedulerObject {
     return output_;
   }
 
+  void complete_transfer(nb::handle transfer_id, nb::handle ok) {
+    const std::uint64_t id = unsigned_argument(transfer_id, "transfer_id");
+    const bool arrived = bool_argument(ok, "ok");
+    alone([&] { scheduler_->complete_transfer(id, arrived); });
+  }
+
   nb::object kv_events(nb::handle timestamp) {
     const double seconds = real_argument(timestamp, "timestamp");
     const std::string payload = alone([&] { return scheduler_->drain_kv_events(seconds); });
@@ -130,9 +136,11 @@ NB_MODULE(_core, module) {
   nb::class_<Stats>(module, "Stats", "Scheduler state between two calls.")
       .def_ro("waiting", &Stats::waiting)
       .def_ro("running", &Stats::running)
+      .def_ro("loading", &Stats::loading)
       .def_ro("pages_used", &Stats::pages_used)
       .def_ro("pages_cached", &Stats::pages_cached)
       .def_ro("pages_free", &Stats::pages_free)
+      .def_ro("host_pages_cached", &Stats::host_pages_cached)
       .def_ro("prefix_query_tokens", &Stats::prefix_query_tokens)
       .def_ro("prefix_hit_tokens", &Stats::prefix_hit_tokens)
       .def_ro("retractions", &Stats::retractions)
@@ -162,6 +170,8 @@ NB_MODULE(_core, module) {
            "counts"_a.none() = nb::none(), "seconds"_a.none() = nb::none(),
            "Hand in the step's tokens (int32, in row order): `counts` of each sampling row (None: "
            "one), and how long the step took.")
+      .def("complete_transfer", &SchedulerObject::complete_transfer, "transfer_id"_a.none(),
+           "ok"_a.none() = true, "A plan's transfer has ended, well or not; in any order.")
       .def("kv_events", &SchedulerObject::kv_events, "timestamp"_a.none(),
            "The msgpack payload [timestamp, [events], dp_rank] since the last call, or None.")
       .def("clear_prefix_cache", &SchedulerObject::clear_prefix_cache,

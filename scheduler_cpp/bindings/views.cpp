@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "views.h"
 
+#include "arguments.h"
+
 namespace ts::python {
 
 void PlanView::bind(nb::module_& module) {
@@ -35,12 +37,30 @@ void PlanView::bind(nb::module_& module) {
                                      self.plan().admitted_slot.size(), slots, width,
                                      self.scheduler_);
   });
-  plan.def_prop_ro("page_patch", [](PlanView& self) {
-    auto& data = self.plan().page_patch;
-    static_assert(sizeof(PagePatch) == 3 * sizeof(std::int32_t));
-    return self.page_patch_.get(reinterpret_cast<std::int32_t*>(data.data()), data.size(),
-                                data.capacity(), 3, self.scheduler_);
+  static_assert(sizeof(PagePatch) == 3 * sizeof(std::int32_t));
+  const auto triples = [](Column<PagePatch>& data, ArrayView& view, PlanView& self) {
+    return view.get(reinterpret_cast<std::int32_t*>(data.data()), data.size(), data.capacity(), 3,
+                    self.scheduler_);
+  };
+  plan.def_prop_ro("page_patch", [triples](PlanView& self) {
+    return triples(self.plan().page_patch, self.page_patch_, self);
   });
+  plan.def(
+      "group_page_patch",
+      [triples](PlanView& self, nb::handle group) {
+        auto& patches = self.plan().group_page_patch;
+        const auto at = static_cast<std::size_t>(
+            integer_argument(group, "group", 0, static_cast<std::int64_t>(patches.size())));
+        if (at == 0) return triples(self.plan().page_patch, self.page_patch_, self);
+        self.group_page_patch_.resize(patches.size());
+        return triples(patches[at - 1], self.group_page_patch_[at - 1], self);
+      },
+      nb::arg("group").none(), "page_patch of a cache group: 0 is full attention.");
+  column("transfer_id", &Plan::transfer_id, &PlanView::transfer_id_);
+  column("transfer_kind", &Plan::transfer_kind, &PlanView::transfer_kind_);
+  column("transfer_offset", &Plan::transfer_offset, &PlanView::transfer_offset_);
+  column("transfer_device_page", &Plan::transfer_device_page, &PlanView::transfer_device_page_);
+  column("transfer_host_page", &Plan::transfer_host_page, &PlanView::transfer_host_page_);
 }
 
 void OutputView::bind(nb::module_& module) {

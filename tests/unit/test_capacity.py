@@ -4,7 +4,7 @@
 import pytest
 
 from dynamo_tokenspeed.engine import capacity
-from dynamo_tokenspeed.engine.capacity import MIB, CapacityError, num_pages
+from dynamo_tokenspeed.engine.capacity import MIB, CapacityError, num_host_pages, num_pages
 from dynamo_tokenspeed.protocol import EngineConfig
 
 BYTES_PER_PAGE = 1 * MIB
@@ -53,3 +53,27 @@ def test_the_default_grows_to_hold_one_long_sequence():
 def test_the_default_leaves_half_of_the_memory_and_says_so():
     with pytest.raises(CapacityError, match=r"half of the available memory is 4096 MiB"):
         num_pages(config(), 16 * 5000, BYTES_PER_PAGE)
+
+
+def test_there_is_no_host_tier_unless_one_is_asked_for():
+    assert num_host_pages(config(), 512, BYTES_PER_PAGE) == 0
+
+
+def test_kv_offloading_size_is_cut_into_pages():
+    asked = config(kv_offloading_bytes=1000 * MIB + 1)
+    assert num_host_pages(asked, 512, BYTES_PER_PAGE) == 1000
+
+
+def test_a_host_tier_without_a_unit_is_refused_when_it_holds_no_page():
+    with pytest.raises(CapacityError, match=r"--kv-offloading-size 64 is in bytes .* 4GiB"):
+        num_host_pages(config(kv_offloading_bytes=64), 512, BYTES_PER_PAGE)
+
+
+def test_a_host_tier_beyond_the_machine_is_refused():
+    with pytest.raises(CapacityError, match=r"9000 MiB, but only 7680 MiB .* beside the KV cache"):
+        num_host_pages(config(kv_offloading_bytes=9000 * MIB), 512, BYTES_PER_PAGE)
+
+
+def test_the_kv_cache_of_another_device_takes_no_host_memory():
+    asked = config(kv_offloading_bytes=8192 * MIB, device="cuda")
+    assert num_host_pages(asked, 512, BYTES_PER_PAGE) == 8192

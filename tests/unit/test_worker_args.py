@@ -106,6 +106,11 @@ def test_there_is_no_tps_floor_unless_one_is_asked_for() -> None:
     assert parse("--min-tps-per-user", "70").engine.min_tps_per_user == 70
 
 
+def test_a_host_tier_has_a_size_like_the_kv_cache() -> None:
+    assert parse().engine.kv_offloading_bytes == 0
+    assert parse("--kv-offloading-size", "16GiB").engine.kv_offloading_bytes == 16 * 2**30
+
+
 def test_overlap_is_for_the_engine_to_decide_unless_said() -> None:
     assert parse().engine.overlap_schedule is None
     assert parse("--overlap-schedule").engine.overlap_schedule is True
@@ -169,6 +174,11 @@ REFUSED = [
     ("--min-tps-per-user fast", "--min-tps-per-user.*fast"),
     ("--no-such-flag", "--no-such-flag"),
     ("--num-pages 10 --kv-cache-memory 1GiB", "--num-pages and --kv-cache-memory"),
+    ("--kv-offloading-size lots", "--kv-offloading-size.*lots"),
+    (
+        "--kv-offloading-size 1GiB --no-enable-prefix-caching",
+        "--kv-offloading-size.*--no-enable-prefix-caching",
+    ),
     (
         "--chunked-prefill-size 512 --max-num-batched-tokens 256",
         "--chunked-prefill-size 512.*--max-num-batched-tokens 256",

@@ -7,9 +7,27 @@ are numpy views of its buffers. docs/architecture.md describes every field.
 
 import enum
 
-from ts_scheduler._core import FloorReport, Output, Plan, Scheduler, SchedulerConfig, Stats
+from ts_scheduler._core import (
+    CacheGroup,
+    FloorReport,
+    Output,
+    Plan,
+    Scheduler,
+    SchedulerConfig,
+    Stats,
+)
 
-__all__ = ["Finish", "FloorReport", "Output", "Plan", "Scheduler", "SchedulerConfig", "Stats"]
+__all__ = [
+    "CacheGroup",
+    "Finish",
+    "FloorReport",
+    "Output",
+    "Plan",
+    "Scheduler",
+    "SchedulerConfig",
+    "Stats",
+    "Transfer",
+]
 
 
 class Finish(enum.IntEnum):
@@ -18,3 +36,10 @@ class Finish(enum.IntEnum):
     NONE = 0
     STOP = 1  # an eos or stop token was sampled
     LENGTH = 2  # max_tokens, or the context limit
+
+
+class Transfer(enum.IntEnum):
+    """Which way a transfer goes: the values of `Plan.transfer_kind`."""
+
+    STORE = 0  # device to host, before the plan's rows write
+    LOAD = 1  # host to device, after the plan's stores

@@ -12,6 +12,18 @@ UInt8 = npt.NDArray[np.uint8]
 UInt64 = npt.NDArray[np.uint64]
 Tokens = Int32 | Buffer  # one-dimensional, C-contiguous, int32
 
+class CacheGroup:
+    """Pages of one geometry, beside those of full attention; immutable."""
+
+    def __init__(self, kind: str, num_pages: int, window: int = 0) -> None:
+        """`kind`: "sliding_window" (of `window` tokens) or "recurrent" (`window` 0)."""
+    @property
+    def kind(self) -> str: ...
+    @property
+    def num_pages(self) -> int: ...
+    @property
+    def window(self) -> int: ...
+
 class SchedulerConfig:
     """Sizes and limits; immutable. ValueError with a sentence if they contradict each other."""
 
@@ -33,6 +45,8 @@ class SchedulerConfig:
         overlap_depth: int = 0,
         num_speculative_tokens: int = 0,
         min_tps_per_user: float = 0.0,
+        num_host_pages: int = 0,
+        cache_groups: Iterable[CacheGroup] = (),
     ) -> None: ...
     @property
     def page_size(self) -> int: ...
@@ -64,6 +78,10 @@ class SchedulerConfig:
     def num_speculative_tokens(self) -> int: ...
     @property
     def min_tps_per_user(self) -> float: ...
+    @property
+    def num_host_pages(self) -> int: ...
+    @property
+    def cache_groups(self) -> tuple[CacheGroup, ...]: ...
     @property
     def pages_per_sequence(self) -> int:
         """Columns of the block table."""
@@ -101,6 +119,18 @@ class Plan:
     def admitted_params(self) -> UInt8: ...
     @property
     def page_patch(self) -> Int32: ...
+    def group_page_patch(self, group: int) -> Int32:
+        """`page_patch` of a cache group: 0 is full attention, then the config's in order."""
+    @property
+    def transfer_id(self) -> UInt64: ...
+    @property
+    def transfer_kind(self) -> UInt8: ...
+    @property
+    def transfer_offset(self) -> Int32: ...
+    @property
+    def transfer_device_page(self) -> Int32: ...
+    @property
+    def transfer_host_page(self) -> Int32: ...
 
 class Output:
     """The tokens a step yielded; valid until the next `commit()`."""
@@ -124,11 +154,15 @@ class Stats:
     @property
     def running(self) -> int: ...
     @property
+    def loading(self) -> int: ...
+    @property
     def pages_used(self) -> int: ...
     @property
     def pages_cached(self) -> int: ...
     @property
     def pages_free(self) -> int: ...
+    @property
+    def host_pages_cached(self) -> int: ...
     @property
     def prefix_query_tokens(self) -> int: ...
     @property
@@ -202,6 +236,9 @@ class Scheduler:
         `counts` of each sampling row, 1 to `row_samples` (None: one each); `seconds`: how long
         the step took (None: unknown).
         """
+
+    def complete_transfer(self, transfer_id: int, ok: bool = True) -> None:
+        """A plan's transfer has ended, well or not; in any order. ValueError if it is unknown."""
 
     def kv_events(self, timestamp: float) -> bytes | None:
         """The msgpack payload [timestamp, [events], dp_rank] since the last call, or None."""
