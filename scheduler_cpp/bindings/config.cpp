@@ -19,9 +19,9 @@ CacheGroupKind kind_argument(nb::handle value) {
   const std::string text = nb::str(value).c_str();
   if (text == kSlidingWindow) return CacheGroupKind::kSlidingWindow;
   if (text == kRecurrent) return CacheGroupKind::kRecurrent;
-  throw nb::value_error(("kind is '" + text + "'; it must be '" + kSlidingWindow + "' or '" +
-                         kRecurrent + "'")
-                            .c_str());
+  throw nb::value_error(
+      ("kind is '" + text + "'; it must be '" + kSlidingWindow + "' or '" + kRecurrent + "'")
+          .c_str());
 }
 
 std::vector<CacheGroup> groups_argument(nb::handle value) {
@@ -44,8 +44,7 @@ std::vector<CacheGroup> groups_argument(nb::handle value) {
 
 void bind_cache_group(nb::module_& module) {
   using namespace nb::literals;
-  const auto make = [](CacheGroup* self, nb::handle kind, nb::handle num_pages,
-                       nb::handle window) {
+  const auto make = [](CacheGroup* self, nb::handle kind, nb::handle num_pages, nb::handle window) {
     const auto int32 = [](nb::handle value, const char* name) {
       return static_cast<std::int32_t>(integer_argument(value, name, INT32_MIN, INT32_MAX));
     };
@@ -66,39 +65,38 @@ void bind_cache_group(nb::module_& module) {
 void bind_config(nb::module_& module) {
   using namespace nb::literals;
   bind_cache_group(module);
-  const auto make = [](SchedulerConfig* self, nb::handle page_size, nb::handle num_pages,
-                       nb::handle max_num_seqs, nb::handle max_model_len,
-                       nb::handle max_num_batched_tokens, nb::handle chunked_prefill_size,
-                       nb::handle vocab_size, nb::handle enable_prefix_caching,
-                       nb::handle enable_kv_events, nb::handle params_size, nb::handle dp_rank,
-                       nb::handle max_overtakes, nb::handle overlap_depth,
-                       nb::handle num_speculative_tokens, nb::handle min_tps_per_user,
-                       nb::handle num_host_pages, nb::handle cache_groups) {
-    const auto int32 = [](nb::handle value, const char* name) {
-      return static_cast<std::int32_t>(integer_argument(value, name, INT32_MIN, INT32_MAX));
-    };
-    const SchedulerConfig config{
-        .page_size = int32(page_size, "page_size"),
-        .num_pages = int32(num_pages, "num_pages"),
-        .max_num_seqs = int32(max_num_seqs, "max_num_seqs"),
-        .max_model_len = int32(max_model_len, "max_model_len"),
-        .max_num_batched_tokens = int32(max_num_batched_tokens, "max_num_batched_tokens"),
-        .chunked_prefill_size = int32(chunked_prefill_size, "chunked_prefill_size"),
-        .vocab_size = int32(vocab_size, "vocab_size"),
-        .enable_prefix_caching = bool_argument(enable_prefix_caching, "enable_prefix_caching"),
-        .enable_kv_events = bool_argument(enable_kv_events, "enable_kv_events"),
-        .params_size = int32(params_size, "params_size"),
-        .dp_rank = int32(dp_rank, "dp_rank"),
-        .max_overtakes = int32(max_overtakes, "max_overtakes"),
-        .overlap_depth = int32(overlap_depth, "overlap_depth"),
-        .num_speculative_tokens = int32(num_speculative_tokens, "num_speculative_tokens"),
-        .min_tps_per_user = real_argument(min_tps_per_user, "min_tps_per_user"),
-        .num_host_pages = int32(num_host_pages, "num_host_pages"),
-        .cache_groups = groups_argument(cache_groups),
-    };
-    validate(config);
-    new (self) SchedulerConfig(config);
-  };
+  const auto make =
+      [](SchedulerConfig* self, nb::handle page_size, nb::handle num_pages, nb::handle max_num_seqs,
+         nb::handle max_model_len, nb::handle max_num_batched_tokens,
+         nb::handle chunked_prefill_size, nb::handle vocab_size, nb::handle enable_prefix_caching,
+         nb::handle enable_kv_events, nb::handle params_size, nb::handle dp_rank,
+         nb::handle max_overtakes, nb::handle overlap_depth, nb::handle num_speculative_tokens,
+         nb::handle min_tps_per_user, nb::handle num_host_pages, nb::handle cache_groups) {
+        const auto int32 = [](nb::handle value, const char* name) {
+          return static_cast<std::int32_t>(integer_argument(value, name, INT32_MIN, INT32_MAX));
+        };
+        const SchedulerConfig config{
+            .page_size = int32(page_size, "page_size"),
+            .num_pages = int32(num_pages, "num_pages"),
+            .max_num_seqs = int32(max_num_seqs, "max_num_seqs"),
+            .max_model_len = int32(max_model_len, "max_model_len"),
+            .max_num_batched_tokens = int32(max_num_batched_tokens, "max_num_batched_tokens"),
+            .chunked_prefill_size = int32(chunked_prefill_size, "chunked_prefill_size"),
+            .vocab_size = int32(vocab_size, "vocab_size"),
+            .enable_prefix_caching = bool_argument(enable_prefix_caching, "enable_prefix_caching"),
+            .enable_kv_events = bool_argument(enable_kv_events, "enable_kv_events"),
+            .params_size = int32(params_size, "params_size"),
+            .dp_rank = int32(dp_rank, "dp_rank"),
+            .max_overtakes = int32(max_overtakes, "max_overtakes"),
+            .overlap_depth = int32(overlap_depth, "overlap_depth"),
+            .num_speculative_tokens = int32(num_speculative_tokens, "num_speculative_tokens"),
+            .min_tps_per_user = real_argument(min_tps_per_user, "min_tps_per_user"),
+            .num_host_pages = int32(num_host_pages, "num_host_pages"),
+            .cache_groups = groups_argument(cache_groups),
+        };
+        validate(config);
+        new (self) SchedulerConfig(config);
+      };
   const SchedulerConfig defaults;
   nb::class_<SchedulerConfig>(module, "SchedulerConfig", "Sizes and limits; immutable.")
       .def("__init__", make, nb::kw_only(), "page_size"_a.none() = defaults.page_size,
@@ -136,7 +134,8 @@ void bind_config(nb::module_& module) {
       .def_prop_ro("cache_groups",
                    [](const SchedulerConfig& self) {
                      nb::list groups;
-                     for (const CacheGroup& group : self.cache_groups) groups.append(nb::cast(group));
+                     for (const CacheGroup& group : self.cache_groups)
+                       groups.append(nb::cast(group));
                      return nb::tuple(groups);
                    })
       .def_prop_ro("pages_per_sequence", &pages_per_sequence, "Columns of the block table.");

@@ -258,8 +258,8 @@ void Scheduler::open_in_groups(Sequence& sequence, std::int32_t tokens) {
     GroupPages& pages = sequence.groups()[i];
     const GroupPages::Columns columns = pages.to_open(sequence.launched(), end);
     for (std::int32_t column = columns.first; column <= columns.last; ++column) {
-      PageLease page = pages.has_spare() ? pages.take_spare() : pools_[i + 1].take();
-      pages.open(column, std::move(page), clock_.next());
+      auto spare = pages.take_spare();
+      pages.open(column, spare ? std::move(*spare) : pools_[i + 1].take(), clock_.next());
     }
     pages.launch(sequence.launched_at_least(), end, clock_.next());
     pages.send([&](std::int32_t column, PageId page) {

@@ -47,10 +47,8 @@ class GroupPages {
   // A page in hand for the next column to be opened, so that the sequence can go on.
   [[nodiscard]] bool has_spare() const { return spare_.has_value(); }
   void keep_spare(PageLease&& page) { spare_.emplace(std::move(page)); }
-  [[nodiscard]] PageLease take_spare() {
-    PageLease page = std::move(*spare_);
-    spare_.reset();
-    return page;
+  [[nodiscard]] std::optional<PageLease> take_spare() {
+    return std::exchange(spare_, std::nullopt);
   }
 
   void open(std::int32_t column, PageLease&& page, StepId writer) {
@@ -108,7 +106,7 @@ class GroupPages {
   // Gives every page up, the last one first; every step that writes one must have retired.
   template <class TakeLease, class TakeShared>
   void vacate(const StepToken& token, TakeLease take_lease, TakeShared take_shared) && {
-    if (spare_) take_lease(take_spare());
+    if (auto spare = take_spare()) take_lease(std::move(*spare));
     for (; !entries_.empty(); entries_.pop_back()) {
       give_up(entries_.back(), token, take_lease, take_shared);
     }
