@@ -199,10 +199,11 @@ void Scheduler::note_held(Sequence& sequence, std::int32_t tokens) {
   request.held_until = std::max(request.held_until, end);
 }
 
-// What steps in flight compute is there to be matched soon, so it is better waited for.
+// What steps in flight compute and transfers load is there to be matched soon, so it is better
+// waited for.
 void Scheduler::find_computing() {
   computing_.clear();
-  if (!clock_.in_flight()) return;
+  if (!clock_.in_flight() && transfers_.empty()) return;
   for (const SlotId id : running_) {
     if (in_flight_in(id)) note_computing(*sequence_in(id));
   }

@@ -32,6 +32,7 @@ void Scheduler::loaded(SlotId id, const TransferToken& token, bool ok) {
   if (ok) {
     state = Lifecycle::loaded(std::move(loading));
     cache_full_pages(*running_in(id), clock_.retired());
+    free_replaced(clock_.retired());  // no commit may follow
     return;
   }
   // What was counted as found is computed after all.
