@@ -143,9 +143,11 @@ void Scheduler::release(Seat&& seat, const StepToken& token) {
   slot_pool_.give_back(std::move(seat.slot));
 }
 
-std::span<const Token> Scheduler::page_tokens(const Request& request, std::int32_t column) const {
+std::span<const Token> Scheduler::tokens_of(const Request& request, std::int32_t first,
+                                            std::int32_t end) const {
   const auto size = static_cast<std::size_t>(config_.page_size);
-  return std::span(request.tokens).subspan(static_cast<std::size_t>(column) * size, size);
+  return std::span(request.tokens)
+      .subspan(static_cast<std::size_t>(first) * size, static_cast<std::size_t>(end - first) * size);
 }
 
 const Sequence* Scheduler::sequence_in(SlotId id) const {

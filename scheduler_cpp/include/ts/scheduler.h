@@ -173,8 +173,13 @@ class Scheduler {
   void check_reach(const Sequence& sequence, std::size_t group) const;
 
   void release(Seat&& seat, const StepToken& token);
+  // The tokens of the columns from `first` to before `end`.
+  [[nodiscard]] std::span<const Token> tokens_of(const Request& request, std::int32_t first,
+                                                 std::int32_t end) const;
   [[nodiscard]] std::span<const Token> page_tokens(const Request& request,
-                                                   std::int32_t column) const;
+                                                   std::int32_t column) const {
+    return tokens_of(request, column, column + 1);
+  }
   [[nodiscard]] Slot& slot(SlotId id) { return slots_[static_cast<std::size_t>(id)]; }
   // The sequence of a slot; null if there is none (empty, or draining).
   [[nodiscard]] const Sequence* sequence_in(SlotId id) const;
@@ -230,6 +235,8 @@ class Scheduler {
   PrefixMatch match_;
   std::vector<Load> loads_;
   std::vector<Request*> blocked_;
+
+  std::vector<ContentHash> caching_;  // scratch of commit()
 
   std::int32_t draining_ = 0;                 // sequences whose last step is in flight
   std::deque<InFlight<PageLease>> replaced_;  // by a cached page of the same content
