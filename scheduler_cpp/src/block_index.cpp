@@ -28,23 +28,22 @@ std::span<const Token> BlockIndex::tokens(BlockId id) const {
   return {tokens_.data() + static_cast<std::size_t>(id) * size, size};
 }
 
-BlockId BlockIndex::find(ContentHash hash, BlockId parent, SaltId salt,
-                         std::span<const Token> wanted) const {
-  for (BlockId id = buckets_[hash & bucket_mask_]; id != kNoBlock; id = block(id).next_in_bucket) {
-    const Block& candidate = block(id);
-    if (candidate.hash == hash && candidate.parent == parent && candidate.salt == salt &&
-        std::ranges::equal(tokens(id), wanted)) {
-      return id;
-    }
-  }
-  return kNoBlock;
+BlockId BlockIndex::named(ContentHash hash) const {
+  BlockId id = buckets_[hash & bucket_mask_];
+  while (id != kNoBlock && block(id).hash != hash) id = block(id).next_in_bucket;
+  return id;
 }
 
-bool BlockIndex::occupied(ContentHash hash) const {
-  for (BlockId id = buckets_[hash & bucket_mask_]; id != kNoBlock; id = block(id).next_in_bucket) {
-    if (block(id).hash == hash) return true;
-  }
-  return false;
+bool BlockIndex::is(BlockId id, BlockId parent, SaltId salt,
+                    std::span<const Token> content) const {
+  return block(id).parent == parent && block(id).salt == salt &&
+         std::ranges::equal(tokens(id), content);
+}
+
+BlockId BlockIndex::find(ContentHash hash, BlockId parent, SaltId salt,
+                         std::span<const Token> content) const {
+  const BlockId id = named(hash);
+  return id != kNoBlock && is(id, parent, salt, content) ? id : kNoBlock;
 }
 
 BlockId BlockIndex::add(ContentHash hash, BlockId parent, const SaltRef& salt,

@@ -203,17 +203,21 @@ void Scheduler::cache_full_pages(Sequence& sequence, const StepToken& token) {
   if (!pages.cacheable()) return;
   const Request& request = sequence.request();
   const std::int32_t full = sequence.computed() / config_.page_size;
+  const std::int32_t first = pages.shared();
+  cache_.chained_hashes(request.salt, pages.last_shared(), tokens_of(request, first, full),
+                        caching_);
   while (pages.shared() < full && pages.landed(token)) {
     const std::int32_t column = pages.shared();
+    const ContentHash hash = caching_[static_cast<std::size_t>(column - first)];
     // A page that takes this one's place is one less to hand out, and this one comes back only when
     // no step reads it any more: until then there must be one to spare. A later commit caches it.
     if (clock_.in_flight() && pool_.available() == 0 &&
-        cache_.takes_unreferenced(request.salt, pages.last_shared(),
+        cache_.takes_unreferenced(hash, request.salt, pages.last_shared(),
                                   page_tokens(request, column))) {
       break;
     }
-    auto inserted = cache_.insert(request.salt, pages.last_shared(), page_tokens(request, column),
-                                  pages.land(token));
+    auto inserted = cache_.insert(hash, request.salt, pages.last_shared(),
+                                  page_tokens(request, column), pages.land(token));
     if (!inserted.page) {
       if (inserted.unused) pages.keep(std::move(*inserted.unused), token.step());
       pages.never_cache();

@@ -48,6 +48,7 @@ bool Scheduler::plan() {
 bool Scheduler::take_pages_to_go_on() {
   bool gave_way = false;
   able_ = running_.size();
+  shortage_ = false;
   for (std::size_t i = 0; i < able_; ++i) {
     const SlotId id = running_[i];
     while (PagePool* pool = lacking(id)) {
@@ -55,7 +56,11 @@ bool Scheduler::take_pages_to_go_on() {
         gave_way = true;
         if (!give_way()) break;
       }
-      if (i >= able_ || pool->available() == 0) break;
+      if (i >= able_) break;
+      if (pool->available() == 0) {
+        shortage_ = true;
+        break;
+      }
       if (pool == &pool_) {
         running_in(id)->pages().append(pool->take());
       } else {
@@ -71,7 +76,7 @@ bool Scheduler::take_pages_to_go_on() {
 PagePool* Scheduler::lacking(SlotId id) {
   Sequence* const sequence = running_in(id);
   if (sequence == nullptr) return nullptr;
-  const bool decoding = decoding_in(id);
+  const bool decoding = decoding_in(id) != nullptr;
   if (decoding && !may_decode(*sequence)) return nullptr;
   const std::int32_t next = sequence->launched();
   if (decoding && next >= sequence->pages().columns() * config_.page_size) return &pool_;
@@ -116,9 +121,9 @@ void Scheduler::retract(std::size_t at) {
 
 void Scheduler::plan_decodes() {
   for (std::size_t i = 0; i < able_; ++i) {
-    if (!decoding_in(running_[i])) continue;
-    Sequence& sequence = *running_in(running_[i]);
-    if (may_decode(sequence) && lacking(running_[i]) == nullptr) plan_decode(sequence);
+    Sequence* const sequence = decoding_in(running_[i]);
+    if (sequence == nullptr || !may_decode(*sequence)) continue;
+    if (can_go_on(running_[i])) plan_decode(*sequence);
   }
 }
 
@@ -156,9 +161,9 @@ void Scheduler::heed_floor(const Sequence& sequence) {
 
 void Scheduler::plan_prefills() {
   for (std::size_t i = 0; i < able_; ++i) {
+    if (decoding_in(running_[i]) != nullptr) continue;
     Sequence* const sequence = running_in(running_[i]);
-    if (sequence == nullptr || decoding_in(running_[i])) continue;
-    if (lacking(running_[i]) == nullptr) plan_chunk(*sequence);
+    if (sequence != nullptr && can_go_on(running_[i])) plan_chunk(*sequence);
   }
 }
 

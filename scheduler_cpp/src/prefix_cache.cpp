@@ -7,6 +7,11 @@
 #include <string>
 
 namespace ts {
+namespace {
+
+constexpr std::int32_t kAhead = 16;  // pages whose misses overlap
+
+}  // namespace
 
 PrefixCache::PrefixCache(const PrefixCacheConfig& config, SaltTable& salts, KvEventLog& events)
     : page_size_(config.page_size),
@@ -28,12 +33,26 @@ void PrefixCache::match(const SaltRef& salt, std::span<const Token> tokens, std:
   const Residents& device = residents_[kFullAttention];
   std::array<std::int32_t, 8> run{};  // by further group: pages of the last blocks, without a gap
   std::int32_t whole = 0;             // blocks up to which every group can go on
+  std::array<ContentHash, kAhead> hashes;
   ContentHash hash = salt.root_hash();
   BlockId parent = kNoBlock;
   for (std::int32_t i = 0; i < max_pages; ++i) {
+    if (i % kAhead == 0) {
+      // The chain of hashes does not wait for what it finds: the misses of some pages overlap.
+      const auto ahead = static_cast<std::size_t>(std::min(kAhead, max_pages - i));
+      for (std::size_t j = 0; j < ahead; ++j) {
+        const std::size_t at = (static_cast<std::size_t>(i) + j) * size;
+        hash = hashes[j] = blocks_.chained_hash(hash, tokens.subspan(at, size));
+        blocks_.prefetch_bucket(hash);
+      }
+      for (std::size_t j = 0; j < ahead; ++j) {
+        const BlockId block = blocks_.prefetch_block(hashes[j]);
+        if (block != kNoBlock) device.prefetch(block);
+      }
+    }
     const auto page_tokens = tokens.subspan(static_cast<std::size_t>(i) * size, size);
-    hash = blocks_.chained_hash(hash, page_tokens);
-    const BlockId block = blocks_.find(hash, parent, salt.id(), page_tokens);
+    const BlockId block = blocks_.find(hashes[static_cast<std::size_t>(i % kAhead)], parent,
+                                       salt.id(), page_tokens);
     if (block == kNoBlock) break;
     if (found.on_device == i && device.has(block)) {
       ++found.on_device;
@@ -64,19 +83,33 @@ SharedPage PrefixCache::acquire(std::size_t group, BlockId block) {
   return SharedPage(residents_[group].page(block));
 }
 
-PrefixCache::Inserted PrefixCache::insert(const SaltRef& salt, const SharedPage* parent,
-                                          std::span<const Token> tokens, PageLease&& lease) {
+void PrefixCache::chained_hashes(const SaltRef& salt, const SharedPage* parent,
+                                 std::span<const Token> tokens,
+                                 std::vector<ContentHash>& hashes) const {
+  const auto size = static_cast<std::size_t>(page_size_);
+  ContentHash last = parent == nullptr ? salt.root_hash() : hash(*parent);
+  hashes.clear();
+  for (std::size_t at = 0; at < tokens.size(); at += size) {
+    last = blocks_.chained_hash(last, tokens.subspan(at, size));
+    blocks_.prefetch_bucket(last);
+    hashes.push_back(last);
+  }
+}
+
+PrefixCache::Inserted PrefixCache::insert(ContentHash hash, const SaltRef& salt,
+                                          const SharedPage* parent, std::span<const Token> tokens,
+                                          PageLease&& lease) {
   Residents& device = residents_[kFullAttention];
   const BlockId behind = parent_block(parent);
-  const ContentHash hash = blocks_.chained_hash(salt, behind, tokens);
-  BlockId block = blocks_.find(hash, behind, salt.id(), tokens);
-  if (block != kNoBlock && device.has(block)) {
-    return {acquire(kFullAttention, block), std::move(lease)};
-  }
+  TS_ASSERT(hash == blocks_.chained_hash(salt, behind, tokens));
+  BlockId block = blocks_.named(hash);
   if (block == kNoBlock) {
-    // A second page under one hash would be one block to a router, so it is not cached.
-    if (blocks_.occupied(hash)) return {std::nullopt, std::move(lease)};
     block = blocks_.add(hash, behind, salt, tokens);
+  } else if (!blocks_.is(block, behind, salt.id(), tokens)) {
+    // A second page under one hash would be one block to a router, so it is not cached.
+    return {std::nullopt, std::move(lease)};
+  } else if (device.has(block)) {
+    return {acquire(kFullAttention, block), std::move(lease)};
   }
   blocks_.hold(block);
   device.settle(block, lease.id());
@@ -85,11 +118,11 @@ PrefixCache::Inserted PrefixCache::insert(const SaltRef& salt, const SharedPage*
   return {SharedPage(lease.consume()), std::nullopt};
 }
 
-bool PrefixCache::takes_unreferenced(const SaltRef& salt, const SharedPage* parent,
+bool PrefixCache::takes_unreferenced(ContentHash hash, const SaltRef& salt,
+                                     const SharedPage* parent,
                                      std::span<const Token> tokens) const {
   const Residents& device = residents_[kFullAttention];
-  const BlockId behind = parent_block(parent);
-  const BlockId twin = blocks_.find(chained_hash(salt, behind, tokens), behind, salt.id(), tokens);
+  const BlockId twin = blocks_.find(hash, parent_block(parent), salt.id(), tokens);
   return twin != kNoBlock && device.has(twin) && device.references(twin) == 0;
 }
 

@@ -143,41 +143,11 @@ void Scheduler::release(Seat&& seat, const StepToken& token) {
   slot_pool_.give_back(std::move(seat.slot));
 }
 
-std::span<const Token> Scheduler::page_tokens(const Request& request, std::int32_t column) const {
+std::span<const Token> Scheduler::tokens_of(const Request& request, std::int32_t first,
+                                            std::int32_t end) const {
   const auto size = static_cast<std::size_t>(config_.page_size);
-  return std::span(request.tokens).subspan(static_cast<std::size_t>(column) * size, size);
-}
-
-const Sequence* Scheduler::sequence_in(SlotId id) const {
-  const Slot& state = slots_[static_cast<std::size_t>(id)];
-  if (const auto* flying = std::get_if<InFlight<Decoding>>(&state)) return &flying->peek();
-  if (const auto* decoding = std::get_if<Decoding>(&state)) return decoding;
-  if (const auto* flying = std::get_if<InFlight<Prefilling>>(&state)) return &flying->peek();
-  if (const auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
-    return &loading->peek();
-  }
-  return std::get_if<Prefilling>(&state);
-}
-
-Sequence* Scheduler::running_in(SlotId id) {
-  Slot& state = slot(id);
-  if (auto* flying = std::get_if<InFlight<Decoding>>(&state)) return &flying->while_in_flight();
-  if (auto* decoding = std::get_if<Decoding>(&state)) return decoding;
-  if (auto* flying = std::get_if<InFlight<Prefilling>>(&state)) return &flying->while_in_flight();
-  return std::get_if<Prefilling>(&state);
-}
-
-bool Scheduler::decoding_in(SlotId id) const {
-  const Slot& state = slots_[static_cast<std::size_t>(id)];
-  return std::holds_alternative<Decoding>(state) ||
-         std::holds_alternative<InFlight<Decoding>>(state);
-}
-
-bool Scheduler::in_flight_in(SlotId id) const {
-  const Slot& state = slots_[static_cast<std::size_t>(id)];
-  return std::holds_alternative<InFlight<Prefilling>>(state) ||
-         std::holds_alternative<InFlight<Decoding>>(state) ||
-         std::holds_alternative<InFlight<Loading, TransferToken>>(state);
+  return std::span(request.tokens)
+      .subspan(static_cast<std::size_t>(first) * size, static_cast<std::size_t>(end - first) * size);
 }
 
 }  // namespace ts

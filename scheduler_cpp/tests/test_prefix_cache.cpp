@@ -27,8 +27,11 @@ struct Store {
     const SaltRef salt = salts.intern(salt_bytes);
     std::vector<SharedPage> pages;
     for (std::size_t at = 0; at + kPageSize <= tokens.size(); at += kPageSize) {
-      auto inserted = cache.insert(salt, pages.empty() ? nullptr : &pages.back(),
-                                   std::span(tokens).subspan(at, kPageSize), pool.take());
+      const SharedPage* parent = pages.empty() ? nullptr : &pages.back();
+      const auto content = std::span(tokens).subspan(at, kPageSize);
+      const BlockId behind = parent == nullptr ? kNoBlock : cache.block(*parent);
+      auto inserted = cache.insert(cache.chained_hash(salt, behind, content), salt, parent, content,
+                                   pool.take());
       if (inserted.unused) pool.give_back(std::move(*inserted.unused));
       if (!inserted.page) break;
       pages.push_back(std::move(*inserted.page));

@@ -37,13 +37,29 @@ class BlockIndex {
     return hash_page(parent, tokens) & hash_mask_;
   }
 
-  // kNoBlock if there is none.
+  // The only block of this hash, whatever its content; kNoBlock if there is none.
+  [[nodiscard]] BlockId named(ContentHash hash) const;
+  // Is this its content?
+  [[nodiscard]] bool is(BlockId id, BlockId parent, SaltId salt,
+                        std::span<const Token> tokens) const;
+  // The block of this hash and content; kNoBlock if there is none.
   [[nodiscard]] BlockId find(ContentHash hash, BlockId parent, SaltId salt,
                              std::span<const Token> tokens) const;
-  // Is there a block of this hash, whatever its content?
-  [[nodiscard]] bool occupied(ContentHash hash) const;
 
-  // A block that nobody holds yet. Precondition: !occupied(hash).
+  // What named(hash) will read first, and what is read next: fetched while others are looked up.
+  void prefetch_bucket(ContentHash hash) const {
+    __builtin_prefetch(&buckets_[hash & bucket_mask_], 1);
+  }
+  // The block that named(hash) will look at first.
+  [[nodiscard]] BlockId prefetch_block(ContentHash hash) const {
+    const BlockId id = buckets_[hash & bucket_mask_];
+    if (id == kNoBlock) return id;
+    __builtin_prefetch(&block(id), 1);
+    __builtin_prefetch(tokens(id).data());
+    return id;
+  }
+
+  // A block that nobody holds yet. Precondition: named(hash) == kNoBlock.
   [[nodiscard]] BlockId add(ContentHash hash, BlockId parent, const SaltRef& salt,
                             std::span<const Token> tokens);
   void hold(BlockId id) { ++block(id).holders; }

@@ -57,6 +57,9 @@ class PrefixCache {
                                          std::span<const Token> tokens) const {
     return blocks_.chained_hash(salt, parent, tokens);
   }
+  // The names of all pages of `tokens`, which are about to be inserted.
+  void chained_hashes(const SaltRef& salt, const SharedPage* parent, std::span<const Token> tokens,
+                      std::vector<ContentHash>& hashes) const;
   [[nodiscard]] BlockId block(const SharedPage& page) const {
     return residents_[kFullAttention].block(page.id());
   }
@@ -67,16 +70,18 @@ class PrefixCache {
   // A reference to a block's page in a group, as match() named it, with nothing called in between.
   [[nodiscard]] SharedPage acquire(std::size_t group, BlockId block);
 
-  // A full page whose KV is computed enters the cache behind `parent` (null: first page).
+  // A full page whose KV is computed enters the cache behind `parent` (null: first page); `hash` is
+  // its name.
   struct Inserted {
     std::optional<SharedPage> page;   // empty: hash collision, the page cannot be cached
     std::optional<PageLease> unused;  // set: the content was cached already, or cannot be
   };
-  [[nodiscard]] Inserted insert(const SaltRef& salt, const SharedPage* parent,
+  [[nodiscard]] Inserted insert(ContentHash hash, const SaltRef& salt, const SharedPage* parent,
                                 std::span<const Token> tokens, PageLease&& lease);
 
   // Would insert() hand out a page that nobody refers to yet?
-  [[nodiscard]] bool takes_unreferenced(const SaltRef& salt, const SharedPage* parent,
+  [[nodiscard]] bool takes_unreferenced(ContentHash hash, const SaltRef& salt,
+                                        const SharedPage* parent,
                                         std::span<const Token> tokens) const;
 
   // A further group's page of the same content. `unused` is set if it has one already.

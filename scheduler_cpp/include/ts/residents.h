@@ -23,6 +23,7 @@ class Residents {
     return at < seats_.size() ? seats_[at].page : kNoPage;
   }
   [[nodiscard]] bool has(BlockId block) const { return page(block) != kNoPage; }
+  void prefetch(BlockId block) const { __builtin_prefetch(seats_.data() + block, 1); }
   [[nodiscard]] BlockId block(PageId page) const {
     return block_of_[static_cast<std::size_t>(page)];
   }

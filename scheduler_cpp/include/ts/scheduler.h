@@ -121,6 +121,7 @@ class Scheduler {
   // plan(), in the order of calls (planning.cpp, admission.cpp)
   [[nodiscard]] bool take_pages_to_go_on();
   [[nodiscard]] PagePool* lacking(SlotId id);
+  [[nodiscard]] bool can_go_on(SlotId id) { return !shortage_ || lacking(id) == nullptr; }
   void give_spare(PagePool& pool, Sequence& sequence);
   [[nodiscard]] bool give_way();
   void retract(std::size_t at);
@@ -173,14 +174,20 @@ class Scheduler {
   void check_reach(const Sequence& sequence, std::size_t group) const;
 
   void release(Seat&& seat, const StepToken& token);
+  // The tokens of the columns from `first` to before `end`.
+  [[nodiscard]] std::span<const Token> tokens_of(const Request& request, std::int32_t first,
+                                                 std::int32_t end) const;
   [[nodiscard]] std::span<const Token> page_tokens(const Request& request,
-                                                   std::int32_t column) const;
+                                                   std::int32_t column) const {
+    return tokens_of(request, column, column + 1);
+  }
   [[nodiscard]] Slot& slot(SlotId id) { return slots_[static_cast<std::size_t>(id)]; }
   // The sequence of a slot; null if there is none (empty, or draining).
   [[nodiscard]] const Sequence* sequence_in(SlotId id) const;
   // The same, to be changed; null also while it is loading.
   [[nodiscard]] Sequence* running_in(SlotId id);
-  [[nodiscard]] bool decoding_in(SlotId id) const;
+  // The same; null unless it decodes.
+  [[nodiscard]] Sequence* decoding_in(SlotId id);
   [[nodiscard]] bool in_flight_in(SlotId id) const;
   // Is there a token to be decoded that no step in flight already yields?
   [[nodiscard]] static bool may_decode(const Sequence& sequence) {
@@ -224,17 +231,53 @@ class Scheduler {
   TpsFloor floor_;
 
   // Scratch of plan().
-  std::size_t able_ = 0;  // running_ from here on give way in this step
+  std::size_t able_ = 0;   // running_ from here on give way in this step
+  bool shortage_ = false;  // somebody before able_ lacks a page nevertheless
   std::vector<Chunk> chunks_;
   std::vector<ContentHash> computing_;  // pages that running prefills compute next
   PrefixMatch match_;
   std::vector<Load> loads_;
   std::vector<Request*> blocked_;
 
+  std::vector<ContentHash> caching_;  // scratch of commit()
+
   std::int32_t draining_ = 0;                 // sequences whose last step is in flight
   std::deque<InFlight<PageLease>> replaced_;  // by a cached page of the same content
   std::uint64_t arrivals_ = 0;
   Stats totals_;
 };
+
+// Asked of every row, several times a step: decoding sequences first.
+
+inline const Sequence* Scheduler::sequence_in(SlotId id) const {
+  const Slot& state = slots_[static_cast<std::size_t>(id)];
+  if (const auto* flying = std::get_if<InFlight<Decoding>>(&state)) return &flying->peek();
+  if (const auto* decoding = std::get_if<Decoding>(&state)) return decoding;
+  if (const auto* flying = std::get_if<InFlight<Prefilling>>(&state)) return &flying->peek();
+  if (const auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
+    return &loading->peek();
+  }
+  return std::get_if<Prefilling>(&state);
+}
+
+inline Sequence* Scheduler::decoding_in(SlotId id) {
+  Slot& state = slot(id);
+  if (auto* flying = std::get_if<InFlight<Decoding>>(&state)) return &flying->while_in_flight();
+  return std::get_if<Decoding>(&state);
+}
+
+inline Sequence* Scheduler::running_in(SlotId id) {
+  if (Sequence* decoding = decoding_in(id)) return decoding;
+  Slot& state = slot(id);
+  if (auto* flying = std::get_if<InFlight<Prefilling>>(&state)) return &flying->while_in_flight();
+  return std::get_if<Prefilling>(&state);
+}
+
+inline bool Scheduler::in_flight_in(SlotId id) const {
+  const Slot& state = slots_[static_cast<std::size_t>(id)];
+  return std::holds_alternative<InFlight<Prefilling>>(state) ||
+         std::holds_alternative<InFlight<Decoding>>(state) ||
+         std::holds_alternative<InFlight<Loading, TransferToken>>(state);
+}
 
 }  // namespace ts
