@@ -15,6 +15,16 @@
 namespace ts::python {
 namespace {
 
+Role role_argument(nb::handle value) {
+  if (!PyUnicode_Check(value.ptr())) throw nb::type_error("role must be a str");
+  const std::string text = nb::str(value).c_str();
+  if (text == "aggregated") return Role::kAggregated;
+  if (text == "prefill") return Role::kPrefill;
+  if (text == "decode") return Role::kDecode;
+  throw nb::value_error(
+      ("role is '" + text + "'; it must be 'aggregated', 'prefill' or 'decode'").c_str());
+}
+
 // Calls from several threads take turns; a waiting thread does not hold the GIL.
 class SchedulerObject {
   template <class Call>
@@ -34,8 +44,8 @@ class SchedulerObject {
 
   void submit(nb::handle request_id, nb::handle prompt, nb::handle max_tokens,
               nb::handle min_tokens, nb::handle eos_token_ids, nb::handle stop_token_ids,
-              nb::handle ignore_eos, nb::handle cache_salt, nb::handle priority,
-              nb::handle params) {
+              nb::handle ignore_eos, nb::handle cache_salt, nb::handle priority, nb::handle params,
+              nb::handle role) {
     const BufferArgument prompt_buffer(prompt, "prompt", true);
     const BufferArgument salt_buffer(cache_salt, "cache_salt", false);
     const BufferArgument params_buffer(params, "params", false);
@@ -53,6 +63,7 @@ class SchedulerObject {
         .cache_salt = {reinterpret_cast<const char*>(salt.data()), salt.size()},
         .priority = integer_argument(priority, "priority"),
         .params = params_buffer.bytes(),
+        .role = role_argument(role),
     };
     alone([&] { scheduler_->submit(submission); });
   }
@@ -162,6 +173,7 @@ NB_MODULE(_core, module) {
            "eos_token_ids"_a.none() = nb::tuple(), "stop_token_ids"_a.none() = nb::tuple(),
            "ignore_eos"_a.none() = false, "cache_salt"_a.none() = nb::bytes(""),
            "priority"_a.none() = 0, "params"_a.none() = nb::bytes(""),
+           "role"_a.none() = "aggregated",
            "Queue a request; ValueError with one sentence if it can never run.")
       .def("abort", &SchedulerObject::abort, "request_id"_a.none(),
            "End a request now; True if this call ended it and nothing more will be reported.")

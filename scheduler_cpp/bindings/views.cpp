@@ -57,6 +57,7 @@ void PlanView::bind(nb::module_& module) {
       },
       nb::arg("group").none(), "page_patch of a cache group: 0 is full attention.");
   column("transfer_id", &Plan::transfer_id, &PlanView::transfer_id_);
+  column("transfer_request", &Plan::transfer_request, &PlanView::transfer_request_);
   column("transfer_kind", &Plan::transfer_kind, &PlanView::transfer_kind_);
   column("transfer_offset", &Plan::transfer_offset, &PlanView::transfer_offset_);
   column("transfer_device_page", &Plan::transfer_device_page, &PlanView::transfer_device_page_);

@@ -64,7 +64,8 @@ class PlanView {
   ArrayView row_slot_, row_start_, row_tokens_, row_samples_;
   ArrayView admitted_slot_, admitted_request_, admitted_offset_, admitted_prompt_tokens_;
   ArrayView admitted_tokens_, admitted_params_, page_patch_;
-  ArrayView transfer_id_, transfer_kind_, transfer_offset_, transfer_device_page_;
+  ArrayView transfer_id_, transfer_request_, transfer_kind_, transfer_offset_,
+      transfer_device_page_;
   ArrayView transfer_host_page_;
   std::vector<ArrayView> group_page_patch_;
 };

@@ -2,13 +2,19 @@
 // Who gets a slot: in service order, but a request that does not fit does not stop one that does,
 // until it has been overtaken often enough.
 #include <algorithm>
+#include <utility>
 
 #include "ts/scheduler.h"
 
 namespace ts {
 namespace {
 
-constexpr std::size_t kWindow = 32;       // requests passed over in one step
+constexpr std::size_t kWindow = 32;  // requests passed over in one step
+// What was received once is computed here if it has to be done again.
+constexpr Role after_admission(Role role) {
+  return role == Role::kDecode ? Role::kAggregated : role;
+}
+
 constexpr std::uint64_t kLookAgain = 16;  // steps until one that lacked pages is matched again
 
 }  // namespace
@@ -80,6 +86,9 @@ Scheduler::Admission Scheduler::consider(Request& request) {
       if (std::ranges::find(computing_, next) != computing_.end()) return Admission::kWaits;
     }
   }
+  if (request.role == Role::kDecode) {
+    match_.blocks.resize(static_cast<std::size_t>(match_.on_device));  // a peer sends the rest
+  }
   const std::int32_t needed = promise_to(request) + match_.evictable;
   request.looked_up = clock_.launched();
   request.lacking = needed;
@@ -121,7 +130,6 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
   seat.promised = pool_.reserve(promise_to(request));
   if (!config_.enable_prefix_caching) seat.pages.never_cache();
 
-  const std::int32_t cached = match_.on_device * config_.page_size;
   const std::int32_t found = match_.pages() * config_.page_size;
   if (request.cached_tokens == Request::kUnset) {
     request.cached_tokens = found;
@@ -138,26 +146,55 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
   });
   running_.insert(younger, id);
   current_->plan.admitted_slot.push(id);
-  if (in_host.empty()) {
-    slot(id) = std::visit(
-        [&](auto& state) { return Lifecycle::admit(std::move(state), std::move(seat), cached); },
-        entry);
-    begin_prefill(id);
-    return;
+  if (std::exchange(request.role, after_admission(request.role)) == Role::kDecode) {
+    return begin_receive(entry, std::move(seat));
   }
+  if (!in_host.empty()) return begin_load(entry, std::move(seat), in_host);
+  slot(id) = std::visit(
+      [&](auto& state) { return Lifecycle::admit(std::move(state), std::move(seat), found); },
+      entry);
+  begin_prefill(id);
+}
+
+void Scheduler::begin_load(WaitingQueue::Entry& entry, Seat&& seat,
+                           std::span<const BlockId> in_host) {
+  const SlotId id = seat.slot.id();
+  const RequestId request = current_->plan.admitted_request.back();
   const TransferId transfer = transfer_clock_.begin();
-  Load& load = loads_.emplace_back(Load{transfer, id, {in_host.begin(), in_host.end()}, {}});
+  Load& load =
+      loads_.emplace_back(Load{transfer, request, id, {in_host.begin(), in_host.end()}, {}});
   for (std::size_t i = 0; i < in_host.size(); ++i) {
     PageLease page = pool_.take(seat.promised);
     load.device_pages.push_back(page.id());
     seat.pages.append(std::move(page));
   }
+  const std::int32_t cached = match_.on_device * config_.page_size;
+  const std::int32_t found = match_.pages() * config_.page_size;
   slot(id) = std::visit(
       [&](auto& state) {
         return InFlight<Loading, TransferToken>(
             Lifecycle::load(std::move(state), std::move(seat), cached, found), transfer);
       },
       entry);
+  note_computing(*sequence_in(id));
+}
+
+// The KV of every token but the last comes from a peer; the last one is computed here, for its
+// logits.
+void Scheduler::begin_receive(WaitingQueue::Entry& entry, Seat&& seat) {
+  Waiting& waiting = std::get<Waiting>(entry);
+  const SlotId id = seat.slot.id();
+  const std::int32_t cached = match_.on_device * config_.page_size;
+  const std::int32_t received = std::max(cached, waiting.request().length() - 1);
+  const TransferId transfer = transfer_clock_.begin();
+  Load& load = loads_.emplace_back(Load{transfer, waiting.request().id, id, {}, {}});
+  while (seat.pages.columns() < pages_for(received, config_.page_size)) {
+    PageLease page = pool_.take(seat.promised);
+    load.device_pages.push_back(page.id());
+    seat.pages.append(std::move(page));
+  }
+  slot(id) = InFlight<Receiving, TransferToken>(
+      Lifecycle::receive(std::move(waiting), std::move(seat), cached, received), transfer);
   note_computing(*sequence_in(id));
 }
 

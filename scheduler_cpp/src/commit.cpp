@@ -174,9 +174,20 @@ void Scheduler::finish(SlotId id, const StepToken& token) {
     ++draining_;
     return;
   }
+  if (request.role == Role::kPrefill) return send(id, token);
   auto left = Lifecycle::finish(std::move(decoding).retire(token));
   state = std::monostate{};
   release(std::move(left.seat), token);
+}
+
+// What was asked for here is done; the next plan has its pages sent.
+void Scheduler::send(SlotId id, const StepToken& token) {
+  Slot& state = slot(id);
+  auto& decoding = std::get<InFlight<Decoding>>(state);
+  const Send send{transfer_clock_.begin(), decoding.peek().request().id, id};
+  sends_.push_back(send);
+  state = InFlight<Sending, TransferToken>(Lifecycle::send(std::move(decoding).retire(token)),
+                                           send.transfer);
 }
 
 void Scheduler::drain(SlotId id, const StepToken& token) {

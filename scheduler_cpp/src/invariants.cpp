@@ -83,6 +83,7 @@ void Scheduler::check_invariants() const {
   };
   std::int32_t loading = 0;
   std::int32_t draining_loads = 0;
+  std::int32_t sending = 0;
   std::int32_t flying = 0;
   std::int32_t draining = 0;
   for (SlotId id = 0; id < config_.max_num_seqs; ++id) {
@@ -105,6 +106,15 @@ void Scheduler::check_invariants() const {
                      resting(state.peek());
                      prefilling(state.peek());
                    },
+                   [&](const InFlight<Receiving, TransferToken>& state) {
+                     ++loading;
+                     resting(state.peek());
+                     prefilling(state.peek());
+                   },
+                   [&](const InFlight<Sending, TransferToken>& state) {
+                     ++sending;
+                     seated(state.peek().seat());
+                   },
                    [&](const InFlight<Draining, TransferToken>& state) {
                      ++loading;
                      ++draining_loads;
@@ -125,7 +135,7 @@ void Scheduler::check_invariants() const {
   demand(pool_.available() >= 0, "no page is promised twice");
   demand(seats + slot_pool_.free() == config_.max_num_seqs, "a slot has one owner");
 
-  demand(static_cast<std::int32_t>(running_.size()) + draining + draining_loads == seats,
+  demand(static_cast<std::int32_t>(running_.size()) + draining + draining_loads + sending == seats,
          "every sequence with a slot runs or drains");
   for (std::size_t i = 1; i < running_.size(); ++i) {
     demand(
@@ -138,7 +148,7 @@ void Scheduler::check_invariants() const {
     demand(place != places_.end() && place->second.slot == id, "a running request is found");
   }
   demand(draining == draining_, "every draining sequence is counted");
-  check_transfers(loading);
+  check_transfers(loading, sending);
   check_groups();
   std::vector<bool> named(static_cast<std::size_t>(config_.max_num_seqs), false);
   for (std::uint64_t step = clock_.oldest_in_flight().number(); step <= clock_.launched(); ++step) {
@@ -150,13 +160,18 @@ void Scheduler::check_invariants() const {
          "a sequence is in flight exactly while a step names it");
 }
 
-void Scheduler::check_transfers(std::int32_t loading) const {
+void Scheduler::check_transfers(std::int32_t loading, std::int32_t sending) const {
   std::int32_t loads = 0;
+  auto sends = static_cast<std::int32_t>(sends_.size());
   std::int32_t written = 0;
   for (const auto& [id, transfer] : transfers_) {
     demand(transfer_clock_.under_way().contains(id), "a transfer is under way until it ends");
     if (const auto* stores = std::get_if<WriteBacks>(&transfer)) {
       written += static_cast<std::int32_t>(stores->peek().size());
+      continue;
+    }
+    if (std::holds_alternative<Send>(transfer)) {
+      ++sends;
       continue;
     }
     ++loads;
@@ -165,7 +180,9 @@ void Scheduler::check_transfers(std::int32_t loading) const {
     }
   }
   demand(loads == loading, "every load has a sequence that waits for it");
-  demand(transfers_.size() == transfer_clock_.under_way().size(), "every transfer is known");
+  demand(sends == sending, "every send has a sequence whose pages it reads");
+  demand(transfers_.size() + sends_.size() == transfer_clock_.under_way().size(),
+         "every transfer is known");
   cache_.host().check(written);
 }
 

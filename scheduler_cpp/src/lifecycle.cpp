@@ -23,6 +23,11 @@ Loading Lifecycle::load(Retracted&& from, Seat&& seat, std::int32_t cached, std:
   return {std::move(from.request_), std::move(seat), cached, loaded};
 }
 
+Receiving Lifecycle::receive(Waiting&& from, Seat&& seat, std::int32_t cached,
+                             std::int32_t loaded) {
+  return {std::move(from.request_), std::move(seat), cached, loaded};
+}
+
 Prefilling Lifecycle::loaded(Loading&& from) {
   const std::int32_t computed = from.loaded_;
   return {static_cast<Sequence&&>(from), computed};
@@ -66,6 +71,22 @@ Draining Lifecycle::end_decoding(Decoding&& from) {
 
 Draining Lifecycle::end_loading(Loading&& from) {
   return Draining(leave(std::move(from)));
+}
+
+Draining Lifecycle::end_receiving(Receiving&& from) {
+  return Draining(leave(std::move(from)));
+}
+
+InFlight<Draining, TransferToken> Lifecycle::abort(InFlight<Receiving, TransferToken>&& from) {
+  return std::move(from).become<&Lifecycle::end_receiving>();
+}
+
+Sending Lifecycle::send(Decoding&& from) {
+  return Sending(leave(std::move(from)));
+}
+
+Leaving<Finished> Lifecycle::sent(Sending&& from) {
+  return {Finished(), std::move(from.seat_)};
 }
 
 InFlight<Draining, TransferToken> Lifecycle::abort(InFlight<Loading, TransferToken>&& from) {

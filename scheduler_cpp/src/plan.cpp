@@ -34,11 +34,12 @@ Plan::Plan(const SchedulerConfig& config)
       admitted_tokens(history_capacity(config)),
       admitted_params(row_slot.capacity() * static_cast<std::size_t>(config.params_size)),
       page_patch(block_table_entries(config)),
-      transfer_id(config.num_host_pages > 0 ? row_slot.capacity() + 1 : 0),
+      transfer_id((2 * row_slot.capacity()) + 1),
+      transfer_request(transfer_id.capacity()),
       transfer_kind(transfer_id.capacity()),
       transfer_offset(transfer_id.capacity() + 1),
-      transfer_device_page(
-          config.num_host_pages > 0 ? 2 * static_cast<std::size_t>(config.num_pages) : 0),
+      transfer_device_page((2 * static_cast<std::size_t>(config.num_pages)) +
+                           block_table_entries(config)),
       transfer_host_page(transfer_device_page.capacity()) {
   for (std::size_t i = 0; i < config.cache_groups.size(); ++i) {
     group_page_patch.emplace_back(page_patch.capacity());
@@ -63,6 +64,7 @@ void Plan::clear() {
   page_patch.clear();
   for (auto& patch : group_page_patch) patch.clear();
   transfer_id.clear();
+  transfer_request.clear();
   transfer_kind.clear();
   transfer_offset.clear();
   transfer_offset.push(0);

@@ -288,10 +288,11 @@ std::int32_t Scheduler::end_at_snapshot(const Sequence& sequence, std::int32_t t
 
 // First what the device evicted is stored, before it is written over; then come the loads.
 void Scheduler::emit_transfers() {
-  if (config_.num_host_pages == 0) return;
+  if (config_.num_host_pages == 0 && loads_.empty() && sends_.empty()) return;
   Plan& plan = current_->plan;
-  const auto emit = [&plan](TransferId id, TransferKind kind) {
+  const auto emit = [&plan](TransferId id, TransferKind kind, RequestId request) {
     plan.transfer_id.push(id.number());
+    plan.transfer_request.push(request);
     plan.transfer_kind.push(static_cast<std::uint8_t>(kind));
     plan.transfer_offset.push(static_cast<std::int32_t>(plan.transfer_device_page.size()));
   };
@@ -301,18 +302,30 @@ void Scheduler::emit_transfers() {
       plan.transfer_host_page.push(store.host_page.id());
     }
     const TransferId id = transfer_clock_.begin();
-    emit(id, TransferKind::kStore);
+    emit(id, TransferKind::kStore, kNobody);
     transfers_.emplace(id, WriteBacks(std::move(stores), id));
   }
   for (Load& load : loads_) {
     plan.transfer_device_page.append(load.device_pages);
-    for (const BlockId block : load.blocks) {
-      plan.transfer_host_page.push(cache_.host().page(block));
+    const bool receives = load.blocks.empty();
+    for (std::size_t i = 0; i < load.device_pages.size(); ++i) {
+      plan.transfer_host_page.push(receives ? kNoPage : cache_.host().page(load.blocks[i]));
     }
-    emit(load.transfer, TransferKind::kLoad);
+    emit(load.transfer, receives ? TransferKind::kReceive : TransferKind::kLoad, load.request);
     transfers_.emplace(load.transfer, std::move(load));
   }
   loads_.clear();
+  for (const Send& send : sends_) {
+    const auto& sending = std::get<InFlight<Sending, TransferToken>>(slot(send.slot)).peek();
+    const SequencePages& pages = sending.seat().pages;
+    for (std::int32_t column = 0; column < pages.columns(); ++column) {
+      plan.transfer_device_page.push(pages.page(column));
+      plan.transfer_host_page.push(kNoPage);
+    }
+    emit(send.transfer, TransferKind::kSend, send.request);
+    transfers_.emplace(send.transfer, send);
+  }
+  sends_.clear();
 }
 
 void Scheduler::emit_page_patches(Sequence& sequence) {

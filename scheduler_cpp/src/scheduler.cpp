@@ -51,6 +51,7 @@ Scheduler::~Scheduler() {
     for (const Row& row : steps_[step.number() % steps_.size()].rows) drain(row.slot, token);
     free_replaced(token);
   }
+  for (const Send& send : sends_) transfers_.emplace(send.transfer, send);
   while (!transfers_.empty()) complete_transfer(transfers_.begin()->first.number(), false);
 }
 
@@ -88,6 +89,8 @@ bool Scheduler::abort(RequestId id) {
     ++draining_;
   } else if (auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
     state = Lifecycle::abort(std::move(*loading));
+  } else if (auto* receiving = std::get_if<InFlight<Receiving, TransferToken>>(&state)) {
+    state = Lifecycle::abort(std::move(*receiving));
   } else {
     auto left = std::holds_alternative<Prefilling>(state)
                     ? Lifecycle::abort(std::move(std::get<Prefilling>(state)))
@@ -103,7 +106,7 @@ std::string Scheduler::drain_kv_events(double timestamp) {
 }
 
 bool Scheduler::clear_prefix_cache() {
-  if (slot_pool_.free() < config_.max_num_seqs) return false;
+  if (pool_.free() + cache_.evictable() < config_.num_pages) return false;
   while (cache_.evictable() > 0) pool_.give_back(cache_.forget());
   cache_.host().clear();
   events_.cleared();
@@ -115,10 +118,11 @@ Stats Scheduler::stats() const {
   stats.waiting = static_cast<std::int32_t>(waiting_.size());
   stats.running = static_cast<std::int32_t>(running_.size());
   stats.host_pages_cached = cache_.host().pages_held();
-  if (config_.num_host_pages > 0) {
+  if (!transfers_.empty()) {
     stats.loading = static_cast<std::int32_t>(std::ranges::count_if(running_, [this](SlotId id) {
-      return std::holds_alternative<InFlight<Loading, TransferToken>>(
-          slots_[static_cast<std::size_t>(id)]);
+      const Slot& state = slots_[static_cast<std::size_t>(id)];
+      return std::holds_alternative<InFlight<Loading, TransferToken>>(state) ||
+             std::holds_alternative<InFlight<Receiving, TransferToken>>(state);
     }));
   }
   stats.pages_cached = cache_.evictable();
@@ -147,7 +151,8 @@ std::span<const Token> Scheduler::tokens_of(const Request& request, std::int32_t
                                             std::int32_t end) const {
   const auto size = static_cast<std::size_t>(config_.page_size);
   return std::span(request.tokens)
-      .subspan(static_cast<std::size_t>(first) * size, static_cast<std::size_t>(end - first) * size);
+      .subspan(static_cast<std::size_t>(first) * size,
+               static_cast<std::size_t>(end - first) * size);
 }
 
 }  // namespace ts

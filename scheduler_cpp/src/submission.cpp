@@ -55,6 +55,13 @@ void check_submission(const Submission& submission, const SchedulerConfig& confi
   }
   check_tokens("eos_token_ids", submission.eos_token_ids, config.vocab_size);
   check_tokens("stop_token_ids", submission.stop_token_ids, config.vocab_size);
+  if (submission.role == Role::kPrefill && submission.max_tokens != 1) {
+    refuse("max_tokens is " + std::to_string(submission.max_tokens) +
+           ", but with role prefill it must be 1: the other tokens are decoded elsewhere");
+  }
+  if (submission.role != Role::kAggregated && !config.cache_groups.empty()) {
+    refuse("role must be aggregated with cache_groups: only full-attention pages can be sent");
+  }
   if (submission.priority == INT64_MIN) {
     refuse("priority is " + std::to_string(submission.priority) + "; it must be larger");
   }
@@ -95,7 +102,8 @@ RequestPtr make_request(const Submission& submission, const SchedulerConfig& con
                                .prompt_length = prompt,
                                .order = {-submission.priority, arrival},
                                .salt = salts.intern(submission.cache_salt),
-                               .params = {submission.params.begin(), submission.params.end()}});
+                               .params = {submission.params.begin(), submission.params.end()},
+                               .role = submission.role});
 }
 
 }  // namespace ts

@@ -1,15 +1,25 @@
 // SPDX-License-Identifier: MIT
 // complete_transfer(): pages have arrived in the host tier, or on the device, or have not.
+#include <stdexcept>
+#include <string>
+
 #include "ts/scheduler.h"
 
 namespace ts {
 
 void Scheduler::complete_transfer(std::uint64_t id, bool ok) {
+  if (!transfers_.contains(TransferId(id))) {
+    throw std::invalid_argument("transfer_id is " + std::to_string(id) +
+                                ", but no transfer of that id is under way");
+  }
   const TransferToken token = transfer_clock_.end(TransferId(id));
   auto ended = transfers_.extract(TransferId(id));
   if (auto* stores = std::get_if<WriteBacks>(&ended.mapped())) {
     cache_.host().written(std::move(*stores).retire(token), ok);
     return;
+  }
+  if (const auto* send = std::get_if<Send>(&ended.mapped())) {
+    return release_transferred(send->slot, token);
   }
   const Load& load = std::get<Load>(ended.mapped());
   // The host's pages stay where they are: as the leaves go last, those of the end become older.
@@ -17,18 +27,30 @@ void Scheduler::complete_transfer(std::uint64_t id, bool ok) {
     cache_.host().unpin(*block);
   }
   Slot& state = slot(load.slot);
-  if (auto* draining = std::get_if<InFlight<Draining, TransferToken>>(&state)) {
-    auto left = Lifecycle::drain(std::move(*draining).retire(token));
-    state = std::monostate{};
-    release(std::move(left.seat), clock_.retired());
-    return;
+  if (auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
+    arrived(load.slot, std::move(*loading).retire(token), ok);
+  } else if (auto* receiving = std::get_if<InFlight<Receiving, TransferToken>>(&state)) {
+    arrived(load.slot, std::move(*receiving).retire(token), ok);
+  } else {
+    release_transferred(load.slot, token);
   }
-  loaded(load.slot, token, ok);
 }
 
-void Scheduler::loaded(SlotId id, const TransferToken& token, bool ok) {
+// What a peer has read, or what was ended while its pages were on their way.
+void Scheduler::release_transferred(SlotId id, const TransferToken& token) {
   Slot& state = slot(id);
-  Loading loading = std::get<InFlight<Loading, TransferToken>>(std::move(state)).retire(token);
+  auto* sending = std::get_if<InFlight<Sending, TransferToken>>(&state);
+  auto left =
+      sending != nullptr
+          ? Lifecycle::sent(std::move(*sending).retire(token))
+          : Lifecycle::drain(
+                std::move(std::get<InFlight<Draining, TransferToken>>(state)).retire(token));
+  state = std::monostate{};
+  release(std::move(left.seat), clock_.retired());
+}
+
+void Scheduler::arrived(SlotId id, Loading&& loading, bool ok) {
+  Slot& state = slot(id);
   if (ok) {
     state = Lifecycle::loaded(std::move(loading));
     cache_full_pages(*running_in(id), clock_.retired());

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <map>
 #include <stdexcept>
 #include <vector>
 
@@ -75,19 +76,27 @@ class Device {
     return yield;
   }
 
+  // What a peer got, by request: as late as the end of its transfer.
+  std::map<ts::RequestId, std::vector<ts::Token>> sent;
+
   [[nodiscard]] std::size_t transfers() const { return transfers_.size(); }
 
   // Ends one of the transfers that are under way: as late as this it writes where it goes to.
   [[nodiscard]] std::uint64_t end_transfer(std::size_t which, bool ok) {
     const Transfer ended = std::move(transfers_[which]);
     transfers_.erase(transfers_.begin() + static_cast<std::ptrdiff_t>(which));
-    for (std::size_t i = 0; ok && i < ended.host_pages.size(); ++i) {
+    for (std::size_t i = 0;
+         (ok || ended.kind == ts::TransferKind::kSend) && i < ended.host_pages.size(); ++i) {
       const std::size_t size = at(config_.page_size);
       const std::size_t device = at(ended.device_pages[i]) * size;
-      const std::size_t host = at(ended.host_pages[i]) * size;
+      const std::size_t host = at(std::max(0, ended.host_pages[i])) * size;
       for (std::size_t j = 0; j < size; ++j) {
         if (ended.kind == ts::TransferKind::kLoad) {
           kv_[device + j] = host_[host + j];
+        } else if (ended.kind == ts::TransferKind::kReceive) {
+          kv_[device + j] = ended.content[i * size + j];
+        } else if (ended.kind == ts::TransferKind::kSend) {
+          sent[ended.request].push_back(kv_[device + j].token);
         } else {
           host_[host + j] = ended.content[i * size + j];
         }
@@ -104,9 +113,10 @@ class Device {
 
   struct Transfer {
     std::uint64_t id;
+    ts::RequestId request;
     ts::TransferKind kind;
     std::vector<ts::PageId> device_pages, host_pages;
-    std::vector<Entry> content;  // that a store has read
+    std::vector<Entry> content;  // that a store has read, or a peer has computed
   };
 
   // A recurrent state: how many tokens it comes after, and a digest of them.
@@ -160,24 +170,45 @@ class Device {
   // writes, nothing can be relied on until it has ended.
   void begin_transfers(const ts::Plan& plan) {
     for (std::size_t i = 0; i < plan.transfer_id.size(); ++i) {
-      Transfer transfer{
-          plan.transfer_id[i], static_cast<ts::TransferKind>(plan.transfer_kind[i]), {}, {}, {}};
+      Transfer transfer{plan.transfer_id[i],
+                        plan.transfer_request[i],
+                        static_cast<ts::TransferKind>(plan.transfer_kind[i]),
+                        {},
+                        {},
+                        {}};
       const auto end = at(plan.transfer_offset[i + 1]);
       for (std::size_t j = at(plan.transfer_offset[i]); j < end; ++j) {
         const std::size_t device = at(plan.transfer_device_page[j]) * at(config_.page_size);
-        const std::size_t host = at(plan.transfer_host_page[j]) * at(config_.page_size);
+        const std::size_t host =
+            at(std::max(0, plan.transfer_host_page[j])) * at(config_.page_size);
         for (std::size_t k = 0; k < at(config_.page_size); ++k) {
           if (transfer.kind == ts::TransferKind::kStore) {
             transfer.content.push_back(kv_[device + k]);
             host_[host + k] = {};
-          } else {
+          } else if (transfer.kind != ts::TransferKind::kSend) {
             kv_[device + k] = {};
           }
         }
         transfer.device_pages.push_back(plan.transfer_device_page[j]);
         transfer.host_pages.push_back(plan.transfer_host_page[j]);
       }
+      if (transfer.kind == ts::TransferKind::kReceive) compute_elsewhere(plan, transfer);
       transfers_.push_back(std::move(transfer));
+    }
+  }
+
+  // The KV of all but the prompt's last token, in the last columns that it fills.
+  void compute_elsewhere(const ts::Plan& plan, Transfer& transfer) {
+    for (std::size_t i = 0; i < plan.admitted_slot.size(); ++i) {
+      if (plan.admitted_request[i] != transfer.request) continue;
+      const std::int32_t known = plan.admitted_offset[i + 1] - plan.admitted_offset[i] - 1;
+      const auto pages = static_cast<std::int32_t>(transfer.device_pages.size());
+      const std::int32_t first = ts::pages_for(known, config_.page_size) - pages;
+      for (std::int32_t q = first * config_.page_size; q < (first + pages) * config_.page_size;
+           ++q) {
+        transfer.content.push_back(q < known ? Entry{tokens_[at(plan.admitted_slot[i])][at(q)], q}
+                                             : Entry{});
+      }
     }
   }
 

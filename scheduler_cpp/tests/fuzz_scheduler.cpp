@@ -180,11 +180,13 @@ std::string image(const Plan& plan) {
   const auto& [step, num_decode_rows, num_tokens, row_slot, row_start, row_tokens, row_samples,
                admitted_slot, admitted_request, admitted_offset, admitted_prompt_tokens,
                admitted_tokens, admitted_params, page_patch, group_page_patch, transfer_id,
-               transfer_kind, transfer_offset, transfer_device_page, transfer_host_page] = plan;
+               transfer_request, transfer_kind, transfer_offset, transfer_device_page,
+               transfer_host_page] = plan;
   return bytes_of(step, num_decode_rows, num_tokens, row_slot, row_start, row_tokens, row_samples,
                   admitted_slot, admitted_request, admitted_offset, admitted_prompt_tokens,
                   admitted_tokens, admitted_params, page_patch, group_page_patch, transfer_id,
-                  transfer_kind, transfer_offset, transfer_device_page, transfer_host_page);
+                  transfer_request, transfer_kind, transfer_offset, transfer_device_page,
+                  transfer_host_page);
 }
 
 std::string image(const Output& output) {

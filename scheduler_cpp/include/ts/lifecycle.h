@@ -109,15 +109,21 @@ class Prefilling : public Sequence {
 // its prefill needs is reserved, so no two of them can wait for each other.
 class Loading : public Sequence {
  public:
-  [[nodiscard]] std::int32_t loaded() const {
-    return loaded_;
-  }  // tokens with KV, once it ends well
+  // Tokens with KV, once it ends well.
+  [[nodiscard]] std::int32_t loaded() const { return loaded_; }
 
- private:
+ protected:
   friend struct Lifecycle;
   Loading(RequestPtr request, Seat&& seat, std::int32_t cached, std::int32_t loaded)
       : Sequence(std::move(request), std::move(seat), cached), loaded_(loaded) {}
   std::int32_t loaded_;
+};
+
+// The same, with the pages coming from the peer that computed the prompt.
+class Receiving : public Loading {
+ private:
+  friend struct Lifecycle;
+  using Loading::Loading;
 };
 
 // Every token but the last is computed, or will be by the steps in flight.
@@ -138,6 +144,16 @@ class Retracted {  // its pages were given back; tokens and place in the queue a
   friend struct Lifecycle;
   explicit Retracted(RequestPtr request) : request_(std::move(request)) {}
   RequestPtr request_;
+};
+
+class Sending {  // its output has ended here; a peer reads its pages
+ public:
+  [[nodiscard]] const Seat& seat() const { return seat_; }
+
+ private:
+  friend struct Lifecycle;
+  explicit Sending(Seat&& seat) : seat_(std::move(seat)) {}
+  Seat seat_;
 };
 
 class Draining {  // ended while a step that names its pages is in flight
@@ -172,6 +188,7 @@ struct Lifecycle {
   static Prefilling           admit   (Retracted&&,  Seat&&, std::int32_t cached);
   static Loading              load    (Waiting&&,    Seat&&, std::int32_t cached, std::int32_t loaded);
   static Loading              load    (Retracted&&,  Seat&&, std::int32_t cached, std::int32_t loaded);
+  static Receiving            receive (Waiting&&,    Seat&&, std::int32_t cached, std::int32_t loaded);
   static Prefilling           loaded  (Loading&&);                // its transfer has ended well
   static Prefilling           failed  (Loading&&);                // what was to be loaded is computed
   static Decoding             decode  (Prefilling&&);             // its last chunk is launched
@@ -187,6 +204,9 @@ struct Lifecycle {
   static InFlight<Draining>   abort   (InFlight<Prefilling>&&);
   static InFlight<Draining>   abort   (InFlight<Decoding>&&);
   static InFlight<Draining, TransferToken> abort (InFlight<Loading, TransferToken>&&);
+  static InFlight<Draining, TransferToken> abort (InFlight<Receiving, TransferToken>&&);
+  static Sending              send    (Decoding&&);               // what was asked for here is done
+  static Leaving<Finished>    sent    (Sending&&);                // the peer has read its pages
   static Leaving<Finished>    drain   (Draining&&);               // the last step, or the transfer, has retired
   // clang-format on
 
@@ -195,6 +215,7 @@ struct Lifecycle {
   static Draining end_prefilling(Prefilling&& from);
   static Draining end_decoding(Decoding&& from);
   static Draining end_loading(Loading&& from);
+  static Draining end_receiving(Receiving&& from);
 };
 
 }  // namespace ts

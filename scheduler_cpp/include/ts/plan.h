@@ -37,6 +37,7 @@ class Column {
   [[nodiscard]] const T* data() const { return data_.get(); }
   [[nodiscard]] std::size_t size() const { return size_; }
   [[nodiscard]] std::size_t capacity() const { return capacity_; }
+  [[nodiscard]] const T& back() const { return data_[size_ - 1]; }
   [[nodiscard]] const T& operator[](std::size_t i) const { return data_[i]; }
 
  private:
@@ -51,9 +52,13 @@ struct PagePatch {
   std::int32_t page;
 };
 
+inline constexpr RequestId kNobody = ~RequestId{0};
+
 enum class TransferKind : std::uint8_t {
-  kStore = 0,  // device to host, before the plan's rows write
-  kLoad = 1,   // host to device, after the plan's stores
+  kStore = 0,    // device to host, before the plan's rows write
+  kLoad = 1,     // host to device, after the plan's stores
+  kSend = 2,     // device to a peer
+  kReceive = 3,  // a peer to device
 };
 
 struct Plan {
@@ -71,7 +76,8 @@ struct Plan {
   Column<PagePatch> page_patch;
   std::vector<Column<PagePatch>> group_page_patch;  // of further cache groups
   Column<std::uint64_t> transfer_id;
-  Column<std::uint8_t> transfer_kind;  // TransferKind
+  Column<std::uint64_t> transfer_request;  // whose pages; kNobody: a store's are nobody's
+  Column<std::uint8_t> transfer_kind;      // TransferKind
   Column<std::int32_t> transfer_offset, transfer_device_page, transfer_host_page;
 
   void clear();

@@ -40,6 +40,7 @@ struct Submission {
   std::string_view cache_salt;
   std::int64_t priority = 0;
   std::span<const std::byte> params;
+  Role role = Role::kAggregated;
 };
 
 // What every commit of a token touches stands first, in as few cache lines as it takes.
@@ -55,9 +56,10 @@ struct alignas(64) Request {
   std::int32_t overtaken = 0;     // by later requests, while this one did not fit
   std::int32_t lacking = 0;       // pages that had to be available when it did not fit
   std::uint64_t looked_up = 0;    // after which step that was
-  double first_token_at = 0;      // on the clock of TpsFloor
-  double paid_until = 0;          // on that clock: until when its tokens keep it at the floor
-  std::int32_t held_until = 0;    // tokens before this were counted when the floor put them off
+  Role role = Role::kAggregated;
+  double first_token_at = 0;    // on the clock of TpsFloor
+  double paid_until = 0;        // on that clock: until when its tokens keep it at the floor
+  std::int32_t held_until = 0;  // tokens before this were counted when the floor put them off
 
   static constexpr std::int32_t kUnset = -1;
 

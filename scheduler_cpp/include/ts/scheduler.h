@@ -34,7 +34,7 @@ namespace ts {
 struct Stats {
   std::int32_t waiting = 0;       // submitted, without a slot
   std::int32_t running = 0;       // with a slot, and not ended
-  std::int32_t loading = 0;       // of those, waiting for pages from the host tier
+  std::int32_t loading = 0;       // of those, waiting for pages of the host tier or a peer
   std::int32_t pages_used = 0;    // referenced by a sequence
   std::int32_t pages_cached = 0;  // in the prefix cache, referenced by no sequence
   std::int32_t pages_free = 0;
@@ -93,7 +93,8 @@ class Scheduler {
  private:
   using Slot = std::variant<std::monostate, Prefilling, Decoding, InFlight<Prefilling>,
                             InFlight<Decoding>, InFlight<Draining>,
-                            InFlight<Loading, TransferToken>, InFlight<Draining, TransferToken>>;
+                            InFlight<Loading, TransferToken>, InFlight<Receiving, TransferToken>,
+                            InFlight<Draining, TransferToken>, InFlight<Sending, TransferToken>>;
 
   // A row of a step in flight: what commit needs to know about it.
   struct Row {
@@ -141,6 +142,8 @@ class Scheduler {
   [[nodiscard]] std::int32_t promise_to(const Request& request) const;
   [[nodiscard]] bool emit_admission(const Request& request);
   void seat(WaitingQueue::Iterator& at);
+  void begin_load(WaitingQueue::Entry& entry, Seat&& seat, std::span<const BlockId> in_host);
+  void begin_receive(WaitingQueue::Entry& entry, Seat&& seat);
   void match_in_groups(Seat& seat);
   void begin_prefill(SlotId id);
   void emit_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples);
@@ -161,15 +164,17 @@ class Scheduler {
   void settle(SlotId id, const StepToken& token);
   void finish(SlotId id, const StepToken& token);
   void drain(SlotId id, const StepToken& token);
+  void send(SlotId id, const StepToken& token);
   void free_replaced(const StepToken& token);
   void attach_to_groups(Sequence& sequence, std::int32_t column, const StepToken& token);
   void give_up_old_pages(Sequence& sequence, const StepToken& token);
 
   // complete_transfer() (transfers.cpp)
-  void loaded(SlotId id, const TransferToken& token, bool ok);
+  void arrived(SlotId id, Loading&& loading, bool ok);
+  void release_transferred(SlotId id, const TransferToken& token);
 
   // check_invariants()
-  void check_transfers(std::int32_t loading) const;
+  void check_transfers(std::int32_t loading, std::int32_t sending) const;
   void check_groups() const;
   void check_reach(const Sequence& sequence, std::size_t group) const;
 
@@ -209,12 +214,18 @@ class Scheduler {
   TransferClock transfer_clock_;
   struct Load {
     TransferId transfer;
+    RequestId request;
     SlotId slot;
-    std::vector<BlockId> blocks;  // whose host pages it reads
+    std::vector<BlockId> blocks;  // whose host pages it reads; none if a peer sends them
     std::vector<PageId> device_pages;
   };
+  struct Send {
+    TransferId transfer;
+    RequestId request;
+    SlotId slot;
+  };
   using WriteBacks = InFlight<std::vector<WriteBack>, TransferToken>;
-  std::map<TransferId, std::variant<Load, WriteBacks>> transfers_;
+  std::map<TransferId, std::variant<Load, WriteBacks, Send>> transfers_;
   WaitingQueue waiting_;
   std::vector<Slot> slots_;
   std::vector<SlotId> running_;  // not ended, in service order: the youngest is last
@@ -236,7 +247,8 @@ class Scheduler {
   std::vector<Chunk> chunks_;
   std::vector<ContentHash> computing_;  // pages that running prefills compute next
   PrefixMatch match_;
-  std::vector<Load> loads_;
+  std::vector<Load> loads_;  // the next plan tells the execution plane of these, and of sends
+  std::vector<Send> sends_;
   std::vector<Request*> blocked_;
 
   std::vector<ContentHash> caching_;  // scratch of commit()
@@ -256,6 +268,9 @@ inline const Sequence* Scheduler::sequence_in(SlotId id) const {
   if (const auto* flying = std::get_if<InFlight<Prefilling>>(&state)) return &flying->peek();
   if (const auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
     return &loading->peek();
+  }
+  if (const auto* receiving = std::get_if<InFlight<Receiving, TransferToken>>(&state)) {
+    return &receiving->peek();
   }
   return std::get_if<Prefilling>(&state);
 }
@@ -277,7 +292,8 @@ inline bool Scheduler::in_flight_in(SlotId id) const {
   const Slot& state = slots_[static_cast<std::size_t>(id)];
   return std::holds_alternative<InFlight<Prefilling>>(state) ||
          std::holds_alternative<InFlight<Decoding>>(state) ||
-         std::holds_alternative<InFlight<Loading, TransferToken>>(state);
+         std::holds_alternative<InFlight<Loading, TransferToken>>(state) ||
+         std::holds_alternative<InFlight<Receiving, TransferToken>>(state);
 }
 
 }  // namespace ts

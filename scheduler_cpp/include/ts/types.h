@@ -23,6 +23,13 @@ enum class FinishReason : std::uint8_t {
   kLength = 2,  // max_tokens, or the context limit
 };
 
+// Which part of a request is computed here (disaggregation of prefill and decode).
+enum class Role : std::uint8_t {
+  kAggregated = 0,
+  kPrefill = 1,  // the prompt and the first token; then its KV is sent to a peer
+  kDecode = 2,   // the KV of all but the prompt's last token is received from a peer
+};
+
 [[nodiscard]] constexpr std::int32_t pages_for(std::int64_t tokens, std::int32_t page_size) {
   return static_cast<std::int32_t>((tokens + page_size - 1) / page_size);
 }

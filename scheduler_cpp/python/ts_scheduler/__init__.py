@@ -43,3 +43,5 @@ class Transfer(enum.IntEnum):
 
     STORE = 0  # device to host, before the plan's rows write
     LOAD = 1  # host to device, after the plan's stores
+    SEND = 2  # device to a peer
+    RECEIVE = 3  # a peer to device

@@ -124,6 +124,8 @@ class Plan:
     @property
     def transfer_id(self) -> UInt64: ...
     @property
+    def transfer_request(self) -> UInt64: ...
+    @property
     def transfer_kind(self) -> UInt8: ...
     @property
     def transfer_offset(self) -> Int32: ...
@@ -212,8 +214,13 @@ class Scheduler:
         cache_salt: Buffer = b"",
         priority: int = 0,
         params: Buffer = b"",
+        role: str = "aggregated",
     ) -> None:
-        """Queue a request; ValueError with one sentence if it can never run."""
+        """Queue a request; ValueError with one sentence if it can never run.
+
+        `role`: "prefill" computes the prompt and the first token, then has the pages sent to a
+        peer; "decode" has the pages of all but the last prompt token sent here by one.
+        """
 
     def abort(self, request_id: int) -> bool:
         """End a request now; True if this call ended it and nothing more will be reported."""
