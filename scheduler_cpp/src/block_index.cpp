@@ -34,8 +34,7 @@ BlockId BlockIndex::named(ContentHash hash) const {
   return id;
 }
 
-bool BlockIndex::is(BlockId id, BlockId parent, SaltId salt,
-                    std::span<const Token> content) const {
+bool BlockIndex::is(BlockId id, BlockId parent, SaltId salt, std::span<const Token> content) const {
   return block(id).parent == parent && block(id).salt == salt &&
          std::ranges::equal(tokens(id), content);
 }

@@ -51,8 +51,8 @@ void PrefixCache::match(const SaltRef& salt, std::span<const Token> tokens, std:
       }
     }
     const auto page_tokens = tokens.subspan(static_cast<std::size_t>(i) * size, size);
-    const BlockId block = blocks_.find(hashes[static_cast<std::size_t>(i % kAhead)], parent,
-                                       salt.id(), page_tokens);
+    const BlockId block =
+        blocks_.find(hashes[static_cast<std::size_t>(i % kAhead)], parent, salt.id(), page_tokens);
     if (block == kNoBlock) break;
     if (found.on_device == i && device.has(block)) {
       ++found.on_device;

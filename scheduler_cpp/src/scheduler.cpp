@@ -147,7 +147,8 @@ std::span<const Token> Scheduler::tokens_of(const Request& request, std::int32_t
                                             std::int32_t end) const {
   const auto size = static_cast<std::size_t>(config_.page_size);
   return std::span(request.tokens)
-      .subspan(static_cast<std::size_t>(first) * size, static_cast<std::size_t>(end - first) * size);
+      .subspan(static_cast<std::size_t>(first) * size,
+               static_cast<std::size_t>(end - first) * size);
 }
 
 }  // namespace ts
