@@ -102,8 +102,7 @@ void Scheduler::prefetch_row(const std::vector<Row>& rows, std::size_t at) {
   };
   if (at + (3 * kStride) < rows.size()) {
     const auto* next = reinterpret_cast<const char*>(&slot(rows[at + (3 * kStride)].slot));
-    __builtin_prefetch(next, 1);
-    __builtin_prefetch(next + 64, 1);
+    for (std::size_t line = 0; line < sizeof(Slot); line += 64) __builtin_prefetch(next + line, 1);
   }
   if (const Decoding* next = decoding(at + (2 * kStride))) {
     const auto* request = reinterpret_cast<const char*>(&next->request());
@@ -141,8 +140,8 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
   if (!first && floor_.any()) request.paid_until = floor_.pay(request.paid_until, kept);
   const std::int32_t drafts = std::max(0, row.samples - 1);
   sequence->commit(row.tokens, drafts, row.samples - kept);
-  const std::int32_t full = sequence->computed() / config_.page_size;
-  if (sequence->pages().shared() < full) cache_full_pages(*sequence, token);
+  const std::int32_t next_full = (sequence->pages().shared() + 1) * config_.page_size;
+  if (sequence->computed() >= next_full) cache_full_pages(*sequence, token);
   if (!sequence->groups().empty()) give_up_old_pages(*sequence, token);
   if (finish_reason == FinishReason::kNone) {
     settle(row.slot, token);

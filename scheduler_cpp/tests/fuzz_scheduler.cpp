@@ -406,10 +406,10 @@ class Session {
       token = i < shared ? i % config().vocab_size : good_token();
       ++i;
     }
-    std::vector<Token> eos(static_cast<std::size_t>(choices_.pick(0, 1)));
-    std::vector<Token> stops(static_cast<std::size_t>(choices_.pick(0, 2)));
-    for (Token& token : eos) token = good_token();
-    for (Token& token : stops) token = good_token();
+    const std::int32_t ends = choices_.pick(0, 1);
+    const std::int32_t others = choices_.pick(0, 2);
+    std::vector<Token> eos = good_tokens(ends);
+    std::vector<Token> stops = good_tokens(others);
     std::vector<std::byte> params;
     if (choices_.once_in(2)) params.resize(static_cast<std::size_t>(config().params_size));
     Submission ask{
@@ -747,6 +747,11 @@ class Session {
   }
   [[nodiscard]] Token good_token() {
     return choices_.pick(0, std::min(config().vocab_size - 1, 255));
+  }
+  [[nodiscard]] std::vector<Token> good_tokens(std::int32_t count) {
+    std::vector<Token> tokens;
+    for (; count > 0; --count) tokens.push_back(good_token());
+    return tokens;
   }
   [[nodiscard]] Token bad_token() {
     return choices_.of(std::array<Token, 4>{config().vocab_size, -1, INT32_MIN, INT32_MAX});

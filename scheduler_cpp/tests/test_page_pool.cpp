@@ -14,7 +14,9 @@ struct Store {
 
   void cache_page(Token token) {
     const SaltRef salt = salts.intern("");
-    auto inserted = cache.insert(salt, nullptr, std::vector<Token>{token}, pool.take());
+    const std::vector<Token> content{token};
+    const ContentHash hash = cache.chained_hash(salt, kNoBlock, content);
+    auto inserted = cache.insert(hash, salt, nullptr, content, pool.take());
     cache.release(kFullAttention, std::move(*inserted.page));
   }
 

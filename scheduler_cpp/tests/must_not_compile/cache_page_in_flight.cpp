@@ -6,5 +6,6 @@
 
 void early(ts::PrefixCache& cache, const ts::SaltRef& salt, std::span<const ts::Token> tokens,
            ts::InFlight<ts::PageLease> page) {
-  auto inserted = cache.insert(salt, nullptr, tokens, std::move(page));
+  const ts::ContentHash hash = cache.chained_hash(salt, ts::kNoBlock, tokens);
+  auto inserted = cache.insert(hash, salt, nullptr, tokens, std::move(page));
 }
