@@ -124,10 +124,10 @@ SPEC("when a further group's pages run out the youngest gives way") {
 }
 
 SPEC("nobody is admitted into a shortage of a further group's pages") {
-  Engine engine(with({window(8, 6)}));
+  Engine engine(with({window(12, 7)}));
   engine.submit(1, tokens(16), 20);
   engine.step();
-  engine.submit(2, tokens(16, 100), 1);
+  engine.submit(2, tokens(16, 100), 10);
   engine.run();
   EXPECT(engine.scheduler.stats().retractions == 0);
   EXPECT(engine.ended(2));

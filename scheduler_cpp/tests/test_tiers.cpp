@@ -222,6 +222,25 @@ SPEC("a store that ends after the cache was cleared brings nothing back") {
   EXPECT(engine.outcomes[3].cached_tokens == 0);
 }
 
+SPEC("a page that was loaded in vain is free at once") {
+  Engine engine(config());
+  engine.submit(1, tokens(8), 6);
+  engine.run();
+  evict_all(engine);
+  engine.submit(2, tokens(8), 6);
+  engine.step();
+  engine.end_transfers();
+  while (engine.outcomes[2].tokens.size() < 3) engine.step();
+  std::vector<Token> next = tokens(8);
+  next.insert(next.end(), engine.outcomes[1].tokens.begin(), engine.outcomes[1].tokens.end());
+  engine.submit(3, next, 1);  // loads what the other one is about to decode
+  while (!engine.ended(2)) engine.step();
+  EXPECT(engine.scheduler.stats().loading == 1);
+  engine.end_transfers();
+  engine.abort(3);
+  EXPECT(engine.scheduler.stats().pages_used == 0);
+}
+
 SPEC("only a transfer under way can end") {
   Engine engine(config());
   store_prompt(engine);
