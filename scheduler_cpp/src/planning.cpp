@@ -21,10 +21,10 @@ bool Scheduler::plan() {
   const bool gave_way = take_pages_to_go_on();
   floor_.begin(
       clock_.in_flight() ? steps_[clock_.newest().number() % steps_.size()].predicted_seconds : 0);
-  plan_decodes();
+  const bool others = plan_decodes();
   floor_.limit(current_->shape);
   find_computing();
-  plan_prefills();
+  if (others) plan_prefills();
   // Whoever just gave its pages back shall not fight for them in the same step.
   if (!gave_way) admit_waiting();
   emit_transfers();
@@ -71,17 +71,10 @@ bool Scheduler::take_pages_to_go_on() {
   return gave_way;
 }
 
-// The pool of a page without which the sequence cannot go on; null if there is none. (What a
-// prefill needs of the full-attention pool is promised to it.)
-PagePool* Scheduler::lacking(SlotId id) {
-  Sequence* const sequence = running_in(id);
-  if (sequence == nullptr) return nullptr;
-  const bool decoding = decoding_in(id) != nullptr;
-  if (decoding && !may_decode(*sequence)) return nullptr;
-  const std::int32_t next = sequence->launched();
-  if (decoding && next >= sequence->pages().columns() * config_.page_size) return &pool_;
-  for (std::size_t i = 0; i < sequence->groups().size(); ++i) {
-    const GroupPages& pages = sequence->groups()[i];
+PagePool* Scheduler::lacking_in_groups(const Sequence& sequence, bool decoding) {
+  const std::int32_t next = sequence.launched();
+  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
+    const GroupPages& pages = sequence.groups()[i];
     // Where a prefill's chunk will end is not known yet: it gets a page for a column to open.
     const bool opens = !decoding || pages.to_open(next, next + 1).count() > 0;
     if (opens && !pages.has_spare()) return &pools_[i + 1];
@@ -119,12 +112,17 @@ void Scheduler::retract(std::size_t at) {
   ++totals_.retractions;
 }
 
-void Scheduler::plan_decodes() {
+// True if somebody does not decode.
+bool Scheduler::plan_decodes() {
+  bool others = false;
   for (std::size_t i = 0; i < able_; ++i) {
-    Sequence* const sequence = decoding_in(running_[i]);
-    if (sequence == nullptr || !may_decode(*sequence)) continue;
-    if (can_go_on(running_[i])) plan_decode(*sequence);
+    if (Sequence* const sequence = decoding_in(running_[i])) {
+      if (may_decode(*sequence) && can_go_on(running_[i])) plan_decode(*sequence);
+    } else {
+      others = true;
+    }
   }
+  return others;
 }
 
 // Drafts take what pages there are, but nobody gives way to them.

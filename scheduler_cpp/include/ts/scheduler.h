@@ -122,11 +122,12 @@ class Scheduler {
   // plan(), in the order of calls (planning.cpp, admission.cpp)
   [[nodiscard]] bool take_pages_to_go_on();
   [[nodiscard]] PagePool* lacking(SlotId id);
+  [[nodiscard]] PagePool* lacking_in_groups(const Sequence& sequence, bool decoding);
   [[nodiscard]] bool can_go_on(SlotId id) { return !shortage_ || lacking(id) == nullptr; }
   void give_spare(PagePool& pool, Sequence& sequence);
   [[nodiscard]] bool give_way();
   void retract(std::size_t at);
-  void plan_decodes();
+  [[nodiscard]] bool plan_decodes();
   void plan_decode(Sequence& sequence);
   void heed_floor(const Sequence& sequence);
   void plan_prefills();
@@ -286,6 +287,20 @@ inline Sequence* Scheduler::running_in(SlotId id) {
   Slot& state = slot(id);
   if (auto* flying = std::get_if<InFlight<Prefilling>>(&state)) return &flying->while_in_flight();
   return std::get_if<Prefilling>(&state);
+}
+
+// The pool of a page without which the sequence cannot go on; null if there is none. (What a
+// prefill needs of the full-attention pool is promised to it.)
+inline PagePool* Scheduler::lacking(SlotId id) {
+  Sequence* const decoding = decoding_in(id);
+  if (decoding != nullptr) {
+    if (!may_decode(*decoding)) return nullptr;
+    const std::int32_t held = decoding->pages().columns() * config_.page_size;
+    if (decoding->launched() >= held) return &pool_;
+  }
+  const Sequence* const sequence = decoding != nullptr ? decoding : running_in(id);
+  if (sequence == nullptr || sequence->groups().empty()) return nullptr;
+  return lacking_in_groups(*sequence, decoding != nullptr);
 }
 
 inline bool Scheduler::in_flight_in(SlotId id) const {
