@@ -468,14 +468,14 @@ class Session {
       return;
     }
     hidden_pages_ |= ask.cache_salt == kNoText;
-    std::vector<Token> ends = stops;
-    if (!ask.ignore_eos) ends.insert(ends.end(), eos.begin(), eos.end());
+    std::vector<Token> enders = stops;
+    if (!ask.ignore_eos) enders.insert(enders.end(), eos.begin(), eos.end());
     live_[ask.id] = {.serial = ++serials_,
                      .prompt_length = length,
                      .length = length,
                      .min_length = length + std::min<std::int64_t>(ask.min_tokens, INT32_MAX),
                      .max_length = max_length,
-                     .stops = ends};
+                     .stops = enders};
     both(submitting);
   }
 
