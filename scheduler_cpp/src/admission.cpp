@@ -118,17 +118,17 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
   Request& request = WaitingQueue::request(at);
   WaitingQueue::Entry entry = waiting_.take(at);
   // References first: what was found must outlive the evictions that taking pages brings.
-  Seat seat{slot_pool_.take(), {}, Reservation::none(), {}};
-  const SlotId id = seat.slot.id();
-  seat.pages.reserve(pages_for(request.stop.max_length(), config_.page_size));
+  Seat seat = std::make_unique<Holdings>(Holdings{slot_pool_.take(), {}, Reservation::none(), {}});
+  const SlotId id = seat->slot.id();
+  seat->pages.reserve(pages_for(request.stop.max_length(), config_.page_size));
   const auto on_device = static_cast<std::size_t>(match_.on_device);
   const std::span<const BlockId> here = std::span(match_.blocks).first(on_device);
   const std::span<const BlockId> in_host = std::span(match_.blocks).subspan(on_device);
-  for (const BlockId block : here) seat.pages.match(cache_.acquire(kFullAttention, block));
+  for (const BlockId block : here) seat->pages.match(cache_.acquire(kFullAttention, block));
   for (const BlockId block : in_host) cache_.host().pin(block);
   match_in_groups(seat);
-  seat.promised = pool_.reserve(promise_to(request));
-  if (!config_.enable_prefix_caching) seat.pages.never_cache();
+  seat->promised = pool_.reserve(promise_to(request));
+  if (!config_.enable_prefix_caching) seat->pages.never_cache();
 
   const std::int32_t found = match_.pages() * config_.page_size;
   if (request.cached_tokens == Request::kUnset) {
@@ -158,15 +158,15 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
 
 void Scheduler::begin_load(WaitingQueue::Entry& entry, Seat&& seat,
                            std::span<const BlockId> in_host) {
-  const SlotId id = seat.slot.id();
+  const SlotId id = seat->slot.id();
   const RequestId request = current_->plan.admitted_request.back();
   const TransferId transfer = transfer_clock_.begin();
   Load& load =
       loads_.emplace_back(Load{transfer, request, id, {in_host.begin(), in_host.end()}, {}});
   for (std::size_t i = 0; i < in_host.size(); ++i) {
-    PageLease page = pool_.take(seat.promised);
+    PageLease page = pool_.take(seat->promised);
     load.device_pages.push_back(page.id());
-    seat.pages.append(std::move(page));
+    seat->pages.append(std::move(page));
   }
   const std::int32_t cached = match_.on_device * config_.page_size;
   const std::int32_t found = match_.pages() * config_.page_size;
@@ -183,15 +183,15 @@ void Scheduler::begin_load(WaitingQueue::Entry& entry, Seat&& seat,
 // logits.
 void Scheduler::begin_receive(WaitingQueue::Entry& entry, Seat&& seat) {
   Waiting& waiting = std::get<Waiting>(entry);
-  const SlotId id = seat.slot.id();
+  const SlotId id = seat->slot.id();
   const std::int32_t cached = match_.on_device * config_.page_size;
   const std::int32_t received = std::max(cached, waiting.request().length() - 1);
   const TransferId transfer = transfer_clock_.begin();
   Load& load = loads_.emplace_back(Load{transfer, waiting.request().id, id, {}, {}});
-  while (seat.pages.columns() < pages_for(received, config_.page_size)) {
-    PageLease page = pool_.take(seat.promised);
+  while (seat->pages.columns() < pages_for(received, config_.page_size)) {
+    PageLease page = pool_.take(seat->promised);
     load.device_pages.push_back(page.id());
-    seat.pages.append(std::move(page));
+    seat->pages.append(std::move(page));
   }
   slot(id) = InFlight<Receiving, TransferToken>(
       Lifecycle::receive(std::move(waiting), std::move(seat), cached, received), transfer);
@@ -202,7 +202,7 @@ void Scheduler::begin_receive(WaitingQueue::Entry& entry, Seat&& seat) {
 void Scheduler::match_in_groups(Seat& seat) {
   for (std::size_t i = 0; i < config_.cache_groups.size(); ++i) {
     const CacheGroup& group = config_.cache_groups[i];
-    GroupPages& pages = seat.groups.emplace_back(group, config_.page_size);
+    GroupPages& pages = seat->groups.emplace_back(group, config_.page_size);
     const std::int32_t position = match_.pages() * config_.page_size;
     const std::int32_t first = group.first_column(position, config_.page_size);
     for (std::int32_t column = first; column < match_.pages(); ++column) {

@@ -108,6 +108,7 @@ void Scheduler::prefetch_row(const std::vector<Row>& rows, std::size_t at) {
     const auto* request = reinterpret_cast<const char*>(&next->request());
     __builtin_prefetch(request, 1);
     __builtin_prefetch(request + 64, 1);
+    __builtin_prefetch(&next->holdings(), 1);
   }
   if (const Decoding* next = decoding(at + kStride)) {
     const std::vector<Token>& tokens = next->request().tokens;

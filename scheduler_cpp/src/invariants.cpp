@@ -42,10 +42,10 @@ void Scheduler::check_invariants() const {
   std::vector<std::int32_t> references(owners.size(), 0);
   std::int32_t seats = 0;
   std::int32_t reserved = 0;
-  const auto seated = [&](const Seat& seat) {
+  const auto seated = [&](const Holdings& held) {
     ++seats;
-    reserved += seat.promised.pages();
-    const SequencePages& pages = seat.pages;
+    reserved += held.promised.pages();
+    const SequencePages& pages = held.pages;
     for (std::int32_t column = 0; column < pages.columns(); ++column) {
       if (column < pages.shared()) {
         ++references[static_cast<std::size_t>(pages.page(column))];
@@ -57,7 +57,7 @@ void Scheduler::check_invariants() const {
     demand(pages.columns() <= pages_per_sequence(config_), "a sequence fits its table row");
   };
   const auto running = [&](const Sequence& state) {
-    seated(state.seat());
+    seated(state.holdings());
     demand(state.computed() <= state.launched_at_least() &&
                state.launched_at_least() <= state.launched(),
            "what is computed was launched");
@@ -99,7 +99,7 @@ void Scheduler::check_invariants() const {
                    },
                    [&](const InFlight<Draining>& state) {
                      ++draining;
-                     seated(state.peek().seat());
+                     seated(state.peek().holdings());
                    },
                    [&](const InFlight<Loading, TransferToken>& state) {
                      ++loading;
@@ -113,12 +113,12 @@ void Scheduler::check_invariants() const {
                    },
                    [&](const InFlight<Sending, TransferToken>& state) {
                      ++sending;
-                     seated(state.peek().seat());
+                     seated(state.peek().holdings());
                    },
                    [&](const InFlight<Draining, TransferToken>& state) {
                      ++loading;
                      ++draining_loads;
-                     seated(state.peek().seat());
+                     seated(state.peek().holdings());
                    },
                },
                slots_[static_cast<std::size_t>(id)]);
@@ -213,7 +213,7 @@ void Scheduler::check_groups() const {
         check_reach(*sequence, group);
       } else if (const auto* draining =
                      std::get_if<InFlight<Draining>>(&slots_[static_cast<std::size_t>(id)])) {
-        see(draining->peek().seat().groups);
+        see(draining->peek().holdings().groups);
       }
     }
     for (std::size_t page = 0; page < pages; ++page) {

@@ -238,7 +238,7 @@ void Scheduler::emit_row(Sequence& sequence, std::int32_t tokens, std::int32_t s
   current_->rows.push_back({sequence.slot(), tokens, samples});
   current_->sampling_rows += samples > 0 ? 1 : 0;
   SequencePages& pages = sequence.pages();
-  pages.written_from(sequence.launched_at_least() / config_.page_size, clock_.next());
+  pages.written_from(sequence.launched_at_least(), config_.page_size, clock_.next());
   if (pages.sent() < pages.columns()) emit_page_patches(sequence);
 }
 
@@ -315,7 +315,7 @@ void Scheduler::emit_transfers() {
   loads_.clear();
   for (const Send& send : sends_) {
     const auto& sending = std::get<InFlight<Sending, TransferToken>>(slot(send.slot)).peek();
-    const SequencePages& pages = sending.seat().pages;
+    const SequencePages& pages = sending.holdings().pages;
     for (std::int32_t column = 0; column < pages.columns(); ++column) {
       plan.transfer_device_page.push(pages.page(column));
       plan.transfer_host_page.push(kNoPage);

@@ -133,18 +133,18 @@ Stats Scheduler::stats() const {
 
 // Last page first: a page waits for eviction behind its descendants (prefix_cache.h).
 void Scheduler::release(Seat&& seat, const StepToken& token) {
-  pool_.give_back(std::move(seat.promised));
-  std::move(seat.pages)
+  pool_.give_back(std::move(seat->promised));
+  std::move(seat->pages)
       .vacate(
           token, [this](PageLease&& page) { pool_.give_back(std::move(page)); },
           [this](SharedPage&& page) { cache_.release(kFullAttention, std::move(page)); });
-  for (std::size_t i = 0; i < seat.groups.size(); ++i) {
-    std::move(seat.groups[i])
+  for (std::size_t i = 0; i < seat->groups.size(); ++i) {
+    std::move(seat->groups[i])
         .vacate(
             token, [&](PageLease&& page) { pools_[i + 1].give_back(std::move(page)); },
             [&](SharedPage&& page) { cache_.release(i + 1, std::move(page)); });
   }
-  slot_pool_.give_back(std::move(seat.slot));
+  slot_pool_.give_back(std::move(seat->slot));
 }
 
 std::span<const Token> Scheduler::tokens_of(const Request& request, std::int32_t first,

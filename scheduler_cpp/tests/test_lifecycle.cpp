@@ -19,14 +19,14 @@ struct World {
   }
 
   Prefilling prefilling() {
-    Seat seat{slots.take(), {}, pool.reserve(2), {}};
-    seat.pages.append(pool.take(seat.promised));
+    Seat seat = std::make_unique<Holdings>(Holdings{slots.take(), {}, pool.reserve(2), {}});
+    seat->pages.append(pool.take(seat->promised));
     return Lifecycle::admit(waiting(), std::move(seat), 0);
   }
 
   Loading loading() {
-    Seat seat{slots.take(), {}, pool.reserve(2), {}};
-    seat.pages.append(pool.take(seat.promised));
+    Seat seat = std::make_unique<Holdings>(Holdings{slots.take(), {}, pool.reserve(2), {}});
+    seat->pages.append(pool.take(seat->promised));
     return Lifecycle::load(waiting(), std::move(seat), 0, 2);
   }
 
@@ -40,12 +40,12 @@ struct World {
 
   template <class State>
   void give_back(Leaving<State>&& left) {
-    std::move(left.seat.pages)
+    std::move(left.seat->pages)
         .vacate(
             clock.retired(), [this](PageLease&& page) { pool.give_back(std::move(page)); },
             [this](SharedPage&& page) { cache.release(kFullAttention, std::move(page)); });
-    slots.give_back(std::move(left.seat.slot));
-    pool.give_back(std::move(left.seat.promised));
+    slots.give_back(std::move(left.seat->slot));
+    pool.give_back(std::move(left.seat->promised));
   }
 
   [[nodiscard]] bool empty() const {
@@ -81,7 +81,7 @@ SPEC("a retracted request keeps its tokens and is admitted again") {
 SPEC("a prefill that is retracted gives its promise back too") {
   World world;
   auto left = Lifecycle::retract(world.prefilling());
-  EXPECT(left.seat.promised.pages() == 1);
+  EXPECT(left.seat->promised.pages() == 1);
   world.give_back(std::move(left));
   EXPECT(world.empty());
 }
@@ -130,7 +130,7 @@ SPEC("a page is not given back while a step that writes it is in flight") {
   World world;
   SequencePages pages;
   pages.append(world.pool.take());
-  pages.written_from(0, world.clock.launch());
+  pages.written_from(0, 2, world.clock.launch());
   EXPECT(!pages.landed(world.clock.retired()));
   const auto give_back = [&](const StepToken& token) {
     std::move(pages).vacate(

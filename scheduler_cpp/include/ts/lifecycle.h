@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -20,12 +21,15 @@
 namespace ts {
 
 // What a running sequence holds of the device.
-struct Seat {
+struct Holdings {
   SlotLease slot;
   SequencePages pages;
   Reservation promised;            // the pages to finish the prefill that are not taken yet
   std::vector<GroupPages> groups;  // of further cache groups
 };
+
+// The right to them goes from state to state, twice in every step; they stay where they are.
+using Seat = std::unique_ptr<Holdings>;
 
 // What may be done to a running sequence whether or not a step names it: nothing here gives up a
 // page that a step may still touch, and a Sequence cannot be moved, so not even by accident.
@@ -33,14 +37,14 @@ class Sequence {
  public:
   [[nodiscard]] Request& request() { return *request_; }
   [[nodiscard]] const Request& request() const { return *request_; }
-  [[nodiscard]] const Seat& seat() const { return seat_; }
-  [[nodiscard]] SlotId slot() const { return seat_.slot.id(); }
-  [[nodiscard]] SequencePages& pages() { return seat_.pages; }
-  [[nodiscard]] const SequencePages& pages() const { return seat_.pages; }
-  [[nodiscard]] std::vector<GroupPages>& groups() { return seat_.groups; }
-  [[nodiscard]] const std::vector<GroupPages>& groups() const { return seat_.groups; }
-  [[nodiscard]] Reservation& promised() { return seat_.promised; }
-  [[nodiscard]] const Reservation& promised() const { return seat_.promised; }
+  [[nodiscard]] const Holdings& holdings() const { return *seat_; }
+  [[nodiscard]] SlotId slot() const { return seat_->slot.id(); }
+  [[nodiscard]] SequencePages& pages() { return seat_->pages; }
+  [[nodiscard]] const SequencePages& pages() const { return seat_->pages; }
+  [[nodiscard]] std::vector<GroupPages>& groups() { return seat_->groups; }
+  [[nodiscard]] const std::vector<GroupPages>& groups() const { return seat_->groups; }
+  [[nodiscard]] Reservation& promised() { return seat_->promised; }
+  [[nodiscard]] const Reservation& promised() const { return seat_->promised; }
 
   // Tokens whose KV is computed, by steps that have been committed.
   [[nodiscard]] std::int32_t computed() const { return computed_; }
@@ -148,7 +152,7 @@ class Retracted {  // its pages were given back; tokens and place in the queue a
 
 class Sending {  // its output has ended here; a peer reads its pages
  public:
-  [[nodiscard]] const Seat& seat() const { return seat_; }
+  [[nodiscard]] const Holdings& holdings() const { return *seat_; }
 
  private:
   friend struct Lifecycle;
@@ -158,7 +162,7 @@ class Sending {  // its output has ended here; a peer reads its pages
 
 class Draining {  // ended while a step that names its pages is in flight
  public:
-  [[nodiscard]] const Seat& seat() const { return seat_; }
+  [[nodiscard]] const Holdings& holdings() const { return *seat_; }
 
  private:
   friend struct Lifecycle;

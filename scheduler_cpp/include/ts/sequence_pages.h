@@ -50,11 +50,12 @@ class SequencePages {
   // A page that no step writes yet.
   void append(PageLease&& page) { tail_.emplace_back(std::move(page), kNoStep); }
 
-  // `writer` writes the columns from this one on.
-  void written_from(std::int32_t column, StepId writer) {
-    const std::int32_t first = std::max(column, shared()) - shared();
-    for (std::size_t at = static_cast<std::size_t>(first) + landed_; at < tail_.size(); ++at) {
-      tail_[at].named_by(writer);
+  // `writer` writes the tokens from this position on.
+  void written_from(std::int32_t position, std::int32_t page_size, StepId writer) {
+    std::int32_t first = columns() * page_size;  // position of the page's first token
+    for (std::size_t at = tail_.size(); at > landed_ && first > position; --at) {
+      tail_[at - 1].named_by(writer);
+      first -= page_size;
     }
   }
 
