@@ -63,6 +63,9 @@ def observe(scheduler: ts_scheduler.Scheduler) -> tuple[int, ...]:
         ("priority", -(2**63), ValueError),
         ("params", b"12345", ValueError),
         ("params", None, TypeError),
+        ("role", "both", ValueError),
+        ("role", 1, TypeError),
+        ("role", "prefill", ValueError),  # max_tokens is not 1
     ],
 )
 def test_a_bad_argument_of_submit_is_named_and_changes_nothing(
@@ -226,3 +229,115 @@ def test_salted_pages_are_announced_with_their_salt() -> None:
     assert (timestamp, dp_rank, event["cache_salt"]) == (2.5, 0, "tenant")
     assert event["token_ids"] == list(range(8))
     assert scheduler.kv_events(3.0) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"overlap_depth": 2}, ValueError, "overlap_depth is 2"),
+        ({"num_speculative_tokens": 64}, ValueError, "num_speculative_tokens is 64"),
+        ({"num_speculative_tokens": 63, "max_num_batched_tokens": 255}, ValueError, "draft tokens"),
+        ({"min_tps_per_user": -1.0}, ValueError, "min_tps_per_user is -1"),
+        ({"min_tps_per_user": float("nan")}, ValueError, "min_tps_per_user is"),
+        ({"min_tps_per_user": "70"}, TypeError, "min_tps_per_user must be"),
+        ({"num_host_pages": -1}, ValueError, "num_host_pages is -1"),
+        ({"cache_groups": 3}, TypeError, "cache_groups must be"),
+        ({"cache_groups": ["window"]}, TypeError, "cache_groups must be"),
+    ],
+)
+def test_a_bad_option_is_named(
+    changes: dict[str, Any], error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        make(**changes)
+
+
+@pytest.mark.parametrize(
+    ("group", "changes", "sentence"),
+    [
+        (("sliding_window", 1, 8), {}, r"cache_groups\[0\]\.num_pages is 1"),
+        (("sliding_window", 64), {}, r"cache_groups\[0\]\.window is 0"),
+        (("recurrent", 64, 8), {}, r"cache_groups\[0\]\.window is 8"),
+        (("recurrent", 64), {"num_speculative_tokens": 1}, "num_speculative_tokens is 1"),
+        (("recurrent", 64), {"num_host_pages": 8}, "num_host_pages is 8"),
+    ],
+)
+def test_a_cache_group_that_cannot_work_is_refused(
+    group: tuple[Any, ...], changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        make(cache_groups=[ts_scheduler.CacheGroup(*group)], **changes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        (("linear", 8), ValueError, "kind is 'linear'"),
+        ((3, 8), TypeError, "kind must be a str"),
+        (("recurrent", 2**40), ValueError, "num_pages is"),
+        (("recurrent", "8"), TypeError, "num_pages must be"),
+    ],
+)
+def test_a_bad_argument_of_a_cache_group_is_named(
+    arguments: tuple[Any, ...], error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        ts_scheduler.CacheGroup(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "options", "error", "sentence"),
+    [
+        (1, {"counts": np.zeros(1, np.int32)}, ValueError, r"counts\[0\] is 0"),
+        (3, {"counts": np.full(1, 4, np.int32)}, ValueError, "1 to 3 tokens"),
+        (1, {"counts": np.ones(2, np.int32)}, ValueError, "counts has 2 entries"),
+        (1, {"counts": np.full(1, 2, np.int32)}, ValueError, "counts add up to 2"),
+        (1, {"counts": np.zeros(0, np.int32)}, ValueError, "counts has no entries"),
+        (1, {"counts": [1]}, TypeError, "counts must be"),
+        (1, {"seconds": -0.5}, ValueError, "seconds is -0.5"),
+        (1, {"seconds": float("nan")}, ValueError, "seconds is"),
+        (1, {"seconds": 1e7}, ValueError, "seconds is 10000000"),
+        (1, {"seconds": "1"}, TypeError, "seconds must be"),
+    ],
+)
+def test_a_bad_commit_of_drafts_changes_nothing(
+    tokens: int, options: dict[str, Any], error: type[Exception], sentence: str
+) -> None:
+    scheduler = make(num_speculative_tokens=2)
+    scheduler.submit(1, PROMPT, max_tokens=9)
+    first = scheduler.plan()
+    assert first is not None
+    scheduler.commit(first.step, np.zeros(1, np.int32))
+    plan = scheduler.plan()
+    assert plan is not None and plan.row_samples.tolist() == [3]
+    before = observe(scheduler)
+    with pytest.raises(error, match=sentence):
+        scheduler.commit(plan.step, np.zeros(tokens, np.int32), **options)
+    assert observe(scheduler) == before
+    scheduler.commit(plan.step, np.zeros(3, np.int32), counts=np.full(1, 3, np.int32))
+
+
+@pytest.mark.parametrize(
+    ("transfer_id", "ok", "error", "sentence"),
+    [
+        (1, True, ValueError, "transfer_id is 1"),
+        (-1, True, ValueError, "transfer_id is -1"),
+        ("1", True, TypeError, "transfer_id must be"),
+        (1, 1, TypeError, "ok must be a bool"),
+    ],
+)
+def test_a_transfer_that_is_not_under_way_cannot_end(
+    transfer_id: Any, ok: Any, error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        make(num_host_pages=4).complete_transfer(transfer_id, ok)
+
+
+@pytest.mark.parametrize("group", [-1, 1, "0", None])
+def test_a_group_that_the_plan_does_not_have_is_refused(group: Any) -> None:
+    scheduler = make()
+    scheduler.submit(1, PROMPT, max_tokens=9)
+    plan = scheduler.plan()
+    assert plan is not None
+    with pytest.raises((ValueError, TypeError), match="group"):
+        plan.group_page_patch(group)
