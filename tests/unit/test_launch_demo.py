@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import itertools
 import json
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -207,6 +210,26 @@ def test_a_session_fits_the_models_context(session) -> None:
 
 
 # Tools
+
+
+def test_sessions_read_sources_at_the_same_time() -> None:
+    # CPython's parser of 3.11 is not safe where threads change within a garbage collection.
+    def collecting(_phase: str, _info: object) -> None:
+        sum(range(50))
+
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.callbacks.append(collecting)
+    gc.set_threshold(50)
+    sys.setswitchinterval(1e-6)
+    modules = ["shlex", "textwrap", "csv", "argparse", "typing", "ast", "shutil", "tarfile"] * 5
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(lambda module: tools.read_source(module, "nothing"), modules))
+    finally:
+        gc.callbacks.remove(collecting)
+        gc.set_threshold(*thresholds)
+        sys.setswitchinterval(interval)
+    assert found == [[f"{module} defines no nothing"] for module in modules]
 
 
 def test_the_tools_read_the_standard_library() -> None:

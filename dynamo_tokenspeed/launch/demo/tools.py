@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,18 @@ _TOOLS: dict[str, Callable[..., list[str]]] = {
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
+# CPython 3.11 counts the depth of every ast.parse in one place: where the garbage collector lets
+# another thread parse in between, both fail with "AST constructor recursion depth mismatch".
+_PARSING = threading.Lock()
+
 
 def _definitions(module: str) -> dict[str, _Definition]:
     """What a module defines at its top level, and the methods of its classes."""
     found: dict[str, _Definition] = {}
-    for node in ast.parse(_source(module)).body:
+    source = _source(module)
+    with _PARSING:
+        body = ast.parse(source).body
+    for node in body:
         if isinstance(node, _Definition):
             found[node.name] = node
         if isinstance(node, ast.ClassDef):
