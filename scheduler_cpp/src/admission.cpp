@@ -150,9 +150,10 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
     return begin_receive(entry, std::move(seat));
   }
   if (!in_host.empty()) return begin_load(entry, std::move(seat), in_host);
-  slot(id) = std::visit(
+  Prefilling prefilling = std::visit(
       [&](auto& state) { return Lifecycle::admit(std::move(state), std::move(seat), found); },
       entry);
+  slot(id) = InFlight<Prefilling>(std::move(prefilling), kNoStep);
   begin_prefill(id);
 }
 

@@ -144,22 +144,7 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
   const std::int32_t next_full = (sequence->pages().shared() + 1) * config_.page_size;
   if (sequence->computed() >= next_full) cache_full_pages(*sequence, token);
   if (!sequence->groups().empty()) give_up_old_pages(*sequence, token);
-  if (finish_reason == FinishReason::kNone) {
-    settle(row.slot, token);
-  } else {
-    finish(row.slot, token);
-  }
-}
-
-// If no later step names the sequence, it rests.
-void Scheduler::settle(SlotId id, const StepToken& token) {
-  Slot& state = slot(id);
-  if (auto* decoding = std::get_if<InFlight<Decoding>>(&state)) {
-    if (decoding->landed(token)) state = std::move(*decoding).retire(token);
-  } else {
-    auto& prefilling = std::get<InFlight<Prefilling>>(state);
-    if (prefilling.landed(token)) state = std::move(prefilling).retire(token);
-  }
+  if (finish_reason != FinishReason::kNone) finish(row.slot, token);
 }
 
 void Scheduler::finish(SlotId id, const StepToken& token) {

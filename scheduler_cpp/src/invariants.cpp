@@ -86,42 +86,43 @@ void Scheduler::check_invariants() const {
   std::int32_t sending = 0;
   std::int32_t flying = 0;
   std::int32_t draining = 0;
+  const StepToken retired = clock_.retired();
+  const auto stepping = [&](const auto& state) {
+    if (state.landed(retired)) return resting(state.peek());
+    ++flying;
+    running(state.peek());
+  };
   for (SlotId id = 0; id < config_.max_num_seqs; ++id) {
-    std::visit(Overloaded{
-                   [](std::monostate) {},
-                   [&](const Prefilling& state) { resting(state), prefilling(state); },
-                   [&](const Decoding& state) { resting(state), decoding(state); },
-                   [&](const InFlight<Prefilling>& state) {
-                     ++flying, running(state.peek()), prefilling(state.peek());
-                   },
-                   [&](const InFlight<Decoding>& state) {
-                     ++flying, running(state.peek()), decoding(state.peek());
-                   },
-                   [&](const InFlight<Draining>& state) {
-                     ++draining;
-                     seated(state.peek().holdings());
-                   },
-                   [&](const InFlight<Loading, TransferToken>& state) {
-                     ++loading;
-                     resting(state.peek());
-                     prefilling(state.peek());
-                   },
-                   [&](const InFlight<Receiving, TransferToken>& state) {
-                     ++loading;
-                     resting(state.peek());
-                     prefilling(state.peek());
-                   },
-                   [&](const InFlight<Sending, TransferToken>& state) {
-                     ++sending;
-                     seated(state.peek().holdings());
-                   },
-                   [&](const InFlight<Draining, TransferToken>& state) {
-                     ++loading;
-                     ++draining_loads;
-                     seated(state.peek().holdings());
-                   },
-               },
-               slots_[static_cast<std::size_t>(id)]);
+    std::visit(
+        Overloaded{
+            [](std::monostate) {},
+            [&](const InFlight<Prefilling>& state) { stepping(state), prefilling(state.peek()); },
+            [&](const InFlight<Decoding>& state) { stepping(state), decoding(state.peek()); },
+            [&](const InFlight<Draining>& state) {
+              ++draining;
+              seated(state.peek().holdings());
+            },
+            [&](const InFlight<Loading, TransferToken>& state) {
+              ++loading;
+              resting(state.peek());
+              prefilling(state.peek());
+            },
+            [&](const InFlight<Receiving, TransferToken>& state) {
+              ++loading;
+              resting(state.peek());
+              prefilling(state.peek());
+            },
+            [&](const InFlight<Sending, TransferToken>& state) {
+              ++sending;
+              seated(state.peek().holdings());
+            },
+            [&](const InFlight<Draining, TransferToken>& state) {
+              ++loading;
+              ++draining_loads;
+              seated(state.peek().holdings());
+            },
+        },
+        slots_[static_cast<std::size_t>(id)]);
   }
   for (const auto& page : replaced_) own(page.peek().id(), Owner::kSequence);
   for (PageId page = 0; page < config_.num_pages; ++page) {

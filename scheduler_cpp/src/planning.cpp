@@ -18,57 +18,63 @@ bool Scheduler::plan() {
   current_->sampling_rows = 0;
   current_->shape = {};
   chunks_.clear();
-  const bool gave_way = take_pages_to_go_on();
   floor_.begin(
       clock_.in_flight() ? steps_[clock_.newest().number() % steps_.size()].predicted_seconds : 0);
-  const bool others = plan_decodes();
-  floor_.limit(current_->shape);
   find_computing();
-  if (others) plan_prefills();
+  const Decodes decodes = plan_decodes();
+  floor_.limit(current_->shape);
+  if (decodes.others) plan_prefills();
   // Whoever just gave its pages back shall not fight for them in the same step.
-  if (!gave_way) admit_waiting();
+  if (!decodes.gave_way) admit_waiting();
   emit_transfers();
   const Plan& plan = current_->plan;
   if (current_->rows.empty() && chunks_.empty() && plan.admitted_slot.size() == 0 &&
       plan.transfer_id.size() == 0) {
     return false;
   }
-  for (const Chunk& chunk : chunks_) {
-    Sequence& sequence = *running_in(chunk.slot);
-    const bool last = sequence.launched() + chunk.tokens == sequence.request().length();
-    emit_row(sequence, chunk.tokens, last ? 1 : 0);
-  }
+  for (const Chunk& chunk : chunks_) launch_chunk(chunk);
   current_->predicted_seconds = floor_.planned(current_->shape);
-  launch();
+  current_->plan.step = clock_.launch().number();
   return true;
 }
 
-// Every sequence takes the pages without which it could not compute its next token, oldest first;
-// while there is none, the youngest sequence gives way. True if one did.
-bool Scheduler::take_pages_to_go_on() {
-  bool gave_way = false;
+// Oldest first, every sequence takes the pages without which it could not compute its next token;
+// while there is none, the youngest gives way. Who decodes gets its row.
+Scheduler::Decodes Scheduler::plan_decodes() {
+  Decodes decodes{.others = false, .gave_way = false};
   able_ = running_.size();
   shortage_ = false;
   for (std::size_t i = 0; i < able_; ++i) {
-    const SlotId id = running_[i];
-    while (PagePool* pool = lacking(id)) {
-      while (pool->available() == 0 && i < able_) {
-        gave_way = true;
-        if (!give_way()) break;
-      }
-      if (i >= able_) break;
-      if (pool->available() == 0) {
-        shortage_ = true;
-        break;
-      }
-      if (pool == &pool_) {
-        running_in(id)->pages().append(pool->take());
-      } else {
-        give_spare(*pool, *running_in(id));
-      }
+    InFlight<Decoding>* const decoding = decoding_in(running_[i]);
+    decodes.others |= decoding == nullptr;
+    if (lacking(running_[i]) != nullptr && !take_pages_to_go_on(i, decodes.gave_way)) continue;
+    if (decoding != nullptr && may_decode(decoding->peek())) {
+      plan_decode(*decoding, static_cast<std::int32_t>(able_ - i) - 1);
     }
   }
-  return gave_way;
+  return decodes;
+}
+
+// False if the sequence at `at` is not able to go on in this step. `gave_way`: somebody did.
+bool Scheduler::take_pages_to_go_on(std::size_t at, bool& gave_way) {
+  while (PagePool* pool = lacking(running_[at])) {
+    while (pool->available() == 0) {
+      gave_way = true;
+      if (!give_way()) break;
+      if (at == able_) return false;
+    }
+    if (at >= able_) return false;
+    if (pool->available() == 0) {
+      shortage_ = true;
+      return false;
+    }
+    if (pool == &pool_) {
+      running_in(running_[at])->pages().append(pool->take());
+    } else {
+      give_spare(*pool, *running_in(running_[at]));
+    }
+  }
+  return true;
 }
 
 PagePool* Scheduler::lacking_in_groups(const Sequence& sequence, bool decoding) {
@@ -100,52 +106,44 @@ bool Scheduler::give_way() {
 
 void Scheduler::retract(std::size_t at) {
   const SlotId id = running_[at];
-  Slot& state = slot(id);
-  auto left = std::holds_alternative<Decoding>(state)
-                  ? Lifecycle::retract(std::move(std::get<Decoding>(state)))
-                  : Lifecycle::retract(std::move(std::get<Prefilling>(state)));
-  state = std::monostate{};
+  const StepToken token = clock_.retired();
+  auto* const decoding = decoding_in(id);
+  auto left = decoding != nullptr ? Lifecycle::retract(std::move(*decoding).retire(token))
+                                  : Lifecycle::retract(std::move(*prefilling_in(id)).retire(token));
+  slot(id) = std::monostate{};
   running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(at));
   places_.at(left.state.request().id).slot = kNoSlot;
   waiting_.push(std::move(left.state));
-  release(std::move(left.seat), clock_.retired());
+  release(std::move(left.seat), token);
   ++totals_.retractions;
 }
 
-// True if somebody does not decode.
-bool Scheduler::plan_decodes() {
-  bool others = false;
-  for (std::size_t i = 0; i < able_; ++i) {
-    if (Sequence* const sequence = decoding_in(running_[i])) {
-      if (may_decode(*sequence) && can_go_on(running_[i])) plan_decode(*sequence);
-    } else {
-      others = true;
-    }
-  }
-  return others;
-}
-
-// Drafts take what pages there are, but nobody gives way to them.
-void Scheduler::plan_decode(Sequence& sequence) {
-  SequencePages& pages = sequence.pages();
-  const std::int32_t held = pages.columns() * config_.page_size - sequence.launched();
-  std::int32_t drafts = 0;
-  if (config_.num_speculative_tokens > 0) {
-    const std::int32_t most =
-        std::min(config_.num_speculative_tokens,
-                 sequence.request().stop.max_length() - sequence.launched() - 2);
-    const std::int32_t more = pages_for(std::max(0, 1 + most - held), config_.page_size);
-    for (std::int32_t page = std::min(more, pool_.available()); page > 0; --page) {
-      pages.append(pool_.take());
-    }
-    drafts = std::min(most, pages.columns() * config_.page_size - sequence.launched() - 1);
-    drafts = std::min(drafts, room_in_groups(sequence) - 1);
-  }
+// Drafts take what pages there are, but one is left to each of the `younger`: nobody gives way to
+// them.
+void Scheduler::plan_decode(InFlight<Decoding>& decoding, std::int32_t younger) {
+  Sequence& sequence = decoding.while_in_flight();
+  const std::int32_t drafts =
+      config_.num_speculative_tokens == 0 ? 0 : room_for_drafts(sequence, younger);
   current_->shape.add_decode(sequence.launched() + 1 + drafts);
   if (floor_.any()) heed_floor(sequence);
   if (!sequence.groups().empty()) open_in_groups(sequence, 1 + drafts);
-  emit_row(sequence, 1 + drafts, 1 + drafts);
+  launch_row(sequence, 1 + drafts, 1 + drafts);
   current_->rows.back().decodes = true;
+  decoding.named_by(clock_.next());
+}
+
+std::int32_t Scheduler::room_for_drafts(Sequence& sequence, std::int32_t younger) {
+  SequencePages& pages = sequence.pages();
+  const std::int32_t held = pages.columns() * config_.page_size - sequence.launched();
+  const std::int32_t most =
+      std::min(config_.num_speculative_tokens,
+               sequence.request().stop.max_length() - sequence.launched() - 2);
+  const std::int32_t more = pages_for(std::max(0, 1 + most - held), config_.page_size);
+  for (std::int32_t page = std::min(more, pool_.available() - younger); page > 0; --page) {
+    pages.append(pool_.take());
+  }
+  return std::min({most, pages.columns() * config_.page_size - sequence.launched() - 1,
+                   room_in_groups(sequence, younger) - 1});
 }
 
 void Scheduler::heed_floor(const Sequence& sequence) {
@@ -159,20 +157,19 @@ void Scheduler::heed_floor(const Sequence& sequence) {
 
 void Scheduler::plan_prefills() {
   for (std::size_t i = 0; i < able_; ++i) {
-    if (decoding_in(running_[i]) != nullptr) continue;
-    Sequence* const sequence = running_in(running_[i]);
-    if (sequence != nullptr && can_go_on(running_[i])) plan_chunk(*sequence);
+    InFlight<Prefilling>* const prefilling = prefilling_in(running_[i]);
+    if (prefilling != nullptr && can_go_on(running_[i])) plan_chunk(prefilling->while_in_flight());
   }
 }
 
-// Short rows come first in a plan, so a chunk no longer than a decode row is emitted at once and
+// Short rows come first in a plan, so a chunk no longer than a decode row is launched at once and
 // longer ones wait.
 void Scheduler::plan_chunk(Sequence& sequence) {
   const std::int32_t rest = sequence.request().length() - sequence.launched();
   const std::int32_t wanted = std::min({rest, config_.chunked_prefill_size, budget_left()});
   std::int32_t tokens =
       floor_.grant(current_->shape, sequence.launched(), wanted, config_.page_size);
-  tokens = end_at_snapshot(sequence, std::min(tokens, room_in_groups(sequence)));
+  tokens = end_at_snapshot(sequence, std::min(tokens, room_in_groups(sequence, 0)));
   if (floor_.any()) note_held(sequence, tokens);
   if (tokens == 0) return;
   note_computing(sequence);
@@ -181,10 +178,11 @@ void Scheduler::plan_chunk(Sequence& sequence) {
   const std::int32_t needed = pages_for(sequence.launched() + tokens, config_.page_size);
   while (pages.columns() < needed) pages.append(pool_.take(sequence.promised()));
   current_->shape.add_chunk(sequence.launched(), tokens);
+  const Chunk chunk{sequence.slot(), tokens};
   if (tokens <= 1 + config_.num_speculative_tokens) {
-    emit_row(sequence, tokens, tokens == rest ? 1 : 0);
+    launch_chunk(chunk);
   } else {
-    chunks_.push_back({sequence.slot(), tokens});
+    chunks_.push_back(chunk);
     current_->plan.num_tokens += tokens;
   }
 }
@@ -206,7 +204,7 @@ void Scheduler::note_held(Sequence& sequence, std::int32_t tokens) {
 // waited for.
 void Scheduler::find_computing() {
   computing_.clear();
-  if (!clock_.in_flight() && transfers_.empty()) return;
+  if (waiting_.size() == 0 || (!clock_.in_flight() && transfers_.empty())) return;
   for (const SlotId id : running_) {
     if (in_flight_in(id)) note_computing(*sequence_in(id));
   }
@@ -225,7 +223,17 @@ void Scheduler::note_computing(const Sequence& sequence) {
                                            page_tokens(sequence.request(), column)));
 }
 
-void Scheduler::emit_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples) {
+void Scheduler::launch_chunk(const Chunk& chunk) {
+  Slot& state = slot(chunk.slot);
+  auto& prefilling = std::get<InFlight<Prefilling>>(state);
+  Sequence& sequence = prefilling.while_in_flight();
+  const bool last = sequence.launched() + chunk.tokens == sequence.request().length();
+  launch_row(sequence, chunk.tokens, last ? 1 : 0);
+  prefilling.named_by(clock_.next());
+  if (last) state = Lifecycle::decode(std::move(prefilling));
+}
+
+void Scheduler::launch_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples) {
   Plan& plan = current_->plan;
   plan.row_slot.push(sequence.slot());
   plan.row_start.push(sequence.launched());
@@ -240,17 +248,20 @@ void Scheduler::emit_row(Sequence& sequence, std::int32_t tokens, std::int32_t s
   SequencePages& pages = sequence.pages();
   pages.written_from(sequence.launched_at_least(), config_.page_size, clock_.next());
   if (pages.sent() < pages.columns()) emit_page_patches(sequence);
+  sequence.launch(tokens, std::max(0, samples - 1));
 }
 
-// Tokens that the sequence can compute in this step with the pages there are in further groups.
-std::int32_t Scheduler::room_in_groups(const Sequence& sequence) const {
+// Tokens that the sequence can compute in this step with the pages there are in further groups, if
+// one is left to each of the `younger`.
+std::int32_t Scheduler::room_in_groups(const Sequence& sequence, std::int32_t younger) const {
   std::int32_t room = INT32_MAX;
   for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
     const GroupPages& pages = sequence.groups()[i];
     if (pages.group().kind == CacheGroupKind::kRecurrent) continue;  // it opens one column at most
     const std::int32_t start = sequence.launched();
     const std::int32_t next = pages.to_open(start, start + 1).first;
-    const std::int32_t more = (pages.has_spare() ? 1 : 0) + pools_[i + 1].available();
+    const std::int32_t more =
+        (pages.has_spare() ? 1 : 0) + std::max(0, pools_[i + 1].available() - younger);
     room = std::min(room, (next + more) * config_.page_size - start);
   }
   return room;
@@ -332,32 +343,6 @@ void Scheduler::emit_page_patches(Sequence& sequence) {
     current_->plan.page_patch.push({sequence.slot(), column, pages.page(column)});
   }
   pages.send_up_to(pages.columns());
-}
-
-void Scheduler::launch() {
-  const StepId step = clock_.launch();
-  current_->plan.step = step.number();
-  for (const Row& row : current_->rows) {
-    Slot& state = slot(row.slot);
-    Sequence& sequence = *running_in(row.slot);
-    sequence.launch(row.tokens, std::max(0, row.samples - 1));
-    const bool prefilled = sequence.launched() >= sequence.request().length();
-    if (auto* decoding = std::get_if<Decoding>(&state)) {
-      state = InFlight<Decoding>(std::move(*decoding), step);
-    } else if (auto* prefilling = std::get_if<Prefilling>(&state)) {
-      if (prefilled) {
-        state = InFlight<Decoding>(Lifecycle::decode(std::move(*prefilling)), step);
-      } else {
-        state = InFlight<Prefilling>(std::move(*prefilling), step);
-      }
-    } else if (auto* again = std::get_if<InFlight<Decoding>>(&state)) {
-      again->named_by(step);
-    } else {
-      auto& chunked = std::get<InFlight<Prefilling>>(state);
-      chunked.named_by(step);
-      if (prefilled) state = Lifecycle::decode(std::move(chunked));
-    }
-  }
 }
 
 }  // namespace ts

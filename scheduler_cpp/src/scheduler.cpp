@@ -81,23 +81,27 @@ bool Scheduler::abort(RequestId id) {
   }
   std::erase(running_, place.slot);
   Slot& state = slot(place.slot);
-  if (auto* prefilling_in_flight = std::get_if<InFlight<Prefilling>>(&state)) {
-    state = Lifecycle::abort(std::move(*prefilling_in_flight));
-    ++draining_;
-  } else if (auto* decoding_in_flight = std::get_if<InFlight<Decoding>>(&state)) {
-    state = Lifecycle::abort(std::move(*decoding_in_flight));
-    ++draining_;
-  } else if (auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
+  if (auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
     state = Lifecycle::abort(std::move(*loading));
-  } else if (auto* receiving = std::get_if<InFlight<Receiving, TransferToken>>(&state)) {
-    state = Lifecycle::abort(std::move(*receiving));
-  } else {
-    auto left = std::holds_alternative<Prefilling>(state)
-                    ? Lifecycle::abort(std::move(std::get<Prefilling>(state)))
-                    : Lifecycle::abort(std::move(std::get<Decoding>(state)));
-    state = std::monostate{};
-    release(std::move(left.seat), clock_.retired());
+    return true;
   }
+  if (auto* receiving = std::get_if<InFlight<Receiving, TransferToken>>(&state)) {
+    state = Lifecycle::abort(std::move(*receiving));
+    return true;
+  }
+  InFlight<Prefilling>* const prefilling = prefilling_in(place.slot);
+  InFlight<Decoding>* const decoding = decoding_in(place.slot);
+  if (in_flight_in(place.slot)) {
+    state = prefilling != nullptr ? Lifecycle::abort(std::move(*prefilling))
+                                  : Lifecycle::abort(std::move(*decoding));
+    ++draining_;
+    return true;
+  }
+  const StepToken token = clock_.retired();
+  auto left = prefilling != nullptr ? Lifecycle::abort(std::move(*prefilling).retire(token))
+                                    : Lifecycle::abort(std::move(*decoding).retire(token));
+  state = std::monostate{};
+  release(std::move(left.seat), token);
   return true;
 }
 

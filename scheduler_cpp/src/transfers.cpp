@@ -52,7 +52,7 @@ void Scheduler::release_transferred(SlotId id, const TransferToken& token) {
 void Scheduler::arrived(SlotId id, Loading&& loading, bool ok) {
   Slot& state = slot(id);
   if (ok) {
-    state = Lifecycle::loaded(std::move(loading));
+    state = InFlight<Prefilling>(Lifecycle::loaded(std::move(loading)), kNoStep);
     cache_full_pages(*running_in(id), clock_.retired());
     free_replaced(clock_.retired());  // no commit may follow
     return;
@@ -63,7 +63,7 @@ void Scheduler::arrived(SlotId id, Loading&& loading, bool ok) {
     request.cached_tokens = loading.computed();
     totals_.prefix_hit_tokens -= loading.loaded() - loading.computed();
   }
-  state = Lifecycle::failed(std::move(loading));
+  state = InFlight<Prefilling>(Lifecycle::failed(std::move(loading)), kNoStep);
 }
 
 }  // namespace ts

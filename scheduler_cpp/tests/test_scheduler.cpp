@@ -168,6 +168,20 @@ SPEC("the oldest request is never retracted") {
   EXPECT(steps == 21 + 1);  // two chunks, then a token each step
 }
 
+SPEC("drafts leave a page to each younger sequence") {
+  Driver driver(with([](SchedulerConfig& c) {
+    c.num_pages = 4;
+    c.max_num_seqs = 2;
+    c.num_speculative_tokens = 4;
+  }));
+  driver.submit(1, tokens(4), 12);
+  driver.submit(2, tokens(4, 100), 12);
+  EXPECT(driver.step());
+  EXPECT(driver.plan());
+  EXPECT(driver.row_tokens() == Rows({4, 4}));  // not 5: the last page is the second one's
+  EXPECT(driver.scheduler.stats().retractions == 0);
+}
+
 SPEC("with a step in flight the youngest is held back, and gives way once that is committed") {
   Driver driver(with([](SchedulerConfig& c) {
     c.num_pages = 8;

@@ -171,8 +171,7 @@ class SchedulerModel:
             raise RuntimeError("too many steps are in flight")
         self.step = Step(self.launched_steps + 1)
         self.without_row: list[Sequence] = []
-        somebody_gave_way = self._take_decode_pages()
-        self._plan_decodes()
+        somebody_gave_way = self._plan_decodes()
         self._plan_prefills()
         # Whoever just gave way shall not fight for the pages in the same step.
         if not somebody_gave_way:
@@ -183,8 +182,8 @@ class SchedulerModel:
         self.in_flight.append(self.step)
         return self._emit(self.step)
 
-    def _take_decode_pages(self) -> bool:
-        """Every sequence whose next position opens a page takes one, oldest first.
+    def _plan_decodes(self) -> bool:
+        """Every sequence whose next position opens a page takes one, oldest first, then drafts.
 
         While none is available the youngest gives way: it is retracted, or, as long as a step
         in flight names it, gets no row in this step; the sequence in need then gets none either.
@@ -192,9 +191,14 @@ class SchedulerModel:
         """
         somebody_gave_way = False
         for sequence in list(self.running):
-            if not self._may_decode(sequence) or self._launched(sequence) < self._room(sequence):
+            if not self._may_decode(sequence):
                 continue
-            while self._wants_row(sequence) and self._available() == 0:
+            start = self._launched(sequence)
+            while (
+                start == self._room(sequence)
+                and self._wants_row(sequence)
+                and self._available() == 0
+            ):
                 somebody_gave_way = True
                 youngest = [s for s in self.running if self._wants_row(s)][-1]
                 if self.draining:
@@ -203,8 +207,12 @@ class SchedulerModel:
                     self.without_row += [youngest, sequence]
                 else:
                     self._retract(youngest)
-            if self._wants_row(sequence):
-                sequence.pages.append(self._take_page())
+            if not self._wants_row(sequence):
+                continue
+            self._take_pages(sequence, start + 1)
+            drafts = self._drafts(sequence, start)
+            self._take_pages(sequence, start + 1 + drafts)
+            self._append_row(sequence, start, 1 + drafts, 1 + drafts, decodes=True)
         return somebody_gave_way
 
     def _retract(self, sequence: Sequence) -> None:
@@ -213,18 +221,12 @@ class SchedulerModel:
         self._queue(sequence.request)
         self.retractions += 1
 
-    def _plan_decodes(self) -> None:
-        for sequence in self.running:
-            if self._wants_row(sequence) and self._may_decode(sequence):
-                start = self._launched(sequence)
-                drafts = self._drafts(sequence, start)
-                self._take_pages(sequence, start + 1 + drafts)
-                self._append_row(sequence, start, 1 + drafts, 1 + drafts, decodes=True)
-
     def _drafts(self, sequence: Sequence, start: int) -> int:
-        """As many as may still be kept and as pages allow without taking anybody's."""
+        """As many as may still be kept and as pages allow if one is left to each younger one."""
         most = min(self.config.num_speculative_tokens, sequence.request.max_length - start - 2)
-        reachable = self._room(sequence) + self._available() * self.config.page_size
+        younger = self.running[self.running.index(sequence) + 1 :]
+        spare = max(0, self._available() - sum(map(self._wants_row, younger)))
+        reachable = self._room(sequence) + spare * self.config.page_size
         return min(most, reachable - start - 1)
 
     def _plan_prefills(self) -> None:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// InFlight<T>: something that a step (or, with a TransferToken, a transfer) not yet retired names.
-// It can be read; the only way to own it again is to show the token of that retirement.
+// InFlight<T>: something that a step (or, with a TransferToken, a transfer) names. It can be read;
+// the only way to own it again is to show a token which proves that the last of them has retired.
 #pragma once
 
 #include <stdexcept>

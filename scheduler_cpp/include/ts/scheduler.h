@@ -91,10 +91,11 @@ class Scheduler {
   void check_invariants() const;
 
  private:
-  using Slot = std::variant<std::monostate, Prefilling, Decoding, InFlight<Prefilling>,
-                            InFlight<Decoding>, InFlight<Draining>,
-                            InFlight<Loading, TransferToken>, InFlight<Receiving, TransferToken>,
-                            InFlight<Draining, TransferToken>, InFlight<Sending, TransferToken>>;
+  // Whoever rests stays InFlight, too: the token of the last step that named it takes it out.
+  using Slot =
+      std::variant<std::monostate, InFlight<Prefilling>, InFlight<Decoding>, InFlight<Draining>,
+                   InFlight<Loading, TransferToken>, InFlight<Receiving, TransferToken>,
+                   InFlight<Draining, TransferToken>, InFlight<Sending, TransferToken>>;
 
   // A row of a step in flight: what commit needs to know about it.
   struct Row {
@@ -120,15 +121,20 @@ class Scheduler {
   };
 
   // plan(), in the order of calls (planning.cpp, admission.cpp)
-  [[nodiscard]] bool take_pages_to_go_on();
+  struct Decodes {
+    bool others;    // somebody does not decode
+    bool gave_way;  // somebody did, for want of pages
+  };
+  [[nodiscard]] Decodes plan_decodes();
+  [[nodiscard]] bool take_pages_to_go_on(std::size_t at, bool& gave_way);
   [[nodiscard]] PagePool* lacking(SlotId id);
   [[nodiscard]] PagePool* lacking_in_groups(const Sequence& sequence, bool decoding);
   [[nodiscard]] bool can_go_on(SlotId id) { return !shortage_ || lacking(id) == nullptr; }
   void give_spare(PagePool& pool, Sequence& sequence);
   [[nodiscard]] bool give_way();
   void retract(std::size_t at);
-  [[nodiscard]] bool plan_decodes();
-  void plan_decode(Sequence& sequence);
+  void plan_decode(InFlight<Decoding>& decoding, std::int32_t younger);
+  [[nodiscard]] std::int32_t room_for_drafts(Sequence& sequence, std::int32_t younger);
   void heed_floor(const Sequence& sequence);
   void plan_prefills();
   void plan_chunk(Sequence& sequence);
@@ -147,13 +153,13 @@ class Scheduler {
   void begin_receive(WaitingQueue::Entry& entry, Seat&& seat);
   void match_in_groups(Seat& seat);
   void begin_prefill(SlotId id);
-  void emit_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples);
+  void launch_chunk(const Chunk& chunk);
+  void launch_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples);
   void emit_page_patches(Sequence& sequence);
-  [[nodiscard]] std::int32_t room_in_groups(const Sequence& sequence) const;
+  [[nodiscard]] std::int32_t room_in_groups(const Sequence& sequence, std::int32_t younger) const;
   void open_in_groups(Sequence& sequence, std::int32_t tokens);
   [[nodiscard]] std::int32_t end_at_snapshot(const Sequence& sequence, std::int32_t tokens) const;
   void emit_transfers();
-  void launch();
 
   // commit() (commit.cpp)
   void check_commit(std::uint64_t step, std::span<const Token> sampled,
@@ -162,7 +168,6 @@ class Scheduler {
   void commit_row(const Row& row, const StepToken& token, std::span<const Token> sampled,
                   std::int32_t sampling_row);
   void cache_full_pages(Sequence& sequence, const StepToken& token);
-  void settle(SlotId id, const StepToken& token);
   void finish(SlotId id, const StepToken& token);
   void drain(SlotId id, const StepToken& token);
   void send(SlotId id, const StepToken& token);
@@ -192,8 +197,13 @@ class Scheduler {
   [[nodiscard]] const Sequence* sequence_in(SlotId id) const;
   // The same, to be changed; null also while it is loading.
   [[nodiscard]] Sequence* running_in(SlotId id);
-  // The same; null unless it decodes.
-  [[nodiscard]] Sequence* decoding_in(SlotId id);
+  [[nodiscard]] InFlight<Decoding>* decoding_in(SlotId id) {
+    return std::get_if<InFlight<Decoding>>(&slot(id));
+  }
+  [[nodiscard]] InFlight<Prefilling>* prefilling_in(SlotId id) {
+    return std::get_if<InFlight<Prefilling>>(&slot(id));
+  }
+  // Does a step or a transfer under way name the sequence?
   [[nodiscard]] bool in_flight_in(SlotId id) const;
   // Is there a token to be decoded that no step in flight already yields?
   [[nodiscard]] static bool may_decode(const Sequence& sequence) {
@@ -264,50 +274,48 @@ class Scheduler {
 
 inline const Sequence* Scheduler::sequence_in(SlotId id) const {
   const Slot& state = slots_[static_cast<std::size_t>(id)];
-  if (const auto* flying = std::get_if<InFlight<Decoding>>(&state)) return &flying->peek();
-  if (const auto* decoding = std::get_if<Decoding>(&state)) return decoding;
-  if (const auto* flying = std::get_if<InFlight<Prefilling>>(&state)) return &flying->peek();
+  if (const auto* decoding = std::get_if<InFlight<Decoding>>(&state)) return &decoding->peek();
+  if (const auto* prefilling = std::get_if<InFlight<Prefilling>>(&state)) {
+    return &prefilling->peek();
+  }
   if (const auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
     return &loading->peek();
   }
-  if (const auto* receiving = std::get_if<InFlight<Receiving, TransferToken>>(&state)) {
-    return &receiving->peek();
-  }
-  return std::get_if<Prefilling>(&state);
-}
-
-inline Sequence* Scheduler::decoding_in(SlotId id) {
-  Slot& state = slot(id);
-  if (auto* flying = std::get_if<InFlight<Decoding>>(&state)) return &flying->while_in_flight();
-  return std::get_if<Decoding>(&state);
+  const auto* receiving = std::get_if<InFlight<Receiving, TransferToken>>(&state);
+  return receiving == nullptr ? nullptr : &receiving->peek();
 }
 
 inline Sequence* Scheduler::running_in(SlotId id) {
-  if (Sequence* decoding = decoding_in(id)) return decoding;
-  Slot& state = slot(id);
-  if (auto* flying = std::get_if<InFlight<Prefilling>>(&state)) return &flying->while_in_flight();
-  return std::get_if<Prefilling>(&state);
+  if (InFlight<Decoding>* decoding = decoding_in(id)) return &decoding->while_in_flight();
+  InFlight<Prefilling>* prefilling = prefilling_in(id);
+  return prefilling == nullptr ? nullptr : &prefilling->while_in_flight();
 }
 
 // The pool of a page without which the sequence cannot go on; null if there is none. (What a
 // prefill needs of the full-attention pool is promised to it.)
 inline PagePool* Scheduler::lacking(SlotId id) {
-  Sequence* const decoding = decoding_in(id);
+  const InFlight<Decoding>* const decoding = decoding_in(id);
   if (decoding != nullptr) {
-    if (!may_decode(*decoding)) return nullptr;
-    const std::int32_t held = decoding->pages().columns() * config_.page_size;
-    if (decoding->launched() >= held) return &pool_;
+    const Sequence& sequence = decoding->peek();
+    if (!may_decode(sequence)) return nullptr;
+    if (sequence.launched() >= sequence.pages().columns() * config_.page_size) return &pool_;
+    return sequence.groups().empty() ? nullptr : lacking_in_groups(sequence, true);
   }
-  const Sequence* const sequence = decoding != nullptr ? decoding : running_in(id);
-  if (sequence == nullptr || sequence->groups().empty()) return nullptr;
-  return lacking_in_groups(*sequence, decoding != nullptr);
+  const InFlight<Prefilling>* const prefilling = prefilling_in(id);
+  if (prefilling == nullptr || prefilling->peek().groups().empty()) return nullptr;
+  return lacking_in_groups(prefilling->peek(), false);
 }
 
 inline bool Scheduler::in_flight_in(SlotId id) const {
   const Slot& state = slots_[static_cast<std::size_t>(id)];
-  return std::holds_alternative<InFlight<Prefilling>>(state) ||
-         std::holds_alternative<InFlight<Decoding>>(state) ||
-         std::holds_alternative<InFlight<Loading, TransferToken>>(state) ||
+  const StepToken token = clock_.retired();
+  if (const auto* decoding = std::get_if<InFlight<Decoding>>(&state)) {
+    return !decoding->landed(token);
+  }
+  if (const auto* prefilling = std::get_if<InFlight<Prefilling>>(&state)) {
+    return !prefilling->landed(token);
+  }
+  return std::holds_alternative<InFlight<Loading, TransferToken>>(state) ||
          std::holds_alternative<InFlight<Receiving, TransferToken>>(state);
 }
 
