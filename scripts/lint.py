@@ -64,7 +64,7 @@ def clang_tidy() -> bool:
 
 def main() -> int:
     failed = []
-    environment = os.environ | {"PYTHONPATH": "kernels:scheduler_cpp/python"}
+    environment = os.environ | {"PYTHONPATH": "kernels:kernels/gpusim:scheduler_cpp/python"}
     for command in commands(fix="--fix" in sys.argv[1:]):
         print(f"== {command[0]} {command[1] if len(command) > 1 else ''}".rstrip(), flush=True)
         program = str(BIN / command[0])

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: MIT
+"""A software GPU: kernels for Hopper and Blackwell, run from their PTX on a CPU."""
+
+from ts_gpusim.device import Device, device
+from ts_gpusim.launch import Dim3, Launch, LaunchAttributes
+from ts_gpusim.launch_ptx import launch_ptx
+from ts_gpusim.memory import Allocation, MemoryMap
+
+__all__ = [
+    "Allocation",
+    "Device",
+    "Dim3",
+    "Launch",
+    "LaunchAttributes",
+    "MemoryMap",
+    "device",
+    "launch_ptx",
+]
