@@ -54,8 +54,9 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml CMakeLists.txt
 	@$(PY) scripts/build.py
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.installed requirements/test.txt
+$(VENV)/.test: $(VENV)/.installed constraints.txt requirements/test.txt
 	@$(PIP) install --quiet -c constraints.txt -r requirements/test.txt
+	@$(PIP) install --quiet --no-deps -c constraints.txt tokenspeed-mla
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.python constraints.txt requirements/lint.txt
