@@ -47,7 +47,7 @@ def read_operand(tokens: Tokens, scopes: Scopes) -> Operand:
     kind = tokens.kind
     if kind == WORD:
         return _name(tokens, scopes)
-    if kind == INTEGER or tokens.text in ("-", "+"):
+    if kind == INTEGER or tokens.text in ("-", "+", "~"):
         return _number(tokens)
     if kind == FLOAT:
         return float_value(tokens.take())
@@ -58,8 +58,6 @@ def read_operand(tokens: Tokens, scopes: Scopes) -> Operand:
             return Vector(_elements(tokens, scopes))
         if tokens.accept("!"):
             return NegatedRegister(_register(tokens, scopes, "a predicate after `!`"))
-        if tokens.accept("~"):
-            return Immediate(~tokens.integer())
     raise tokens.error("an operand")
 
 
@@ -107,14 +105,11 @@ def _number(tokens: Tokens) -> Immediate | FloatImmediate:
     if tokens.kind == FLOAT:
         value = float_value(tokens.take())
         return FloatImmediate(value.bits ^ (negative << (value.width - 1)), value.width)
-    if tokens.accept("~"):
-        value_int = ~tokens.integer()
-    else:
-        value_int = tokens.integer()
-    value_int = -value_int if negative else value_int
+    whole = ~tokens.integer() if tokens.accept("~") else tokens.integer()
+    whole = -whole if negative else whole
     while tokens.text in ("+", "-"):
-        value_int += tokens.integer()
-    return Immediate(value_int)
+        whole += tokens.integer()
+    return Immediate(whole)
 
 
 def _address(tokens: Tokens, scopes: Scopes) -> Address:
