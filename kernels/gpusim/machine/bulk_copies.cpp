@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MIT
+// Copies that go on by themselves: cp.async, cp.async.bulk and, for tensors, cp.async.bulk.tensor
+// (PTX ISA 9.7.9.25 "asynchronous copy").
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cluster.h"
+#include "tensor_map.h"
+
+namespace gpusim {
+namespace {
+
+// Modifiers: 1 << operand, where that address is a 32-bit register; and for tensors
+constexpr int kRankShift8 = 8;             // dimensions
+constexpr std::int64_t kMulticast = 1 << 16;  // the last operand is a mask of CTAs
+enum class Reduction : std::uint8_t { kNone, kAdd, kMin, kMax };
+
+std::uint64_t address(Step& step, int operand, int lane) {
+  const bool narrow = (step.op.modifiers >> operand & 1) != 0;
+  const std::uint64_t base = narrow ? step.reg<std::uint32_t>(operand)[lane]
+                                    : step.reg<std::uint64_t>(operand)[lane];
+  return base + static_cast<std::uint64_t>(step.offset(operand));
+}
+
+// The bytes of a box: where each row of its innermost dimension begins in global memory. Rows and
+// elements outside of the tensor have no place there.
+struct Box {
+  TensorMap map;
+  std::array<std::int64_t, kMostDimensions> begin{};
+
+  // Calls act(byte offset in the box, global address, bytes inside, offset of the first of those).
+  template <class Act>
+  void each_row(Act act) const {
+    const std::int64_t row = map.box[0];
+    const std::int64_t rows = map.box_elements() / row;
+    const std::int64_t first = std::clamp<std::int64_t>(-begin[0], 0, row);
+    const std::int64_t last = std::clamp<std::int64_t>(map.sizes[0] - begin[0], 0, row);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      std::int64_t rest = i;
+      std::uint64_t at = map.address;
+      bool inside = first < last;
+      for (std::size_t d = 1; d < static_cast<std::size_t>(map.rank); ++d) {
+        const std::int64_t coordinate = begin[d] + rest % map.box[d];
+        rest /= map.box[d];
+        inside = inside && coordinate >= 0 && coordinate < map.sizes[d];
+        at += static_cast<std::uint64_t>(coordinate * map.strides[d]);
+      }
+      const auto element = static_cast<std::int64_t>(map.element_bytes);
+      at += static_cast<std::uint64_t>((begin[0] + first) * element);
+      act(i * row * element, at, inside ? (last - first) * element : 0, first * element);
+    }
+  }
+};
+
+Box box_of(Step& step, int map_operand, int lane) {
+  const std::uint64_t at = address(step, map_operand, lane);
+  const std::byte* bytes = step.warp.machine().memory.at(at, kTensorMapBytes, 64);
+  Box box{.map = decode_tensor_map(bytes)};
+  const auto rank = static_cast<int>(step.op.modifiers >> kRankShift8 & 7);
+  if (rank != box.map.rank) {
+    throw Fault("tensor-map", "a copy of " + std::to_string(rank) + " dimensions is given a tensor map of " +
+                                  std::to_string(box.map.rank));
+  }
+  for (int i = 0; i < rank; ++i) {
+    box.begin[static_cast<std::size_t>(i)] =
+        step.reg<std::int32_t>(map_operand + 1 + i)[lane];
+  }
+  return box;
+}
+
+void demand_alignment(std::uint32_t offset, std::uint32_t align, const char* what) {
+  if (offset % align == 0) return;
+  throw Fault("misaligned", std::string(what) + " at shared address " + hex(offset) +
+                                " is not aligned to " + std::to_string(align) + " bytes");
+}
+
+// Writes bytes of a box, 16 at a time, since that is what a swizzle keeps together.
+void scatter(Cta& cta, std::uint32_t base, std::uint32_t swizzle, std::int64_t offset,
+             const std::byte* from, std::int64_t bytes) {
+  while (bytes > 0) {
+    const auto at = base + static_cast<std::uint32_t>(offset);
+    const auto piece = static_cast<std::uint32_t>(std::min<std::int64_t>(bytes, 16 - at % 16));
+    const std::uint32_t to = swizzled(at, swizzle);
+    std::byte* memory = cta.shared.at(to, piece, 1);
+    if (from == nullptr) {
+      std::memset(memory, 0, piece);
+    } else {
+      std::memcpy(memory, from, piece);
+      from += piece;
+    }
+    cta.shared.wrote(to, piece);
+    offset += piece;
+    bytes -= piece;
+  }
+}
+
+void gather(Cta& cta, std::uint32_t base, std::uint32_t swizzle, std::int64_t offset,
+            std::byte* to, std::int64_t bytes) {
+  while (bytes > 0) {
+    const auto at = base + static_cast<std::uint32_t>(offset);
+    const auto piece = static_cast<std::uint32_t>(std::min<std::int64_t>(bytes, 16 - at % 16));
+    const std::uint32_t from = swizzled(at, swizzle);
+    const std::byte* memory = cta.shared.at(from, piece, 1);
+    cta.shared.demand_written(from, piece);
+    std::memcpy(to, memory, piece);
+    to += piece;
+    offset += piece;
+    bytes -= piece;
+  }
+}
+
+// Operands: destination, tensor map, coordinates, mbarrier, [mask of CTAs].
+Flow tensor_load(Step& step) {
+  const auto rank = static_cast<int>(step.op.modifiers >> kRankShift8 & 7);
+  step.each_lane([&](int lane) {
+    Machine& machine = step.warp.machine();
+    Cluster& cluster = cluster_of(step);
+    const Box box = box_of(step, 1, lane);
+    const Cluster::Place to = cluster.place(address(step, 0, lane));
+    const Cluster::Place barrier = cluster.place(address(step, 2 + rank, lane));
+    demand_alignment(to.offset, 128, "the destination of a tensor copy");
+    std::vector<std::pair<Cta*, Cta*>> targets;  // the CTA written to, and that of the mbarrier
+    if ((step.op.modifiers & kMulticast) != 0) {
+      const auto ctas = step.reg<std::uint16_t>(3 + rank)[lane];
+      for (std::size_t i = 0; i < 16; ++i) {
+        if ((ctas >> i & 1) == 0) continue;
+        if (i >= cluster.ctas.size()) {
+          throw Fault("out-of-bounds", "a multicast names CTA " + std::to_string(i) + " of a cluster of " +
+                                           std::to_string(cluster.ctas.size()));
+        }
+        targets.emplace_back(cluster.ctas[i].get(), cluster.ctas[i].get());
+      }
+    } else {
+      targets.emplace_back(to.cta, barrier.cta);
+    }
+    ++machine.counters.bulk_requests;
+    const std::int64_t bytes = box.map.box_elements() * box.map.element_bytes;
+    for (const auto& [cta, announced] : targets) {
+      machine.counters.bulk_bytes_loaded += static_cast<std::uint64_t>(bytes);
+      cluster.asynchronous.push([&machine, &cluster, box, bytes, cta = cta, announced = announced,
+                                 offset = to.offset, barrier = barrier.offset] {
+        const auto rank_bits = announced->rank() << kRankShift;
+        box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
+                         std::int64_t skipped) {
+          const std::int64_t row = box.map.box[0] * box.map.element_bytes;
+          const std::uint32_t swizzle = box.map.swizzle;
+          if (inside == 0) return scatter(*cta, offset, swizzle, at, nullptr, row);
+          const std::byte* from =
+              machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
+          scatter(*cta, offset, swizzle, at, nullptr, skipped);
+          scatter(*cta, offset, swizzle, at + skipped, from, inside);
+          scatter(*cta, offset, swizzle, at + skipped + inside, nullptr, row - skipped - inside);
+        });
+        cluster.arrive(cluster.mbarrier(rank_bits | barrier), 0, -bytes);
+      });
+    }
+  });
+  return Flow::kNext;
+}
+
+AsyncGroups::Counter begin_bulk(Step& step, int lane) {
+  return step.warp.bulks[static_cast<std::size_t>(lane)].begin();
+}
+
+// Operands: tensor map, coordinates, source.
+template <Reduction kReduction>
+Flow tensor_store(Step& step) {
+  static_assert(kReduction == Reduction::kNone);
+  const auto rank = static_cast<int>(step.op.modifiers >> kRankShift8 & 7);
+  step.each_lane([&](int lane) {
+    Machine& machine = step.warp.machine();
+    Cluster& cluster = cluster_of(step);
+    const Box box = box_of(step, 0, lane);
+    const Cluster::Place from = cluster.place(address(step, 1 + rank, lane));
+    demand_alignment(from.offset, 128, "the source of a tensor copy");
+    ++machine.counters.bulk_requests;
+    cluster.asynchronous.push([&machine, &cluster, box, from, group = begin_bulk(step, lane)] {
+      box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
+                       std::int64_t skipped) {
+        if (inside == 0) return;
+        std::byte* to = machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
+        gather(*from.cta, from.offset, box.map.swizzle, at + skipped, to, inside);
+        machine.counters.bulk_bytes_stored += static_cast<std::uint64_t>(inside);
+      });
+      --*group;
+      cluster.happened();
+    });
+  });
+  return Flow::kNext;
+}
+
+// Operands: destination, source, bytes, mbarrier, [mask of CTAs].
+Flow bulk_load(Step& step) {
+  step.each_lane([&](int lane) {
+    Machine& machine = step.warp.machine();
+    Cluster& cluster = cluster_of(step);
+    const Cluster::Place to = cluster.place(address(step, 0, lane));
+    const std::uint64_t from = address(step, 1, lane);
+    const std::uint32_t bytes = step.reg<std::uint32_t>(2)[lane];
+    const std::uint64_t barrier = address(step, 3, lane);
+    demand_alignment(to.offset, 16, "the destination of a bulk copy");
+    demand_alignment(bytes, 16, "the size of a bulk copy");
+    ++machine.counters.bulk_requests;
+    machine.counters.bulk_bytes_loaded += bytes;
+    cluster.asynchronous.push([&machine, &cluster, to, from, bytes, barrier] {
+      const std::byte* source = machine.memory.at(from, bytes, 16);
+      std::memcpy(to.cta->shared.at(to.offset, bytes, 16), source, bytes);
+      to.cta->shared.wrote(to.offset, bytes);
+      cluster.arrive(cluster.mbarrier(barrier), 0, -static_cast<std::int64_t>(bytes));
+    });
+  });
+  return Flow::kNext;
+}
+
+// Operands: destination, source, bytes.
+Flow bulk_store(Step& step) {
+  step.each_lane([&](int lane) {
+    Machine& machine = step.warp.machine();
+    Cluster& cluster = cluster_of(step);
+    const std::uint64_t to = address(step, 0, lane);
+    const Cluster::Place from = cluster.place(address(step, 1, lane));
+    const std::uint32_t bytes = step.reg<std::uint32_t>(2)[lane];
+    demand_alignment(from.offset, 16, "the source of a bulk copy");
+    demand_alignment(bytes, 16, "the size of a bulk copy");
+    ++machine.counters.bulk_requests;
+    cluster.asynchronous.push([&machine, &cluster, to, from, bytes, group = begin_bulk(step, lane)] {
+      from.cta->shared.demand_written(from.offset, bytes);
+      std::memcpy(machine.memory.at(to, bytes, 16), from.cta->shared.at(from.offset, bytes, 16), bytes);
+      machine.counters.bulk_bytes_stored += bytes;
+      --*group;
+      cluster.happened();
+    });
+  });
+  return Flow::kNext;
+}
+
+// Operands: destination, source, bytes copied; modifiers >> 8: the rest of so many is zero.
+Flow cp_async(Step& step) {
+  const auto size = static_cast<std::uint32_t>(step.op.modifiers >> 8);
+  step.each_lane([&](int lane) {
+    Machine& machine = step.warp.machine();
+    Cluster& cluster = cluster_of(step);
+    const Cluster::Place to = cluster.place(address(step, 0, lane));
+    const std::uint64_t from = address(step, 1, lane);
+    const std::uint32_t bytes = std::min(size, step.reg<std::uint32_t>(2)[lane]);
+    const AsyncGroups::Counter group = step.warp.copies[static_cast<std::size_t>(lane)].begin();
+    machine.counters.global_bytes_loaded += bytes;
+    // Checked when issued: the fault belongs to this instruction.
+    (void)to.cta->shared.at(to.offset, size, size);
+    if (bytes > 0) (void)machine.memory.at(from, bytes, size);
+    cluster.asynchronous.push([&machine, &cluster, to, from, bytes, size, group] {
+      std::byte* memory = to.cta->shared.at(to.offset, size, size);
+      std::memset(memory, 0, size);
+      if (bytes > 0) std::memcpy(memory, machine.memory.at(from, bytes, size), bytes);
+      to.cta->shared.wrote(to.offset, size);
+      --*group;
+      cluster.happened();
+    });
+  });
+  return Flow::kNext;
+}
+
+template <std::array<AsyncGroups, kLanes> Warp::* kGroups>
+Flow commit_group(Step& step) {
+  step.each_lane([&](int lane) { (step.warp.*kGroups)[static_cast<std::size_t>(lane)].commit(); });
+  return Flow::kNext;
+}
+
+// Modifiers: groups that may be under way; -1: not even what is not committed.
+template <std::array<AsyncGroups, kLanes> Warp::* kGroups>
+Flow wait_group(Step& step) {
+  bool waits = false;
+  const auto allowed = static_cast<std::size_t>(std::max<std::int64_t>(step.op.modifiers, 0));
+  step.each_lane([&](int lane) {
+    const AsyncGroups& groups = (step.warp.*kGroups)[static_cast<std::size_t>(lane)];
+    waits = waits || groups.under_way(allowed, step.op.modifiers < 0);
+  });
+  if (!waits) return Flow::kNext;
+  step.fragment.waits_for = "asynchronous copies";
+  return Flow::kWait;
+}
+
+// cp.async.mbarrier.arrive: the thread arrives when what it has issued so far is complete. Operand:
+// the mbarrier. Modifier kNoinc: the arrival was counted when the mbarrier was initialised.
+constexpr std::int64_t kNoinc = 1 << 8;
+
+void arrive_when_done(Cluster& cluster, std::uint64_t barrier,
+                      std::vector<AsyncGroups::Counter> groups) {
+  const bool done = std::ranges::all_of(groups, [](const auto& group) { return *group == 0; });
+  if (done) return cluster.arrive(cluster.mbarrier(barrier), 1, 0);
+  cluster.asynchronous.push([&cluster, barrier, groups = std::move(groups)]() mutable {
+    arrive_when_done(cluster, barrier, std::move(groups));
+  });
+}
+
+Flow cp_async_arrive(Step& step) {
+  step.each_lane([&](int lane) {
+    Cluster& cluster = cluster_of(step);
+    const std::uint64_t at = address(step, 0, lane);
+    if ((step.op.modifiers & kNoinc) == 0) ++cluster.mbarrier(at).pending;
+    arrive_when_done(cluster, at, step.warp.copies[static_cast<std::size_t>(lane)].so_far());
+  });
+  return Flow::kNext;
+}
+
+}  // namespace
+
+void register_bulk_copies(Registry& registry) {
+  registry["cp.async.bulk.tensor.load"] = tensor_load;
+  registry["cp.async.bulk.tensor.store"] = tensor_store<Reduction::kNone>;
+  registry["cp.async.bulk.load"] = bulk_load;
+  registry["cp.async.bulk.store"] = bulk_store;
+  registry["cp.async.bulk.commit_group"] = commit_group<&Warp::bulks>;
+  registry["cp.async.bulk.wait_group"] = wait_group<&Warp::bulks>;
+  registry["cp.async"] = cp_async;
+  registry["cp.async.commit_group"] = commit_group<&Warp::copies>;
+  registry["cp.async.wait_group"] = wait_group<&Warp::copies>;
+  registry["cp.async.mbarrier.arrive"] = cp_async_arrive;
+}
+
+}  // namespace gpusim

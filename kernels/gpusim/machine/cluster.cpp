@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+#include "cluster.h"
+
+#include <algorithm>
+
+namespace gpusim {
+
+TensorMemory::TensorMemory()
+    : words_(static_cast<std::size_t>(kTmemLanes) * kTmemColumns, 0xffffffff) {}
+
+int TensorMemory::allocate(int columns) {
+  for (int first = 0; first + columns <= kTmemColumns; first += columns) {
+    const auto begin = owner_.begin() + first;
+    if (std::any_of(begin, begin + columns, [](int owner) { return owner != 0; })) continue;
+    std::fill(begin, begin + columns, first + 1);
+    return first;
+  }
+  return -1;
+}
+
+void TensorMemory::release(int column, int columns) {
+  const bool whole =
+      column >= 0 && column + columns <= kTmemColumns &&
+      std::all_of(owner_.begin() + column, owner_.begin() + column + columns,
+                  [column](int owner) { return owner == column + 1; }) &&
+      (column + columns == kTmemColumns || owner_[static_cast<std::size_t>(column + columns)] != column + 1);
+  if (!whole) {
+    throw Fault("tensor-memory", std::to_string(columns) + " columns of tensor memory from " +
+                                     std::to_string(column) + " are freed, but no allocation is that");
+  }
+  std::fill(owner_.begin() + column, owner_.begin() + column + columns, 0);
+}
+
+void TensorMemory::demand(int column, int columns) const {
+  if (column >= 0 && column + columns <= kTmemColumns &&
+      std::none_of(owner_.begin() + column, owner_.begin() + column + columns,
+                   [](int owner) { return owner == 0; })) {
+    return;
+  }
+  throw Fault("tensor-memory", "columns " + std::to_string(column) + " to " +
+                                   std::to_string(column + columns - 1) +
+                                   " of tensor memory are used, but not all are allocated");
+}
+
+int TensorMemory::allocated() const {
+  return static_cast<int>(std::ranges::count_if(owner_, [](int owner) { return owner != 0; }));
+}
+
+bool Asynchronous::empty() const {
+  return free_.empty() && std::ranges::all_of(queues_, [](const auto& queue) { return queue.second.empty(); });
+}
+
+void Asynchronous::complete_one(std::mt19937_64& chance) {
+  std::size_t choices = free_.size();
+  for (const auto& [_, queue] : queues_) choices += queue.empty() ? 0 : 1;
+  std::size_t chosen = chance() % choices;
+  Complete complete;
+  if (chosen < free_.size()) {
+    complete = std::move(free_[chosen]);
+    free_[chosen] = std::move(free_.back());
+    free_.pop_back();
+  } else {
+    chosen -= free_.size();
+    for (auto& [_, queue] : queues_) {
+      if (queue.empty() || chosen-- > 0) continue;
+      complete = std::move(queue.front());
+      queue.pop_front();
+      break;
+    }
+  }
+  complete();
+}
+
+Cluster::Place Cluster::place(std::uint64_t address) {
+  const std::uint64_t window = address & ~kSharedWindow;
+  const std::uint64_t rank = window >> kRankShift;
+  if (rank >= ctas.size()) {
+    throw Fault("out-of-bounds", "shared::cluster address " + hex(address) + " is in CTA " +
+                                     std::to_string(rank) + " of a cluster of " +
+                                     std::to_string(ctas.size()));
+  }
+  return {ctas[rank].get(), static_cast<std::uint32_t>(window & ((1U << kRankShift) - 1))};
+}
+
+Mbarrier& Cluster::mbarrier(std::uint64_t address) {
+  const Place at = place(address);
+  const auto found = at.cta->mbarriers.find(at.offset);
+  if (found == at.cta->mbarriers.end()) {
+    throw Fault("mbarrier", "no mbarrier was initialised at shared address " + hex(at.offset) +
+                                " of CTA " + std::to_string(at.cta->rank()));
+  }
+  return found->second;
+}
+
+void Cluster::arrive(Mbarrier& barrier, std::int64_t count, std::int64_t expected_bytes) {
+  barrier.expected_bytes += expected_bytes;
+  barrier.pending -= count;
+  if (barrier.pending < 0) {
+    throw Fault("mbarrier", "more threads arrive at an mbarrier than the " +
+                                std::to_string(barrier.count) + " that it was initialised with");
+  }
+  if (barrier.pending == 0 && barrier.expected_bytes == 0) {
+    barrier.pending = barrier.count;
+    ++barrier.phase;
+  }
+  happened();
+}
+
+}  // namespace gpusim

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+// CTAs and the cluster that they form, with what their threads share: shared memory, mbarriers,
+// barriers, tensor memory, and operations that go on by themselves.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "memory.h"
+#include "warp.h"
+
+namespace gpusim {
+
+struct Dim {
+  std::uint32_t x = 1, y = 1, z = 1;
+  [[nodiscard]] std::uint64_t count() const { return std::uint64_t{x} * y * z; }
+};
+
+// PTX ISA, "mbarrier object": a phase ends when nothing is pending and no bytes are expected.
+struct Mbarrier {
+  std::int64_t count = 0;  // arrivals of a phase
+  std::int64_t pending = 0;
+  std::int64_t expected_bytes = 0;
+  std::uint64_t phase = 0;
+};
+
+// A named barrier of a CTA (bar, barrier.cta), or the barrier of a cluster.
+struct Barrier {
+  std::uint32_t arrived = 0;  // threads
+  std::uint32_t expected = 0;
+  std::uint64_t phase = 0;
+};
+
+class Cluster;
+
+inline constexpr int kTmemLanes = 128;
+inline constexpr int kTmemColumns = 512;
+
+// Tensor memory of a CTA: 128 lanes of 512 columns of 32 bits.
+class TensorMemory {
+ public:
+  TensorMemory();
+  // The first of `columns` free columns, or -1.
+  [[nodiscard]] int allocate(int columns);
+  void release(int column, int columns);
+  // Fault unless the columns are allocated.
+  void demand(int column, int columns) const;
+  [[nodiscard]] std::uint32_t* lane(int lane) {
+    return words_.data() + (static_cast<std::size_t>(lane) * kTmemColumns);
+  }
+  [[nodiscard]] int allocated() const;
+
+  bool relinquished = false;
+
+ private:
+  std::vector<std::uint32_t> words_;
+  std::array<int, kTmemColumns> owner_{};  // first column of the allocation, plus one; 0: free
+};
+
+class Cta {
+ public:
+  Cta(Cluster& cluster, std::uint32_t rank, Dim index, std::size_t shared_bytes)
+      : shared(shared_bytes), cluster_(cluster), rank_(rank), index_(index) {}
+
+  [[nodiscard]] Cluster& cluster() { return cluster_; }
+  [[nodiscard]] std::uint32_t rank() const { return rank_; }
+  [[nodiscard]] const Dim& index() const { return index_; }
+
+  SharedMemory shared;
+  std::map<std::uint32_t, Mbarrier> mbarriers;  // by offset
+  std::array<Barrier, 16> barriers;
+  TensorMemory tmem;
+  std::vector<std::unique_ptr<Warp>> warps;
+  std::uint32_t threads = 0;
+
+ private:
+  Cluster& cluster_;
+  std::uint32_t rank_;
+  Dim index_;
+};
+
+// Operations under way. Those of one queue complete in order, those without a queue in any.
+class Asynchronous {
+ public:
+  using Complete = std::function<void()>;
+  void push(Complete complete) { free_.push_back(std::move(complete)); }
+  void push(std::uint32_t queue, Complete complete) {
+    queues_[queue].push_back(std::move(complete));
+  }
+  [[nodiscard]] bool empty() const;
+  // Completes one, chosen by chance.
+  void complete_one(std::mt19937_64& chance);
+
+ private:
+  std::vector<Complete> free_;
+  std::map<std::uint32_t, std::deque<Complete>> queues_;
+};
+
+class Cluster {
+ public:
+  explicit Cluster(Dim shape) : shape_(shape) {}
+
+  [[nodiscard]] const Dim& shape() const { return shape_; }
+  // Something has happened that a waiting thread may wait for.
+  void happened() { ++events_; }
+  [[nodiscard]] std::uint64_t events() const { return events_; }
+
+  struct Place {
+    Cta* cta;
+    std::uint32_t offset;
+  };
+  // Of a shared::cluster address.
+  [[nodiscard]] Place place(std::uint64_t address);
+  [[nodiscard]] Mbarrier& mbarrier(std::uint64_t address);
+  void arrive(Mbarrier& barrier, std::int64_t count, std::int64_t expected_bytes);
+
+  std::vector<std::unique_ptr<Cta>> ctas;
+  Barrier barrier;
+  Asynchronous asynchronous;
+  Dim index;  // in the grid of clusters
+
+ private:
+  Dim shape_;
+  std::uint64_t events_ = 1;
+};
+
+struct Counters {
+  std::uint64_t instructions = 0;  // of warps
+  std::uint64_t mma_instructions = 0;
+  std::uint64_t mma_flops = 0;
+  std::uint64_t bulk_requests = 0;
+  std::uint64_t bulk_bytes_loaded = 0;
+  std::uint64_t bulk_bytes_stored = 0;
+  std::uint64_t global_bytes_loaded = 0;
+  std::uint64_t global_bytes_stored = 0;
+};
+
+struct LaunchShape {
+  Dim grid, block, cluster;
+  std::size_t dynamic_shared_bytes = 0;
+};
+
+struct Machine {
+  const Program& program;
+  const LaunchShape& shape;
+  GlobalMemory& memory;
+  std::mt19937_64 chance;
+  Counters counters;
+};
+
+// What operations on a whole cluster agree on.
+[[nodiscard]] inline Cluster& cluster_of(Step& step) { return step.warp.cta().cluster(); }
+
+// Handlers by name, such as "add.f32".
+using Registry = std::map<std::string, Handler>;
+void register_arithmetic(Registry& registry);
+void register_conversions(Registry& registry);
+void register_accesses(Registry& registry);
+void register_threads(Registry& registry);
+void register_barriers(Registry& registry);
+void register_bulk_copies(Registry& registry);
+void register_matrices(Registry& registry);
+[[nodiscard]] const Registry& handlers();
+
+// Executes every CTA of the launch. Fault, with the place in its sentence, if one does wrong.
+[[nodiscard]] Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
+                           std::uint64_t parameters, std::uint64_t seed);
+
+}  // namespace gpusim

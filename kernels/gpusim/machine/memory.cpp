@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+#include "memory.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+namespace gpusim {
+
+std::string hex(std::uint64_t value) {
+  char text[24];
+  std::snprintf(text, sizeof(text), "0x%llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+GlobalMemory::GlobalMemory(std::vector<Allocation> allocations)
+    : allocations_(std::move(allocations)) {
+  allocations_.push_back({"nothing", 0, 0});
+  std::ranges::sort(allocations_, {}, &Allocation::begin);
+  last_ = allocations_.data();
+}
+
+void GlobalMemory::find(std::uint64_t address, std::uint64_t bytes) {
+  auto after = std::ranges::upper_bound(allocations_, address, {}, &Allocation::begin);
+  // Allocations may overlap (views of one storage): the widest that begins before is asked, too.
+  for (auto at = after; at != allocations_.begin();) {
+    --at;
+    if (at->holds(address, bytes)) {
+      last_ = &*at;
+      return;
+    }
+  }
+  std::string near = "no tensor of this launch is near";
+  if (after != allocations_.begin() && std::prev(after)->size > 0) {
+    const Allocation& before = *std::prev(after);
+    const std::uint64_t past = address + bytes - (before.begin + before.size);
+    near = std::to_string(past) + " bytes past the end of " + before.name + " (" +
+           std::to_string(before.size) + " bytes)";
+  }
+  if (after != allocations_.end() && near.starts_with("no")) {
+    near = std::to_string(after->begin - address) + " bytes before " + after->name;
+  }
+  throw Fault("out-of-bounds", std::to_string(bytes) + " bytes of global memory at " +
+                                   hex(address) + " belong to no tensor of this launch: " + near);
+}
+
+void GlobalMemory::misaligned(std::uint64_t address, std::uint64_t bytes, std::uint64_t align) {
+  throw Fault("misaligned", "an access of " + std::to_string(bytes) + " bytes to global memory at " +
+                                hex(address) + " is not aligned to " + std::to_string(align));
+}
+
+SharedMemory::SharedMemory(std::size_t bytes)
+    : bytes_(kReservedShared + bytes, std::byte{0xff}), written_(bytes_.size(), 0) {}
+
+void SharedMemory::check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const {
+  if (offset % align != 0) {
+    throw Fault("misaligned", "an access of " + std::to_string(bytes) + " bytes to shared memory at " +
+                                  hex(offset) + " is not aligned to " + std::to_string(align));
+  }
+  if (offset < kReservedShared || offset > bytes_.size() || bytes > bytes_.size() - offset) {
+    throw Fault("out-of-bounds", std::to_string(bytes) + " bytes of shared memory at " + hex(offset) +
+                                     " are outside the CTA's, which ends at " + hex(bytes_.size()));
+  }
+}
+
+void SharedMemory::wrote(std::uint32_t offset, std::uint32_t bytes) {
+  std::memset(written_.data() + offset, 1, bytes);
+}
+
+void SharedMemory::demand_written(std::uint32_t offset, std::uint32_t bytes) const {
+  const std::uint8_t* flags = written_.data() + offset;
+  if (std::memchr(flags, 0, bytes) == nullptr) return;
+  throw Fault("uninitialised", std::to_string(bytes) + " bytes of shared memory at " + hex(offset) +
+                                   " are read, and some were never written");
+}
+
+}  // namespace gpusim

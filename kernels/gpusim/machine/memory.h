@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// The memory of a launch. Global memory is the host's: the addresses are the same, and only what was
+// passed to the launch may be touched. Shared memory knows which of its bytes were written.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "program.h"
+
+namespace gpusim {
+
+// A range of host memory that a kernel may touch: a tensor, or the kernel's parameters.
+struct Allocation {
+  std::string name;
+  std::uint64_t begin;
+  std::uint64_t size;
+  [[nodiscard]] bool holds(std::uint64_t address, std::uint64_t bytes) const {
+    return address >= begin && address - begin <= size && bytes <= size - (address - begin);
+  }
+};
+
+class GlobalMemory {
+ public:
+  explicit GlobalMemory(std::vector<Allocation> allocations);
+
+  // The host memory at `address`; Fault if not all of `bytes` lie in one allocation, or if the
+  // address is no multiple of `align`.
+  [[nodiscard]] std::byte* at(std::uint64_t address, std::uint64_t bytes, std::uint64_t align) {
+    if (address % align != 0) misaligned(address, bytes, align);
+    if (!last_->holds(address, bytes)) find(address, bytes);
+    return reinterpret_cast<std::byte*>(address);
+  }
+
+ private:
+  void find(std::uint64_t address, std::uint64_t bytes);
+  [[noreturn]] static void misaligned(std::uint64_t address, std::uint64_t bytes,
+                                      std::uint64_t align);
+
+  std::vector<Allocation> allocations_;  // by address
+  const Allocation* last_;               // found last
+};
+
+// Where a generic address of shared memory begins; below are those of global memory.
+inline constexpr std::uint64_t kSharedWindow = std::uint64_t{1} << 60;
+// A shared::cluster address: the CTA's rank in its cluster above, the offset below. (Kernels clear
+// bit 24 to address the even CTA of a pair, so this is how the chip has it.)
+inline constexpr unsigned kRankShift = 24;
+// The system keeps the first bytes of every CTA's shared memory.
+inline constexpr std::uint32_t kReservedShared = 1024;
+
+class SharedMemory {
+ public:
+  // `bytes`: without what the system keeps.
+  explicit SharedMemory(std::size_t bytes);
+
+  // Fault if the bytes are not all there, or misaligned.
+  [[nodiscard]] std::byte* at(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) {
+    check(offset, bytes, align);
+    return bytes_.data() + offset;
+  }
+  void wrote(std::uint32_t offset, std::uint32_t bytes);
+  // Fault if one of the bytes was never written.
+  void demand_written(std::uint32_t offset, std::uint32_t bytes) const;
+  // Without checks, for what is known to be inside.
+  [[nodiscard]] std::byte* data() { return bytes_.data(); }
+  [[nodiscard]] std::size_t size() const { return bytes_.size(); }
+
+ private:
+  void check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const;
+
+  std::vector<std::byte> bytes_;
+  std::vector<std::uint8_t> written_;  // a flag for each byte
+};
+
+[[nodiscard]] std::string hex(std::uint64_t value);
+
+}  // namespace gpusim

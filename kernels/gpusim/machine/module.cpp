@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// The Python module ts_gpusim._machine: programs are built instruction by instruction and launched.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstring>
+
+#include "cluster.h"
+
+namespace nb = nanobind;
+
+namespace gpusim {
+namespace {
+
+Dim dim(const std::array<std::uint32_t, 3>& of) { return {.x = of[0], .y = of[1], .z = of[2]}; }
+
+void add(Program& program, const std::string& handler,
+         const std::vector<std::tuple<std::int32_t, std::int64_t>>& operands, std::int64_t modifiers,
+         std::int32_t guard, bool guard_negated, std::uint32_t target, std::string text) {
+  const auto found = handlers().find(handler);
+  if (found == handlers().end()) throw nb::key_error(handler.c_str());
+  program.ops.push_back({.run = found->second,
+                         .guard = guard,
+                         .guard_negated = guard_negated,
+                         .first = static_cast<std::uint32_t>(program.operands.size()),
+                         .count = static_cast<std::uint32_t>(operands.size()),
+                         .modifiers = modifiers,
+                         .target = target});
+  for (const auto& [at, offset] : operands) program.operands.push_back({at, offset});
+  program.texts.push_back(std::move(text));
+}
+
+void finish(Program& program, nb::bytes registers,
+            const std::vector<std::tuple<std::int32_t, std::string>>& specials,
+            std::size_t static_shared_bytes, std::size_t local_bytes, std::int32_t local_base) {
+  program.registers.resize(registers.size());
+  std::memcpy(program.registers.data(), registers.c_str(), registers.size());
+  for (const auto& [at, name] : specials) program.specials.push_back({at, name});
+  program.static_shared_bytes = static_shared_bytes;
+  program.local_bytes = local_bytes;
+  program.local_base = local_base;
+}
+
+nb::dict launch(const Program& program, const std::array<std::uint32_t, 3>& grid,
+                const std::array<std::uint32_t, 3>& block, const std::array<std::uint32_t, 3>& cluster,
+                std::size_t dynamic_shared_bytes, std::uint64_t parameters,
+                const std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>& allocations,
+                std::uint64_t seed) {
+  const LaunchShape shape{.grid = dim(grid),
+                          .block = dim(block),
+                          .cluster = dim(cluster),
+                          .dynamic_shared_bytes = dynamic_shared_bytes};
+  std::vector<Allocation> known;
+  for (const auto& [name, begin, size] : allocations) known.push_back({name, begin, size});
+  GlobalMemory memory(std::move(known));
+  Counters counters;
+  {
+    const nb::gil_scoped_release without_gil;
+    counters = run(program, shape, memory, parameters, seed);
+  }
+  nb::dict result;
+  result["instructions"] = counters.instructions;
+  result["mma_instructions"] = counters.mma_instructions;
+  result["mma_flops"] = counters.mma_flops;
+  result["bulk_requests"] = counters.bulk_requests;
+  result["bulk_bytes_loaded"] = counters.bulk_bytes_loaded;
+  result["bulk_bytes_stored"] = counters.bulk_bytes_stored;
+  result["global_bytes_loaded"] = counters.global_bytes_loaded;
+  result["global_bytes_stored"] = counters.global_bytes_stored;
+  return result;
+}
+
+}  // namespace
+}  // namespace gpusim
+
+NB_MODULE(_machine, module) {
+  using namespace nb::literals;
+  using gpusim::Program;
+  module.doc() = "The machine that executes decoded kernels; see ts_gpusim.machine.";
+  nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const gpusim::Fault& fault) {
+      const nb::object type = nb::module_::import_("ts_gpusim.faults").attr("Fault");
+      const nb::object value = type(fault.kind.c_str(), fault.what());
+      PyErr_SetObject(type.ptr(), value.ptr());
+    }
+  });
+  nb::class_<Program>(module, "Program")
+      .def(nb::init<>())
+      .def("add", &gpusim::add, "handler"_a, "operands"_a, "modifiers"_a, "guard"_a,
+           "guard_negated"_a, "target"_a, "text"_a)
+      .def("finish", &gpusim::finish, "registers"_a, "specials"_a, "static_shared_bytes"_a,
+           "local_bytes"_a, "local_base"_a);
+  module.def("launch", &gpusim::launch, "program"_a, "grid"_a, "block"_a, "cluster"_a,
+             "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a);
+  module.def("handlers", [] {
+    std::vector<std::string> names;
+    for (const auto& [name, _] : gpusim::handlers()) names.push_back(name);
+    return names;
+  });
+}

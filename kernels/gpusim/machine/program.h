@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// A kernel as the machine executes it: instructions whose operands are places in a warp's register
+// file. Constants and special registers are places there too, so every operand is read alike.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace gpusim {
+
+inline constexpr int kLanes = 32;
+using Mask = std::uint32_t;  // a bit for each lane
+inline constexpr Mask kAllLanes = ~Mask{0};
+
+struct Step;
+
+// What becomes of the threads that executed an instruction.
+enum class Flow : std::uint8_t {
+  kNext,      // on to the next one
+  kWait,      // the instruction is executed again when something has happened
+  kConverge,  // the same, when the other threads that it names have come here
+  kJump,      // the instruction has moved the threads itself
+};
+
+using Handler = Flow (*)(Step&);
+
+struct Operand {
+  std::int32_t at = -1;     // byte offset in the register file; -1: the sink `_`
+  std::int64_t offset = 0;  // added where the operand is an address
+};
+
+inline constexpr std::int32_t kNoGuard = -1;
+
+struct Op {
+  Handler run = nullptr;
+  std::int32_t guard = kNoGuard;  // place of a predicate
+  bool guard_negated = false;
+  std::uint32_t first = 0;  // in Program::operands
+  std::uint32_t count = 0;
+  std::int64_t modifiers = 0;  // what they mean is the handler's affair
+  std::uint32_t target = 0;    // of a branch
+};
+
+struct Program {
+  std::vector<Op> ops;
+  std::vector<Operand> operands;
+  std::vector<std::string> texts;  // of ops, for messages
+  std::size_t register_bytes = 0;
+  std::vector<std::byte> registers;  // as they are when a warp starts: constants are in it
+  std::size_t static_shared_bytes = 0;
+  std::size_t local_bytes = 0;   // of a thread
+  std::int32_t local_base = -1;  // place of the address of its local memory
+  struct Special {
+    std::int32_t at;
+    std::string name;  // such as %tid.x
+  };
+  std::vector<Special> specials;
+};
+
+// Something that a kernel must not do. The launch ends.
+struct Fault : std::runtime_error {
+  Fault(std::string kind_of_fault, const std::string& sentence)
+      : std::runtime_error(sentence), kind(std::move(kind_of_fault)) {}
+  std::string kind;  // such as out-of-bounds
+};
+
+}  // namespace gpusim

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: MIT
+// The launch: clusters one after another, their warps in turns chosen by the seed, and operations
+// under way completed when the seed says so, or when nothing else can go on.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <sstream>
+
+#include "cluster.h"
+
+namespace gpusim {
+namespace {
+
+// How eager asynchronous operations and how long the turns of warps are; drawn from the seed.
+struct Temper {
+  std::uint32_t longest_turn;  // instructions
+  std::uint32_t completions;   // of 256 turns, those after which an operation completes
+};
+
+Temper temper_of(std::mt19937_64& chance) {
+  constexpr std::uint32_t kTurns[] = {4, 32, 256, 4096};
+  constexpr std::uint32_t kCompletions[] = {0, 16, 128, 256};
+  return {kTurns[chance() % 4], kCompletions[chance() % 4]};
+}
+
+template <class T>
+void fill(Warp& warp, std::int32_t at, T value) {
+  std::fill_n(warp.place<T>(at), kLanes, value);
+}
+
+Dim at_index(std::uint64_t number, const Dim& shape) {
+  return {.x = static_cast<std::uint32_t>(number % shape.x),
+          .y = static_cast<std::uint32_t>(number / shape.x % shape.y),
+          .z = static_cast<std::uint32_t>(number / shape.x / shape.y)};
+}
+
+std::uint32_t component(const Dim& dim, char axis) {
+  return axis == 'x' ? dim.x : axis == 'y' ? dim.y : dim.z;
+}
+
+// %tid.x, %ctaid.y, ... as the warp sees them (PTX ISA 10 "special registers").
+void set_special(Warp& warp, const Program::Special& special, const LaunchShape& shape,
+                 std::uint64_t parameters) {
+  Cta& cta = warp.cta();
+  const std::string& name = special.name;
+  const char axis = name.back();
+  const Dim& block = shape.block;
+  const auto set = [&](std::uint32_t value) { fill(warp, special.at, value); };
+  if (name.starts_with("%tid.")) {
+    for (std::uint32_t lane = 0; lane < kLanes; ++lane) {
+      const std::uint32_t thread = static_cast<std::uint32_t>(warp.id()) * kLanes + lane;
+      warp.place<std::uint32_t>(special.at)[lane] = component(at_index(thread, block), axis);
+    }
+  } else if (name == "%laneid") {
+    for (std::uint32_t lane = 0; lane < kLanes; ++lane) {
+      warp.place<std::uint32_t>(special.at)[lane] = lane;
+    }
+  } else if (name.starts_with("%ntid.")) {
+    set(component(block, axis));
+  } else if (name.starts_with("%ctaid.")) {
+    set(component(cta.index(), axis));
+  } else if (name.starts_with("%nctaid.")) {
+    set(component(shape.grid, axis));
+  } else if (name == "%warpid") {
+    set(static_cast<std::uint32_t>(warp.id()));
+  } else if (name == "%cluster_ctarank") {
+    set(cta.rank());
+  } else if (name == "%cluster_nctarank") {
+    set(static_cast<std::uint32_t>(shape.cluster.count()));
+  } else if (name.starts_with("%cluster_ctaid.")) {
+    set(component(at_index(cta.rank(), shape.cluster), axis));
+  } else if (name.starts_with("%cluster_nctaid.")) {
+    set(component(shape.cluster, axis));
+  } else if (name.starts_with("%clusterid.")) {
+    set(component(cta.cluster().index, axis));
+  } else if (name.starts_with("%nclusterid.")) {
+    set(component(shape.grid, axis) / component(shape.cluster, axis));
+  } else if (name == "%dynamic_smem_size") {
+    set(static_cast<std::uint32_t>(shape.dynamic_shared_bytes));
+  } else if (name == "%total_smem_size") {
+    set(static_cast<std::uint32_t>(cta.shared.size() - kReservedShared));
+  } else if (name == "%shared") {  // where the kernel's shared variables begin
+    set((cta.rank() << kRankShift) + kReservedShared);
+  } else if (name == "%parameters") {
+    fill(warp, special.at, parameters);
+  } else if (name.starts_with("%lanemask_")) {
+    for (std::uint32_t lane = 0; lane < kLanes; ++lane) {
+      const std::uint32_t own = 1U << lane;
+      const std::uint32_t less = own - 1;
+      const std::string which = name.substr(10);
+      warp.place<std::uint32_t>(special.at)[lane] = which == "eq"   ? own
+                                                    : which == "lt" ? less
+                                                    : which == "le" ? less | own
+                                                    : which == "gt" ? ~(less | own)
+                                                                    : ~less;
+    }
+  } else if (name == "%smid" || name == "%clock" || name == "%globaltimer_lo") {
+    set(0);
+  } else if (name == "%clock64" || name == "%globaltimer") {
+    fill(warp, special.at, std::uint64_t{0});
+  } else {
+    throw Fault("special-register", name + " is not known here");
+  }
+}
+
+class Runner {
+ public:
+  Runner(Machine& machine, Cluster& cluster) : machine_(machine), cluster_(cluster) {
+    for (const auto& cta : cluster.ctas) {
+      for (const auto& warp : cta->warps) warps_.push_back(warp.get());
+    }
+    temper_ = temper_of(machine.chance);
+  }
+
+  void run() {
+    while (!warps_.empty()) {
+      const std::uint64_t before = cluster_.events();
+      bool went_on = false;
+      std::ranges::shuffle(warps_, machine_.chance);
+      for (Warp* warp : warps_) {
+        went_on |= turn(*warp, 1 + static_cast<std::uint32_t>(machine_.chance() % temper_.longest_turn));
+        if (!cluster_.asynchronous.empty() && machine_.chance() % 256 < temper_.completions) {
+          cluster_.asynchronous.complete_one(machine_.chance);
+        }
+      }
+      std::erase_if(warps_, [](const Warp* warp) { return warp->live() == 0; });
+      if (!went_on && cluster_.events() == before) unstick();
+    }
+    while (!cluster_.asynchronous.empty()) cluster_.asynchronous.complete_one(machine_.chance);
+    for (const auto& cta : cluster_.ctas) {
+      if (const int columns = cta->tmem.allocated(); columns > 0) {
+        throw Fault("tensor-memory", "CTA (" + describe(cta->index()) + ") ends with " +
+                                         std::to_string(columns) + " columns of tensor memory not freed");
+      }
+    }
+  }
+
+ private:
+  static std::string describe(const Dim& dim) {
+    return std::to_string(dim.x) + ", " + std::to_string(dim.y) + ", " + std::to_string(dim.z);
+  }
+
+  // True if the warp executed something.
+  bool turn(Warp& warp, std::uint32_t most) {
+    bool went_on = false;
+    for (std::uint32_t i = 0; i < most; ++i) {
+      Fragment* fragment = ready(warp);
+      if (fragment == nullptr) break;
+      went_on |= execute(warp, *fragment);
+    }
+    return went_on;
+  }
+
+  // The fragment that goes on: that with the lowest program counter, so that they meet again. One
+  // that waits is asked again when something has happened.
+  Fragment* ready(Warp& warp) {
+    auto& fragments = warp.fragments;
+    if (fragments.size() > 1) {
+      std::erase_if(fragments, [](const Fragment& fragment) { return fragment.mask == 0; });
+      std::ranges::sort(fragments, {}, &Fragment::pc);
+      for (std::size_t i = 1; i < fragments.size();) {
+        if (fragments[i].pc == fragments[i - 1].pc && !fragments[i].arrived && !fragments[i - 1].arrived) {
+          fragments[i - 1].mask |= fragments[i].mask;
+          fragments[i - 1].seen = 0;
+          fragments.erase(fragments.begin() + static_cast<std::ptrdiff_t>(i));
+        } else {
+          ++i;
+        }
+      }
+    }
+    for (Fragment& fragment : fragments) {
+      if (fragment.mask != 0 && (fragment.seen != cluster_.events() || fragment.out_of_time)) return &fragment;
+    }
+    return nullptr;
+  }
+
+  bool execute(Warp& warp, Fragment& fragment) {
+    const Op& op = machine_.program.ops[fragment.pc];
+    Mask mask = fragment.mask;
+    if (op.guard != kNoGuard) {
+      const Mask predicate = *warp.place<Mask>(op.guard);
+      mask &= op.guard_negated ? ~predicate : predicate;
+    }
+    const std::uint32_t pc = fragment.pc;
+    Flow flow = Flow::kNext;
+    if (mask != 0) {
+      Step step{.warp = warp,
+                .fragment = fragment,
+                .op = op,
+                .operands = machine_.program.operands.data() + op.first,
+                .mask = mask};
+      try {
+        flow = op.run(step);
+      } catch (const Fault& fault) {
+        throw Fault(fault.kind, std::string(fault.what()) + "\n  " + whereabouts(warp, mask, pc));
+      }
+    }
+    switch (flow) {
+      case Flow::kNext:
+        ++fragment.pc;
+        fragment.seen = 0;
+        break;
+      case Flow::kJump: break;
+      case Flow::kWait:
+      case Flow::kConverge:
+        if (flow == Flow::kConverge) fragment.waits_for = "the other threads of its warp";
+        fragment.seen = cluster_.events();
+        return false;
+    }
+    ++machine_.counters.instructions;
+    ++warp.executed;
+    return true;
+  }
+
+  std::string whereabouts(Warp& warp, Mask mask, std::uint32_t pc) const {
+    std::ostringstream text;
+    text << "at `" << machine_.program.texts[pc] << "`, CTA (" << describe(warp.cta().index())
+         << "), warp " << warp.id() << ", lanes " << hex(mask);
+    return text.str();
+  }
+
+  // Nobody can go on: an operation completes; if none is under way, try_waits give up. If that does
+  // not help either, it is a deadlock.
+  void unstick() {
+    if (!cluster_.asynchronous.empty()) {
+      cluster_.asynchronous.complete_one(machine_.chance);
+      cluster_.happened();
+      return;
+    }
+    bool someone = false;
+    for (Warp* warp : warps_) {
+      for (Fragment& fragment : warp->fragments) {
+        if (!fragment.may_time_out) continue;
+        fragment.out_of_time = someone = true;
+      }
+    }
+    constexpr int kPatience = 64;  // rounds of giving up in which nothing happens
+    patience_ = cluster_.events() == stuck_at_ ? patience_ + 1 : 0;
+    stuck_at_ = cluster_.events();
+    if (someone && patience_ < kPatience) return;
+    throw Fault("deadlock", table());
+  }
+
+  std::string table() const {
+    std::ostringstream text;
+    text << "no thread can go on:";
+    for (const Warp* warp : warps_) {
+      for (const Fragment& fragment : warp->fragments) {
+        if (fragment.mask == 0) continue;
+        text << "\n  CTA (" << describe(const_cast<Warp*>(warp)->cta().index()) << "), warp "
+             << warp->id() << ", lanes " << hex(fragment.mask) << ", at `"
+             << machine_.program.texts[fragment.pc] << "`, waits for " << fragment.waits_for;
+      }
+    }
+    return text.str();
+  }
+
+  Machine& machine_;
+  Cluster& cluster_;
+  std::vector<Warp*> warps_;  // that still run
+  Temper temper_{};
+  std::uint64_t stuck_at_ = 0;
+  int patience_ = 0;
+};
+
+std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::uint64_t parameters,
+                                      std::vector<std::vector<std::byte>>& locals) {
+  const LaunchShape& shape = machine.shape;
+  auto cluster = std::make_unique<Cluster>(shape.cluster);
+  cluster->index = index;
+  const auto threads = static_cast<std::uint32_t>(shape.block.count());
+  for (std::uint32_t rank = 0; rank < shape.cluster.count(); ++rank) {
+    const Dim in_cluster = at_index(rank, shape.cluster);
+    const Dim place{.x = index.x * shape.cluster.x + in_cluster.x,
+                    .y = index.y * shape.cluster.y + in_cluster.y,
+                    .z = index.z * shape.cluster.z + in_cluster.z};
+    auto cta = std::make_unique<Cta>(*cluster, rank, place,
+                                     machine.program.static_shared_bytes + shape.dynamic_shared_bytes);
+    cta->threads = threads;
+    for (std::uint32_t first = 0; first < threads; first += kLanes) {
+      const std::uint32_t count = std::min<std::uint32_t>(kLanes, threads - first);
+      const Mask mask = count == kLanes ? kAllLanes : (Mask{1} << count) - 1;
+      cta->warps.push_back(std::make_unique<Warp>(machine, *cta, static_cast<int>(first / kLanes),
+                                                  mask, machine.program.registers));
+      Warp& warp = *cta->warps.back();
+      for (const Program::Special& special : machine.program.specials) {
+        set_special(warp, special, shape, parameters);
+      }
+      if (machine.program.local_bytes > 0) {
+        auto& local = locals.emplace_back(machine.program.local_bytes * kLanes);
+        for (std::size_t lane = 0; lane < kLanes; ++lane) {
+          warp.place<std::uint64_t>(machine.program.local_base)[lane] =
+              reinterpret_cast<std::uint64_t>(local.data() + lane * machine.program.local_bytes);
+        }
+      }
+    }
+    cluster->ctas.push_back(std::move(cta));
+  }
+  return cluster;
+}
+
+}  // namespace
+
+const Registry& handlers() {
+  static const Registry kRegistry = [] {
+    Registry registry;
+    register_arithmetic(registry);
+    register_conversions(registry);
+    register_accesses(registry);
+    register_threads(registry);
+    register_barriers(registry);
+    register_bulk_copies(registry);
+    register_matrices(registry);
+    return registry;
+  }();
+  return kRegistry;
+}
+
+Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
+             std::uint64_t parameters, std::uint64_t seed) {
+  Machine machine{.program = program,
+                  .shape = shape,
+                  .memory = memory,
+                  .chance = std::mt19937_64(seed),
+                  .counters = {}};
+  const Dim clusters{.x = shape.grid.x / shape.cluster.x,
+                     .y = shape.grid.y / shape.cluster.y,
+                     .z = shape.grid.z / shape.cluster.z};
+  for (std::uint64_t number = 0; number < clusters.count(); ++number) {
+    std::vector<std::vector<std::byte>> locals;
+    const auto cluster = make_cluster(machine, at_index(number, clusters), parameters, locals);
+    Runner(machine, *cluster).run();
+  }
+  return machine.counters;
+}
+
+}  // namespace gpusim

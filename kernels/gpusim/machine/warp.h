@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+// A warp: 32 threads with their registers. Threads that took different ways are fragments, each with
+// a program counter of its own; fragments that meet become one.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "program.h"
+
+namespace gpusim {
+
+class Cta;
+struct Machine;
+
+struct Fragment {
+  std::uint32_t pc = 0;
+  Mask mask = 0;
+  std::uint64_t seen = 0;  // events of the cluster when it last had to wait; 0: it does not wait
+  bool may_time_out = false;  // it waits in a try_wait
+  bool out_of_time = false;   // the try_wait has waited long enough
+  bool arrived = false;    // at the barrier that it waits for
+  std::uint64_t phase = 0;  // of that barrier when it arrived
+  std::string waits_for = {};
+};
+
+// The asynchronous copies of one thread, in the groups that it commits. A counter is shared by some
+// copies and tells how many of them are under way.
+class AsyncGroups {
+ public:
+  using Counter = std::shared_ptr<int>;
+
+  [[nodiscard]] Counter begin() {
+    if (open_.empty()) open_.push_back(std::make_shared<int>(0));
+    ++*open_.back();
+    return open_.back();
+  }
+  void commit() { committed_.push_back(std::exchange(open_, {})); }
+  // Is one under way that is not among the newest `allowed` groups? With `open` also those that are
+  // not committed count.
+  [[nodiscard]] bool under_way(std::size_t allowed, bool open) const {
+    if (open && busy(open_)) return true;
+    for (std::size_t i = 0; i + allowed < committed_.size(); ++i) {
+      if (busy(committed_[i])) return true;
+    }
+    return false;
+  }
+  // All that is under way now; what begins later has a counter of its own.
+  [[nodiscard]] std::vector<Counter> so_far() {
+    std::vector<Counter> all;
+    for (const Group& group : committed_) all.insert(all.end(), group.begin(), group.end());
+    all.insert(all.end(), open_.begin(), open_.end());
+    open_.push_back(std::make_shared<int>(0));
+    return all;
+  }
+
+ private:
+  using Group = std::vector<Counter>;
+  static bool busy(const Group& group) {
+    return std::any_of(group.begin(), group.end(), [](const Counter& n) { return *n > 0; });
+  }
+
+  Group open_;
+  std::vector<Group> committed_;
+};
+
+struct alignas(64) RegisterFile {
+  explicit RegisterFile(const std::vector<std::byte>& initial)
+      : bytes(initial.size() + 64), begin(align(bytes.data())) {
+    std::memcpy(begin, initial.data(), initial.size());
+  }
+  static std::byte* align(std::byte* at) {
+    return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(at) + 63) &
+                                        ~std::uintptr_t{63});
+  }
+  std::vector<std::byte> bytes;
+  std::byte* begin;
+};
+
+class Warp {
+ public:
+  Warp(Machine& machine, Cta& cta, int id, Mask threads, const std::vector<std::byte>& initial)
+      : machine_(machine), cta_(cta), id_(id), registers_(initial) {
+    fragments.push_back({.mask = threads});
+  }
+  Warp(const Warp&) = delete;
+  Warp& operator=(const Warp&) = delete;
+
+  [[nodiscard]] Machine& machine() { return machine_; }
+  [[nodiscard]] Cta& cta() { return cta_; }
+  [[nodiscard]] int id() const { return id_; }
+  [[nodiscard]] Mask live() const {
+    Mask all = 0;
+    for (const Fragment& fragment : fragments) all |= fragment.mask;
+    return all;
+  }
+  template <class T>
+  [[nodiscard]] T* place(std::int32_t at) {
+    return reinterpret_cast<T*>(registers_.begin + at);
+  }
+
+  std::vector<Fragment> fragments;  // by program counter
+  std::uint64_t executed = 0;       // instructions
+  std::array<std::uint64_t, kLanes> cluster_phase{};  // when a thread arrived at the cluster's barrier
+  std::array<AsyncGroups, kLanes> copies;  // cp.async
+  std::array<AsyncGroups, kLanes> bulks;   // cp.async.bulk
+
+ private:
+  Machine& machine_;
+  Cta& cta_;
+  int id_;
+  RegisterFile registers_;
+};
+
+// One instruction, executed by some threads of a warp.
+struct Step {
+  Warp& warp;
+  Fragment& fragment;
+  const Op& op;
+  const Operand* operands;
+  Mask mask;
+
+  template <class T>
+  [[nodiscard]] T* reg(int operand) {
+    return warp.place<T>(operands[operand].at);
+  }
+  [[nodiscard]] Mask& predicate(int operand) { return *reg<Mask>(operand); }
+  [[nodiscard]] bool sink(int operand) const { return operands[operand].at < 0; }
+  [[nodiscard]] std::int64_t offset(int operand) const { return operands[operand].offset; }
+  // The first of the threads: that of an instruction that one thread executes.
+  [[nodiscard]] int lane() const { return std::countr_zero(mask); }
+  // The same value for all threads.
+  template <class T>
+  [[nodiscard]] T value(int operand) {
+    return reg<T>(operand)[lane()];
+  }
+  template <class Do>
+  void each_lane(Do act) const {
+    for (Mask rest = mask; rest != 0; rest &= rest - 1) act(std::countr_zero(rest));
+  }
+};
+
+}  // namespace gpusim

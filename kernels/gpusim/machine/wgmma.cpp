@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+// wgmma.mma_async of sm_90a (PTX ISA 9.7.15): four warps multiply 64 rows, 16 rows each.
+//
+// Operands: the N / 2 registers of D, A (a descriptor, or 4 registers), the descriptor of B, the
+// predicate scale-d, and as constants scale-a, scale-b, trans-a, trans-b.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "matrices.h"
+
+namespace gpusim {
+namespace {
+
+// Modifiers.
+constexpr int kTypeAShift = 10;
+constexpr int kTypeBShift = 14;
+constexpr std::int64_t kNBits = 0x1ff;
+constexpr std::int64_t kAInRegisters = 1 << 18;
+
+SharedDescriptor descriptor(std::uint64_t bits) {
+  constexpr std::uint32_t kSwizzles[] = {0, 3, 2, 1};
+  if ((bits >> 49 & 7) != 0) {
+    throw Fault("descriptor", "a matrix descriptor has the base offset " + std::to_string(bits >> 49 & 7) +
+                                  "; only 0 is known here");
+  }
+  return {.start = static_cast<std::uint32_t>(bits & 0x3fff) << 4,
+          .leading = static_cast<std::uint32_t>(bits >> 16 & 0x3fff) << 4,
+          .stride = static_cast<std::uint32_t>(bits >> 32 & 0x3fff) << 4,
+          .swizzle = kSwizzles[bits >> 62 & 3]};
+}
+
+// 16 rows of A from registers: a thread holds 4 bytes of row lane / 4, of the row 8 below, and the
+// same 16 bytes further right.
+std::vector<float> register_operand(Step& step, int operand, Element type) {
+  const int element = element_bytes(type);
+  const int ks = kOperandBytes / element;
+  const int each = 4 / element;
+  std::vector<float> values(static_cast<std::size_t>(16) * ks);
+  for (int i = 0; i < 4; ++i) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const std::uint32_t word = step.reg<std::uint32_t>(operand + i)[lane];
+      const int row = lane / 4 + 8 * (i % 2);
+      for (int j = 0; j < each; ++j) {
+        const std::uint32_t bits =
+            element == 4 ? word : word >> (8 * element * j) & ((1U << (8 * element)) - 1);
+        const int column = lane % 4 * each + j + i / 2 * 4 * each;
+        values[static_cast<std::size_t>(row) * ks + column] = element_value(type, bits);
+      }
+    }
+  }
+  return values;
+}
+
+Flow wgmma(Step& step) {
+  if (step.mask != kAllLanes) return Flow::kConverge;
+  const auto n = static_cast<int>(step.op.modifiers & kNBits);
+  const auto type_a = static_cast<Element>(step.op.modifiers >> kTypeAShift & 15);
+  const auto type_b = static_cast<Element>(step.op.modifiers >> kTypeBShift & 15);
+  const bool in_registers = (step.op.modifiers & kAInRegisters) != 0;
+  const int a_at = n / 2;
+  const int b_at = a_at + (in_registers ? 4 : 1);
+  const auto constant = [&](int operand) { return *step.reg<std::int32_t>(operand); };
+  const bool trans_a = constant(b_at + 4) != 0;
+  const bool trans_b = constant(b_at + 5) != 0;
+  Cta& cta = step.warp.cta();
+  const int ks = kOperandBytes / element_bytes(type_a);
+  const std::vector<float> a =
+      in_registers ? register_operand(step, a_at, type_a)
+                   : read_operand(cta, descriptor(*step.reg<std::uint64_t>(a_at)),
+                                  16 * (step.warp.id() % 4), 16, type_a, trans_a);
+  const std::vector<float> b =
+      read_operand(cta, descriptor(*step.reg<std::uint64_t>(b_at)), 0, n, type_b, trans_b);
+  std::vector<float> product(static_cast<std::size_t>(16) * n);
+  multiply(a, b, 16, n, ks, product.data());
+  const auto sign = static_cast<float>(constant(b_at + 2) * constant(b_at + 3));
+  const bool accumulates = (step.predicate(b_at + 1) & 1) != 0;
+  for (int i = 0; i < n / 2; ++i) {
+    float* const d = step.reg<float>(i);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const int row = lane / 4 + 8 * (i / 2 % 2);
+      const int column = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
+      const float value = sign * product[static_cast<std::size_t>(row) * n + column];
+      d[lane] = accumulates ? d[lane] + value : value;
+    }
+  }
+  Counters& counters = step.warp.machine().counters;
+  ++counters.mma_instructions;
+  counters.mma_flops += std::uint64_t{2} * 16 * static_cast<std::uint64_t>(n * ks);
+  return Flow::kNext;
+}
+
+}  // namespace
+
+void register_wgmma(Registry& registry) { registry["wgmma"] = wgmma; }
+
+}  // namespace gpusim

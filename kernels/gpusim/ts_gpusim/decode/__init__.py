@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""From typed instructions to a program that the machine executes."""
+
+from __future__ import annotations
+
+from ts_gpusim import _machine
+from ts_gpusim.decode.builder import Builder
+from ts_gpusim.decode.copies import copy
+from ts_gpusim.decode.families import FAMILIES
+from ts_gpusim.decode.tensor_cores import tcgen05, wgmma
+from ts_gpusim.ptx.syntax import Address, Kernel, Module, Symbol, Variable
+
+_FAMILIES = {**FAMILIES, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
+
+
+def decode(module: Module, kernel: Kernel) -> _machine.Program:
+    """PtxError, with line and text, for what the machine does not execute."""
+    builder = Builder(kernel, [*_mentioned(module, kernel), *kernel.variables.values()])
+    builder.starts = []
+    for instruction in kernel.instructions:
+        builder.instruction = instruction
+        builder.starts.append(builder.position)
+        family = _FAMILIES.get(instruction.opcode)
+        if family is None:
+            raise builder.error("the machine does not execute this yet")
+        family(builder, instruction)
+    builder.instruction = None
+    builder.starts.append(builder.position)
+    builder.step("exit", [])
+    return builder.finish()
+
+
+def _mentioned(module: Module, kernel: Kernel) -> list[Variable]:
+    """The module's variables that the kernel uses."""
+    names = set()
+    for instruction in kernel.instructions:
+        for operand in instruction.operands:
+            base = operand.base if isinstance(operand, Address) else operand
+            if isinstance(base, Symbol):
+                names.add(base.name)
+    return [v for v in module.variables.values() if v.name in names]

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: MIT
+"""What the families of instructions share: operands become places, steps go into the program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ts_gpusim import _machine
+from ts_gpusim.decode.registers import NOWHERE, WIDTH, RegisterFile
+from ts_gpusim.ptx.errors import PtxError
+from ts_gpusim.ptx.syntax import (
+    Address,
+    FloatImmediate,
+    Guard,
+    Immediate,
+    Instruction,
+    Kernel,
+    NegatedRegister,
+    Operand,
+    Register,
+    Sink,
+    SpecialRegister,
+    Symbol,
+    Variable,
+    Vector,
+)
+
+HANDLERS = frozenset(_machine.handlers())
+NARROW_SHARED = 2  # modifier of many handlers: the address is a 32-bit register
+
+_INTEGER_OF_WIDTH = {1: "u8", 2: "u16", 4: "u32", 8: "u64"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Of an operand; `offset` is added where it is an address of `width` bytes."""
+
+    at: int
+    offset: int = 0
+    width: int = 0
+
+    def as_tuple(self) -> tuple[int, int]:
+        return (self.at, self.offset)
+
+
+SINK = Place(NOWHERE)
+
+
+class Builder:
+    def __init__(self, kernel: Kernel, variables: list[Variable]) -> None:
+        self.kernel = kernel
+        self.program = _machine.Program()
+        self.registers = RegisterFile()
+        self.shared_offsets: dict[str, int] = {}
+        self.instruction: Instruction | None = None
+        self.steps = 0
+        self.branches: list[tuple[int, str]] = []
+        self._pending: list[
+            tuple[str, list[Place], int, Guard | None, str | None, Instruction | None]
+        ] = []
+        self._lay_out(variables)
+
+    def _lay_out(self, variables: list[Variable]) -> None:
+        offset = 0
+        for variable in sorted(
+            (v for v in variables if v.space == "shared"),
+            key=lambda v: v.size == 0,  # `extern` ones begin where the others end
+        ):
+            align = max(variable.align, 16 if variable.size == 0 else 1)
+            offset = -(-offset // align) * align
+            self.shared_offsets[variable.name] = offset
+            offset += variable.size
+        self.static_shared_bytes = offset
+        self.local_offsets: dict[str, int] = {}
+        local = 0
+        for variable in variables:
+            if variable.space == "local":
+                local = -(-local // variable.align) * variable.align
+                self.local_offsets[variable.name] = local
+                local += variable.size
+        self.local_bytes = -(-local // 16) * 16
+
+    def error(self, why: str) -> PtxError:
+        assert self.instruction is not None
+        return PtxError(f"`{self.instruction.text}`: {why}", self.instruction.line)
+
+    # Steps
+
+    def step(
+        self,
+        handler: str,
+        operands: list[Place],
+        modifiers: int = 0,
+        guard: Guard | None = None,
+        target: str | None = None,
+        always: bool = False,
+    ) -> None:
+        """`always`: whatever the instruction's guard says (a step that only computes a value)."""
+        if handler not in HANDLERS:
+            raise self.error(f"the machine does not execute this yet (it has no {handler})")
+        if guard is None and not always and self.instruction is not None:
+            guard = self.instruction.guard
+        self._pending.append((handler, operands, modifiers, guard, target, self.instruction))
+
+    def finish(self) -> _machine.Program:
+        starts = self.starts
+        for handler, operands, modifiers, guard, target, instruction in self._pending:
+            self.program.add(
+                handler=handler,
+                operands=[place.as_tuple() for place in operands],
+                modifiers=modifiers,
+                guard=-1 if guard is None else self.registers.register(guard.predicate),
+                guard_negated=guard is not None and guard.negated,
+                target=0 if target is None else starts[self.kernel.labels[target]],
+                text=describe(instruction),
+            )
+        local_base = self.registers.temporary(8) if self.local_bytes else -1
+        if self.local_bytes:
+            local_base = self.local_base
+        self.program.finish(
+            registers=self.registers.image,
+            specials=self.registers.specials,
+            static_shared_bytes=self.static_shared_bytes,
+            local_bytes=self.local_bytes,
+            local_base=local_base,
+        )
+        return self.program
+
+    @property
+    def position(self) -> int:
+        return len(self._pending)
+
+    starts: list[int]  # of each instruction of the kernel, its first step
+
+    @property
+    def local_base(self) -> int:
+        if not hasattr(self, "_local_base"):
+            self._local_base = self.registers.temporary(8)
+        return self._local_base
+
+    # Operands
+
+    def temporary(self, width: int) -> Place:
+        return Place(self.registers.temporary(width), 0, width)
+
+    def constant(self, value: int, width: int) -> Place:
+        return Place(self.registers.constant(value, width), 0, width)
+
+    def special(self, name: str) -> Place:
+        return Place(self.registers.special(name), 0, 8 if name == "%parameters" else 4)
+
+    def result(self, operand: Operand, type_: str) -> Place:
+        """Where an instruction leaves a value of `type_`, in a register of that width."""
+        if isinstance(operand, Sink):
+            return SINK
+        if not isinstance(operand, Register):
+            raise self.error(f"{operand} cannot take a result")
+        width = WIDTH[operand.type]
+        if width != WIDTH[type_]:
+            raise self.error(f"{operand.name} has {8 * width} bits, {type_} has others")
+        return Place(self.registers.register(operand), 0, width)
+
+    def source(self, operand: Operand, type_: str) -> Place:
+        width = WIDTH[type_]
+        match operand:
+            case Register():
+                place = Place(self.registers.register(operand), 0, WIDTH[operand.type])
+                return place if place.width == width else self.fitted(place, width)
+            case Immediate(value):
+                if type_ in ("f32", "f64"):
+                    raise self.error(f"{value} is no floating-point constant")
+                return self.constant(value, width)
+            case FloatImmediate(bits, given):
+                if given == 8 * width:
+                    return self.constant(bits, width)
+                raise self.error(f"a constant of {given} bits is given for {type_}")
+            case SpecialRegister(name):
+                place = self.special(name)
+                return place if place.width == width else self.fitted(place, width)
+            case Symbol():
+                return self.address_of(operand, width)
+            case NegatedRegister(register):
+                place = self.temporary(0)
+                negated = [place, Place(self.registers.register(register))]
+                self.step("not.pred", negated, always=True)
+                return place
+        raise self.error(f"{operand} is no value")
+
+    def fitted(self, place: Place, width: int, signed: bool = False) -> Place:
+        """The low bytes, or zero- or sign-extended."""
+        if not place.width or not width:
+            raise self.error("a predicate and a number are not of one kind")
+        temporary = self.temporary(max(width, 2))
+        names = [_INTEGER_OF_WIDTH[max(n, 2)] for n in (width, place.width)]
+        if signed:
+            names = [name.replace("u", "s") for name in names]
+        self.step(f"cvt.{names[0]}.{names[1]}", [temporary, place], always=True)
+        return temporary
+
+    def address_of(self, symbol: Symbol, width: int) -> Place:
+        """As a value in a register: a generic address has 8 bytes, one of shared memory 4."""
+        parameters = {p.name: p.offset for p in self.kernel.parameters}
+        place = self.temporary(width)
+        if symbol.name in parameters:
+            offset = self.constant(parameters[symbol.name] + symbol.offset, 8)
+            self.step("add.u64", [place, self.special("%parameters"), offset], always=True)
+        elif symbol.name in self.shared_offsets:
+            offset = self.constant(self.shared_offsets[symbol.name] + symbol.offset, 4)
+            narrow = place if width == 4 else self.temporary(4)
+            self.step("add.u32", [narrow, self.special("%shared"), offset], always=True)
+            if width == 8:
+                self.step("cvt.u64.u32", [place, narrow], always=True)
+        elif symbol.name in self.local_offsets:
+            offset = self.constant(self.local_offsets[symbol.name] + symbol.offset, 8)
+            self.step("add.u64", [place, Place(self.local_base, 0, 8), offset], always=True)
+        else:
+            raise self.error(f"{symbol.name} is neither a parameter nor a variable of the kernel")
+        return place
+
+    def address(self, operand: Operand) -> Place:
+        """Of memory: a place with an offset; its width says how wide the address is."""
+        if not isinstance(operand, Address):
+            raise self.error(f"{operand} is no address")
+        base = operand.base
+        match base:
+            case Register():
+                width = WIDTH[base.type]
+                return Place(self.registers.register(base), operand.offset, width)
+            case Symbol():
+                parameters = {p.name: p.offset for p in self.kernel.parameters}
+                if base.name in parameters:
+                    offset = parameters[base.name] + base.offset + operand.offset
+                    return Place(self.special("%parameters").at, offset, 8)
+                if base.name in self.shared_offsets:
+                    offset = self.shared_offsets[base.name] + base.offset + operand.offset
+                    return Place(self.special("%shared").at, offset, 4)
+                place = self.address_of(base, 8)
+                return Place(place.at, operand.offset, 8)
+            case Immediate(value):
+                return Place(self.constant(value, 8).at, operand.offset, 8)
+
+    def vector(self, operand: Operand) -> list[Operand]:
+        return list(operand.elements) if isinstance(operand, Vector) else [operand]
+
+
+def describe(instruction: Instruction | None) -> str:
+    if instruction is None:
+        return "the end of the kernel"
+    location = f" ({instruction.location})" if instruction.location else ""
+    return f"{instruction.text}` in PTX line {instruction.line}{location}, `".rstrip(", `")

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""wgmma and tcgen05."""
+
+from __future__ import annotations
+
+import re
+
+from ts_gpusim.decode.builder import NARROW_SHARED, Builder, Place
+from ts_gpusim.ptx.syntax import Address, Instruction, Register, Vector
+
+_ELEMENTS = ("f16", "bf16", "tf32", "e4m3", "e5m2", "e2m3", "e3m2", "e2m1")
+
+
+def wgmma(builder: Builder, instruction: Instruction) -> None:
+    modifiers = instruction.modifiers
+    if modifiers[0] in ("fence", "commit_group", "wait_group"):
+        return builder.step("nop", [])
+    shape = next(m for m in modifiers if re.fullmatch(r"m64n\d+k\d+", m))
+    n = int(re.findall(r"\d+", shape)[1])
+    result, type_a, type_b = modifiers[-3:]
+    if result != "f32" or "sp" in modifiers:
+        raise builder.error("only a dense wgmma that accumulates in f32 is executed yet")
+    d, a, b, predicate, *scales = instruction.operands
+    places = [builder.result(r, "f32") for r in builder.vector(d)]
+    if len(places) != n // 2:
+        raise builder.error(f"{len(places)} registers are given for D; n = {n} needs {n // 2}")
+    flags = n | _ELEMENTS.index(type_a) << 10 | _ELEMENTS.index(type_b) << 14
+    if isinstance(a, Vector):
+        flags |= 1 << 18
+        places += [builder.source(r, "b32") for r in a.elements]
+    else:
+        places.append(builder.source(a, "b64"))
+    places += [builder.source(b, "b64"), builder.source(predicate, "pred")]
+    constants = [builder.source(s, "s32") for s in scales]
+    zero = builder.constant(0, 4)
+    transposes = constants[2:]
+    if isinstance(a, Vector) and len(transposes) == 1:
+        transposes = [zero, *transposes]
+    transposes += [zero] * (2 - len(transposes))
+    builder.step("wgmma", [*places, *constants[:2], *transposes], modifiers=flags)
+
+
+def _pair(instruction: Instruction) -> int:
+    return 1 if "cta_group::2" in instruction.modifiers else 0
+
+
+def tcgen05(builder: Builder, instruction: Instruction) -> None:
+    what = instruction.modifiers[0]
+    if what in ("wait::ld", "wait::st", "fence::before_thread_sync", "fence::after_thread_sync"):
+        return builder.step("nop", [])
+    if what == "relinquish_alloc_permit":
+        return builder.step("tcgen05.relinquish", [])
+    decode = _DECODE.get(what)
+    if decode is None:
+        raise builder.error(f"tcgen05.{what} is not executed yet")
+    decode(builder, instruction)
+
+
+def _alloc(builder: Builder, instruction: Instruction) -> None:
+    address = builder.address(instruction.operands[0])
+    flags = _pair(instruction) | (NARROW_SHARED if address.width == 4 else 0)
+    places = [address, builder.source(instruction.operands[1], "u32")]
+    builder.step("tcgen05.alloc", places, modifiers=flags)
+
+
+def _dealloc(builder: Builder, instruction: Instruction) -> None:
+    places = [builder.source(o, "u32") for o in instruction.operands]
+    builder.step("tcgen05.dealloc", places)
+
+
+def _access(builder: Builder, instruction: Instruction) -> None:
+    modifiers = instruction.modifiers
+    loads = modifiers[0] == "ld"
+    if "32x32b" not in modifiers or modifiers[-1] != "b32" or "red" in modifiers:
+        raise builder.error("only .32x32b of .b32 is executed yet")
+    if any(m.startswith(("pack", "unpack")) for m in modifiers):
+        raise builder.error("packing is not executed yet")
+    address, registers = instruction.operands[:: -1 if loads else 1]
+    elements = builder.vector(registers)
+    place = builder.result if loads else builder.source
+    places = [place(e, "b32") for e in elements]
+    flags = len(elements) << 8
+    kind = "ld" if loads else "st"
+    at = builder.address(address)
+    builder.step(f"tcgen05.{kind}.32x32b", [*places, at], modifiers=flags)
+
+
+_KINDS = {"kind::f16": 0, "kind::tf32": 1, "kind::f8f6f4": 2}
+
+
+def _mma(builder: Builder, instruction: Instruction) -> None:
+    modifiers = instruction.modifiers
+    kind = next((m for m in modifiers if m.startswith("kind::")), "")
+    if kind not in _KINDS or "sp" in modifiers or "block_scale" in modifiers:
+        raise builder.error(f"{kind or 'this kind'} is not executed yet")
+    if any(m.startswith(("ashift",)) for m in modifiers):
+        raise builder.error(".ashift is not executed yet")
+    d, a, b, description, *rest = instruction.operands
+    flags = _pair(instruction) | _KINDS[kind] << 4 | (1 << 9 if "ws" in modifiers else 0)
+    if isinstance(a, Address):
+        flags |= 1 << 8
+        operand = builder.address(a)
+    else:
+        operand = builder.source(a, "b64")
+    disabled: list[Place] = []
+    if isinstance(rest[0], Vector):
+        disabled = [builder.source(e, "b32") for e in rest.pop(0).elements]  # type: ignore[union-attr]
+    enable, *more = rest
+    if more and not (isinstance(more[0], Register) and "ws" in modifiers):
+        raise builder.error("a scaled or masked D is not executed yet")
+    if "ws" in modifiers and more:
+        raise builder.error("a zero-column mask is not executed yet")
+    flags |= len(disabled) << 12
+    places = [
+        builder.address(d),
+        operand,
+        builder.source(b, "b64"),
+        builder.source(description, "b32"),
+        builder.source(enable, "pred"),
+        *disabled,
+    ]
+    builder.step("tcgen05.mma", places, modifiers=flags)
+
+
+def _commit(builder: Builder, instruction: Instruction) -> None:
+    address = builder.address(instruction.operands[0])
+    flags = _pair(instruction) | (NARROW_SHARED if address.width == 4 else 0)
+    places = [address]
+    if "multicast::cluster" in instruction.modifiers:
+        flags |= 1 << 8
+        places.append(builder.source(instruction.operands[1], "u16"))
+    builder.step("tcgen05.commit", places, modifiers=flags)
+
+
+_DECODE = {
+    "alloc": _alloc,
+    "dealloc": _dealloc,
+    "ld": _access,
+    "st": _access,
+    "mma": _mma,
+    "commit": _commit,
+}

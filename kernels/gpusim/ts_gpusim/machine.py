@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Executes launches: decodes a kernel once and runs it on the machine."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass
+
+from ts_gpusim import _machine
+from ts_gpusim.decode import decode
+from ts_gpusim.launch import Launch
+from ts_gpusim.memory import MemoryMap
+from ts_gpusim.ptx.parser import parse
+from ts_gpusim.ptx.syntax import Kernel
+
+_ALIGNMENT = 128  # of the block of parameters: tensor maps are in it
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What a launch did; bytes are those that instructions name, not those that caches move."""
+
+    instructions: int  # of warps
+    mma_instructions: int
+    mma_flops: int
+    bulk_requests: int
+    bulk_bytes_loaded: int
+    bulk_bytes_stored: int
+    global_bytes_loaded: int
+    global_bytes_stored: int
+
+
+@functools.lru_cache(maxsize=64)
+def _decoded(ptx: str, name: str) -> tuple[Kernel, _machine.Program]:
+    module = parse(ptx)
+    kernel = module.kernels[name]
+    return kernel, decode(module, kernel)
+
+
+def execute(launch: Launch, memory: MemoryMap, seed: int = 0) -> Counters:
+    """Fault if the kernel does what it must not; tensors are then as far as it had come."""
+    kernel, program = _decoded(launch.ptx, launch.kernel)
+    size = max((p.offset + p.size for p in kernel.parameters), default=0)
+    block = ctypes.create_string_buffer(size + 2 * _ALIGNMENT)
+    begin = -(-ctypes.addressof(block) // _ALIGNMENT) * _ALIGNMENT
+    for parameter, value in zip(kernel.parameters, launch.parameters, strict=True):
+        ctypes.memmove(begin + parameter.offset, value, parameter.size)
+    allocations = [(str(found), found.begin, found.size) for found in memory]
+    allocations.append(("the kernel's parameters", begin, size))
+    counters = _machine.launch(
+        program=program,
+        grid=launch.grid,
+        block=launch.block,
+        cluster=launch.cluster,
+        dynamic_shared_bytes=launch.shared_bytes,
+        parameters=begin,
+        allocations=allocations,
+        seed=seed,
+    )
+    return Counters(**counters)
