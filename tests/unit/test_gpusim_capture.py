@@ -2,9 +2,9 @@
 """The software GPU's launch capture: what reaches the machine, and what is refused before it."""
 
 import ctypes
+import os
 import struct
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 
 import cutlass
 import cutlass.cute as cute
@@ -18,11 +18,11 @@ import tvm_ffi
 from cutlass.base_dsl.common import DSLCudaRuntimeError
 from cutlass.cute.nvgpu import cpasync
 from cutlass.cute.runtime import from_dlpack, make_fake_tensor
-from hypothesis import given
-from hypothesis import strategies as st
 from ts_gpusim.capture.runtime import Runtime
 from ts_gpusim.memory import MemoryMap
 from ts_gpusim.properties import device_properties
+
+pytest_plugins = ["gpusim_recorder"]
 
 THREADS = 128
 
@@ -80,29 +80,6 @@ def load_tile(a: cute.Tensor):
     load_tile_kernel(tma, source, tile).launch(
         grid=[2, 1, 1], block=[THREADS, 1, 1], cluster=[2, 1, 1]
     )
-
-
-class Recorder:
-    """In the machine's place."""
-
-    def __init__(self) -> None:
-        self.launches: list[ts_gpusim.Launch] = []
-        self.names: list[list[str]] = []
-
-    def __call__(self, launch: ts_gpusim.Launch, memory: MemoryMap) -> None:
-        self.launches.append(launch)
-        self.names.append([allocation.name for allocation in memory])
-
-
-@pytest.fixture
-def machine() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
-def gpu(machine: Recorder) -> Iterator[ts_gpusim.Device]:
-    with ts_gpusim.device("sm_100a", sms=20, execute=machine) as gpu:
-        yield gpu
 
 
 def vectors(n: int = 500) -> tuple[torch.Tensor, torch.Tensor]:
@@ -361,6 +338,7 @@ def test_questions_about_the_gpu_are_answered(gpu):
 
 
 def test_every_patch_is_undone(machine):
+    from cutlass.base_dsl import compiler, dsl, jit_executor
     from cutlass.cute.runtime import _Tensor
     from cutlass.cutlass_dsl import CuTeDSL, cuda_jit_executor, tvm_ffi_provider
 
@@ -369,158 +347,54 @@ def test_every_patch_is_undone(machine):
         torch.Tensor,
         cutlass.utils.HardwareInfo,
         cuda_jit_executor.CudaDialectJitCompiledFunction,
-        cuda_jit_executor.JitExecutor,
+        compiler.CompileOptions,
+        dsl.BaseDSL,
+        jit_executor.ExecutionArgs,
+        jit_executor.JitCompiledFunction,
+        jit_executor.JitExecutor,
         tvm_ffi_provider.TVMFFIJitCompiledFunction,
         tvm_ffi_provider.TVMFFIJitCompiledFunctionWithKwargs,
         _Tensor,
         CuTeDSL._get_dsl().envar,
-        CuTeDSL.__mro__[2],
     ]
-    before = [dict(vars(owner)) for owner in owners]
+    before = [dict(os.environ), *(dict(vars(owner)) for owner in owners)]
     with pytest.raises(KeyError), ts_gpusim.device("sm_103a", execute=machine):
-        assert [dict(vars(owner)) for owner in owners] != before
+        inside = [dict(os.environ), *(dict(vars(owner)) for owner in owners)]
+        assert not any(a == b for a, b in zip(inside, before, strict=True))
         raise KeyError
-    assert [dict(vars(owner)) for owner in owners] == before
+    assert [dict(os.environ), *(dict(vars(owner)) for owner in owners)] == before
 
 
-# Plain PTX
-
-ADD_PTX = """
-.version 8.8
-.target sm_90
-.address_size 64
-.visible .entry add(.param .u64 .ptr .global .align 16 a, .param .u64 b, .param .f32 x,
-                    .param .u32 n, .param .align 8 .b8 pair[16])
-.reqntid 64, 1, 1
-{
-    .shared .align 4 .b8 own[48];
-    .reg .b64 %rd<2>;
-    mov.u64 %rd1, own;
-    ret;
-}
-"""
+# A public kernel, as its package calls it
 
 
-def launch_add(*arguments: object, **options: object) -> None:
-    options = {"grid": (2, 1, 1), "block": (64, 1, 1)} | options
-    ts_gpusim.launch_ptx(ADD_PTX, "add", arguments=arguments, **options)
+@pytest.mark.slow
+def test_tokenspeed_mla_decode_runs_unmodified(gpu, machine):
+    from tokenspeed_mla.mla_decode import tokenspeed_mla_decode
 
-
-def test_plain_ptx_is_launched_with_its_arguments(gpu, machine):
-    a, b = torch.zeros(8), np.zeros((4, 4))
-    launch_add(a, b, 1.5, -1, bytes(range(16)), shared_bytes=256)
-    (launch,) = machine.launches
-    assert launch.parameters == [
-        struct.pack("<Q", a.data_ptr()),
-        struct.pack("<Q", b.ctypes.data),
-        struct.pack("<f", 1.5),
-        struct.pack("<i", -1),
-        bytes(range(16)),
-    ]
-    assert launch.shared_bytes == 256
-    assert machine.names == [["argument 0", "argument 1"]]
-
-
-def test_plain_ptx_may_be_a_file(gpu, machine, tmp_path):
-    path = tmp_path / "add.ptx"
-    path.write_text(ADD_PTX)
-    for ptx in (path, str(path)):
-        ts_gpusim.launch_ptx(ptx, "add", (1, 1, 1), (64, 1, 1), [0, 0, 0.0, 0, bytes(16)])
-    assert len(machine.launches) == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ((0, 0, 0.0, 0), r"has 5 parameters \(a, b, x, n, pair\), but 4 arguments were given"),
-        ((0.5, 0, 0.0, 0, bytes(16)), r"argument 0 is a float, but parameter a is \.u64"),
-        ((0, 0, 1, 0, bytes(16)), r"argument 2 is an int, but parameter x is \.f32"),
-        ((0, 0, 0.0, torch.zeros(1), bytes(16)), r"argument 3 is a tensor, .* n is \.u32"),
-        ((0, 0, 0.0, 2**32, bytes(16)), r"argument 3 is 4294967296, but .* it does not fit"),
-        ((0, 0, 0.0, 0, bytes(12)), r"argument 4 has 12 bytes, but parameter pair is \.b8\[16\]"),
-        ((0, 0, 0.0, 0, 7), r"argument 4 is an int, but parameter pair is \.b8\[16\]"),
-        ((None, 0, 0.0, 0, bytes(16)), "argument 0 is of type NoneType: give a host tensor"),
-        ((torch.zeros(1, device="meta"), 0, 0.0, 0, bytes(16)), "argument 0 is on meta, but the"),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused(arguments, sentence, gpu, machine):
-    with pytest.raises((TypeError, ValueError), match=sentence):
-        launch_add(*arguments)
-    assert not machine.launches
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"grid": (0, 1, 1)}, r"grid \(0, 1, 1\) is not between"),
-        ({"block": (32, 1, 1)}, r"block is \(32, 1, 1\), and the kernel requires \(64, 1, 1\)"),
-        ({"block": (1024, 2, 1)}, "has 2048 threads, and a block has at most 1024"),
-        ({"cluster": (32, 1, 1)}, "has 32 blocks, and a cluster has 1 to 16"),
-        ({"cluster": (4, 1, 1)}, r"grid \(2, 1, 1\) is no multiple of cluster \(4, 1, 1\)"),
-        ({"shared_bytes": 232401}, r"wants 232449 bytes .*\(232401 dynamic, 48 its own\)"),
-    ],
-)
-def test_launches_that_a_gpu_refuses_are_refused(options, sentence, gpu, machine):
-    with pytest.raises(ValueError, match=sentence):
-        launch_add(0, 0, 0.0, 0, bytes(16), **options)
-    assert not machine.launches
-
-
-def test_a_kernel_that_the_ptx_lacks_is_named(gpu):
-    with pytest.raises(ValueError, match="no kernel named 'sub'; its kernels: add"):
-        ts_gpusim.launch_ptx(ADD_PTX, "sub", (1, 1, 1), (64, 1, 1), [])
-
-
-def test_neither_ptx_nor_a_file_is_refused(gpu):
-    with pytest.raises(ValueError, match=r"'missing\.ptx' is neither PTX with an \.entry nor"):
-        ts_gpusim.launch_ptx("missing.ptx", "add", (1, 1, 1), (64, 1, 1), [])
-
-
-def test_launch_ptx_needs_a_device():
-    with pytest.raises(RuntimeError, match=r"use `with ts_gpusim\.device\(\.\.\.\):`"):
-        launch_add(0, 0, 0.0, 0, bytes(16))
-
-
-# Memory
-
-
-def test_a_registered_tensor_is_in_the_memory_of_every_launch(gpu, machine):
-    gpu.register(torch.zeros(4), "table")
-    by_tvm_ffi(*vectors())
-    launch_add(0, 0, 0.0, 0, bytes(16))
-    assert machine.names == [["table", "a", "b"], ["table"]]
-
-
-def test_an_allocation_reaches_from_the_first_element_to_the_last():
-    whole = torch.zeros(10, 16, dtype=torch.bfloat16)
-    memory = MemoryMap()
-    memory.add(whole[2:5, 4:8], "part")
-    (part,) = memory
-    assert part.begin == whole[2, 4].data_ptr()
-    assert part.end == whole[4, 7].data_ptr() + 2
-    assert str(part) == "part [3, 4] bf16"
-    assert memory.find(part.begin) is memory.find(part.end - 1) is part
-    assert memory.find(part.begin - 1) is memory.find(part.end) is None
-    assert memory.nearest(part.end + 100) is part
-
-
-def test_reading_outside_of_every_tensor_names_the_closest():
-    tensor = torch.arange(4, dtype=torch.int32)
-    memory = MemoryMap()
-    memory.add(tensor, "lengths")
-    assert memory.read(tensor.data_ptr() + 4, 8) == struct.pack("<2i", 1, 2)
-    with pytest.raises(IndexError, match=r"8 bytes at .* the closest is lengths \[4\] i32"):
-        memory.read(tensor.data_ptr() + 12, 8)
-
-
-@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=6))
-def test_ranges_hold_exactly_the_bytes_that_some_allocation_holds(slices):
-    whole = torch.zeros(64, dtype=torch.uint8)
-    memory = MemoryMap()
-    for index, (begin, end) in enumerate(slices):
-        memory.add(whole[begin:end], str(index))
-    ranges = memory.ranges()
-    for address in range(whole.data_ptr(), whole.data_ptr() + 64):
-        held = any(begin <= address < end for begin, end in ranges)
-        assert held == (memory.find(address) is not None)
-    assert all(end < begin for (_, end), (begin, _) in pairwise(ranges))
+    heads, latent, rope, page, tokens = 128, 512, 64, 64, 256
+    query = torch.zeros(1, 1, heads, latent + rope, dtype=torch.bfloat16)
+    cache = torch.zeros(7, page, latent + rope, dtype=torch.bfloat16)
+    pages = torch.tensor([[6, 2, 0, 5]], dtype=torch.int32)
+    tokenspeed_mla_decode(
+        query,
+        cache,
+        torch.zeros(1 << 26, dtype=torch.int8),
+        latent,
+        rope,
+        pages,
+        torch.tensor([tokens], dtype=torch.int32),
+        tokens,
+        (latent + rope) ** -0.5,
+        enable_pdl=True,
+    )
+    attention, reduction = machine.launches
+    assert attention.ptx is reduction.ptx
+    assert attention.cluster == (2, 1, 1)
+    assert attention.block == (384, 1, 1)
+    assert attention.shared_bytes == 227 * 1024
+    assert attention.attributes.programmatic_stream_serialization
+    maps = [address_in(parameter) for parameter in attention.parameters if len(parameter) == 128]
+    assert {query.data_ptr(), cache.data_ptr()} <= set(maps)
+    assert reduction.grid == (heads, 1, 1)
+    assert "page_table" in machine.names[0]

@@ -26,7 +26,7 @@ from ts_gpusim.launch import Launch
 from ts_gpusim.memory import MemoryMap
 from ts_gpusim.properties import DeviceProperties, device_properties
 
-Execute = Callable[[Launch, MemoryMap], None]
+Execute = Callable[[Launch, MemoryMap], object]  # what it returns is dropped
 
 
 class Device:

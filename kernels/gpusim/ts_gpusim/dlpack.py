@@ -11,7 +11,18 @@ CPU = 1  # DLDeviceType
 CUDA = 2
 
 _BYTES_BEFORE_VERSIONED = 32  # DLManagedTensorVersioned: version, context, deleter, flags
-_DTYPE_NAMES = {0: "i", 1: "u", 2: "f", 4: "bf", 5: "c", 6: "bool"}  # DLDataTypeCode
+_DTYPE_NAMES = {  # DLDataTypeCode
+    0: "i",
+    1: "u",
+    2: "f",
+    4: "bf",
+    5: "complex",
+    6: "bool",
+    10: "e4m3fn f",
+    12: "e5m2 f",
+    14: "e8m0fnu f",
+    17: "e2m1fn f",
+}
 
 
 class _DLTensor(ctypes.Structure):
