@@ -86,7 +86,8 @@ class _Body:
                 operands.append(read_operand(tokens, scopes))
                 if tokens.accept(";"):
                     break
-                tokens.expect(",")
+                if not tokens.accept(","):
+                    raise tokens.error("`,` or `;`")
         end = tokens.offsets[tokens.position - 1] + 1
         text = " ".join(tokens.source[tokens.offsets[start] : end].split())
         self.kernel.instructions.append(

@@ -51,18 +51,18 @@ class Scopes:
     def declare_register(self, name: str, type_: str, lanes: int, line: int) -> None:
         """One register, or for `.v2`/`.v4` one for each of `name.x`, `name.y`, ..."""
         if lanes == 1:
-            self._add(name, self._new_register(name, type_), line)
+            self._add(name, self._new_register(name, type_, self._open[-1]), line)
             return
         elements = []
         for letter in _VECTOR_ELEMENTS[:lanes]:
-            register = self._new_register(f"{name}.{letter}", type_)
+            register = self._new_register(f"{name}.{letter}", type_, self._open[-1])
             self._add(f"{name}.{letter}", register, line)
             elements.append(register)
         self._add(name, Vector(tuple(elements)), line)
 
     def declare_symbol(self, name: str, line: int) -> str:
         """A variable or parameter; gives the name by which the kernel knows it."""
-        own = self._own_name(name)
+        own = self._unique.name(name, inner=len(self._open) > 1)
         self._add(name, Symbol(own), line)
         return own
 
@@ -92,13 +92,13 @@ class Scopes:
                 continue
             count, type_ = scope.ranges.get(name[:cut], (0, ""))
             if int(number) < count:
-                register = self._new_register(name, type_)
+                register = self._new_register(name, type_, scope)
                 scope.names[name] = register
                 return register
         return None
 
-    def _new_register(self, name: str, type_: str) -> Register:
-        register = Register(self._own_name(name), type_)
+    def _new_register(self, name: str, type_: str, scope: _Scope) -> Register:
+        register = Register(self._unique.name(name, inner=scope.number > 0), type_)
         self.registers[register.name] = register
         return register
 
@@ -107,9 +107,6 @@ class Scopes:
         if name in names:
             raise PtxError(f"`{name}` is declared twice in one scope; rename one", line)
         names[name] = what
-
-    def _own_name(self, name: str) -> str:
-        return self._unique.name(name, inner=len(self._open) > 1)
 
 
 class UniqueNames:
