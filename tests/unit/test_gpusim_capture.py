@@ -3,7 +3,10 @@
 
 import ctypes
 import os
+import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 
 import cutlass
@@ -18,7 +21,7 @@ import tvm_ffi
 from cutlass.base_dsl.common import DSLCudaRuntimeError
 from cutlass.cute.nvgpu import cpasync
 from cutlass.cute.runtime import from_dlpack, make_fake_tensor
-from ts_gpusim.capture.runtime import Runtime
+from ts_gpusim.capture.runtime import Runtime, library_path
 from ts_gpusim.memory import MemoryMap
 from ts_gpusim.properties import device_properties
 
@@ -286,6 +289,19 @@ def test_a_function_compiled_inside_finds_no_device_outside(options, machine):
     with pytest.raises(DSLCudaRuntimeError, match="cudaErrorNoDevice"):
         function(*wrapped, cutlass.Float32(3), cutlass.Int32(500))
     assert len(machine.launches) == 1
+
+
+def test_a_cuda_runtime_that_was_loaded_before_is_refused(tmp_path):
+    other = shutil.copy(library_path(), tmp_path / "libcute_dsl_runtime.so")
+    program = f"""
+import ctypes, ts_gpusim
+ctypes.CDLL({str(other)!r}, ctypes.RTLD_GLOBAL)
+with ts_gpusim.device("sm_100a", execute=print):
+    print("entered")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "has compiled for a real GPU in this process already" in done.stderr
+    assert "entered" not in done.stdout
 
 
 def test_a_function_that_the_runtime_does_not_have_is_named():

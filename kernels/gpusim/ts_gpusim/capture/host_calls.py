@@ -33,16 +33,16 @@ class HostCalls:
         self._launch = launch
         self._calls: list[HostCall] = []
         self.arguments = MemoryMap()
-        self._names: dict[int, str] = {}  # of arguments, by id
+        self._named: dict[int, tuple[str, object]] = {}  # by id; holding them keeps ids unique
 
     def name_arguments(self, named: Iterable[tuple[str, object]]) -> None:
         """For messages about them."""
-        self._names.update((id(argument), name) for name, argument in named)
+        self._named.update((id(argument), (name, argument)) for name, argument in named)
 
     def add_argument(self, view: View, tensor: object, wrapper: object) -> None:
         """The host function takes `wrapper`, which wraps `tensor` or is it."""
-        unnamed = f"tensor {len(self.arguments)}"
-        name = self._names.get(id(wrapper)) or self._names.get(id(tensor)) or unnamed
+        unnamed = (f"tensor {len(self.arguments)}", tensor)
+        name, _ = self._named.get(id(wrapper)) or self._named.get(id(tensor)) or unnamed
         self.arguments.add_view(view, tensor, name)
 
     @contextmanager
@@ -59,7 +59,7 @@ class HostCalls:
             self._calls.pop()
             if ptx is not None:
                 self.arguments = MemoryMap()
-                self._names = {}
+                self._named = {}
         if call.failure is not None:
             raise call.failure
 

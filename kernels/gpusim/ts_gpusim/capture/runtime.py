@@ -83,6 +83,7 @@ class Runtime:
         on_problem: Callable[[str], None],
     ) -> None:
         self._library = ctypes.CDLL(str(library_path()))
+        _require_no_other_runtime(self._library)
         self._launch = _LAUNCH(
             lambda kernel, config, arguments: on_launch(_request(kernel, config, arguments))
         )
@@ -93,6 +94,24 @@ class Runtime:
 
     def disconnect(self) -> None:
         self._library.ts_gpusim_connect(_LAUNCH(), _PROBLEM())
+
+
+def _require_no_other_runtime(library: ctypes.CDLL) -> None:
+    """Host code takes a symbol from the first library of the process that has it."""
+    try:
+        first = ctypes.CDLL(None)._cudaLaunchKernelEx
+    except AttributeError:
+        return
+    if _address_of(first) != _address_of(library._cudaLaunchKernelEx):
+        raise RuntimeError(
+            "CuTe DSL has compiled for a real GPU in this process already, and the CUDA runtime "
+            "that it loaded stays in the way: enter ts_gpusim.device(...) before, or in a process "
+            "of its own"
+        )
+
+
+def _address_of(function: object) -> int | None:
+    return ctypes.cast(function, ctypes.c_void_p).value  # type: ignore[arg-type]
 
 
 _CLUSTER_DIMENSION = 4  # cudaLaunchAttributeID
