@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Matrix instructions of a warp and of a warp group (PTX ISA 9.7.14 and 9.7.15)."""
 
+from __future__ import annotations
 
-def _wgmma_shapes(k: int, columns: range) -> str:
+from collections.abc import Iterable
+
+
+def _wgmma_shapes(k: int, columns: Iterable[int]) -> str:
     return " ".join(f"m64n{n}k{k}" for n in columns)
 
 
@@ -78,8 +82,8 @@ movmatrix.sync.aligned.m8n8.trans.b16                               d, a
 .k8 = {_wgmma_shapes(8, range(8, 257, 8))}
 .k16 = {_wgmma_shapes(16, range(8, 257, 8))}
 .k32 = {_wgmma_shapes(32, range(8, 257, 8))}
-.i32 = {" ".join(f"m64n{n}k32" for n in _WIDE)}
-.b256 = {" ".join(f"m64n{n}k256" for n in _WIDE)}
+.i32 = {_wgmma_shapes(32, _WIDE)}
+.b256 = {_wgmma_shapes(256, _WIDE)}
 .half = f16 f32
 .fp8 = e4m3 e5m2
 .bfp8 = e4m3 e5m2
@@ -93,6 +97,28 @@ wgmma.mma_async.sync.aligned.k8.f32.tf32.tf32       d, a, b, scaleD, negA, negB
 wgmma.mma_async.sync.aligned.k32.half.fp8.bfp8      d, a, b, scaleD, negA, negB
 wgmma.mma_async.sync.aligned.i32{{.satfinite}}.s32.int8.bint8 d, a, b, scaleD
 wgmma.mma_async.sync.aligned.b256.s32.b1.b1.and.popc d, a, b, scaleD
+
+9.7.15.6.4 Asynchronous Multiply-and-Accumulate Instruction: wgmma.mma_async.sp
+.k16 = {_wgmma_shapes(16, range(8, 257, 8))}
+.k32 = {_wgmma_shapes(32, range(8, 257, 8))}
+.k64 = {_wgmma_shapes(64, range(8, 257, 8))}
+.i64 = {_wgmma_shapes(64, _WIDE)}
+.half = f16 f32
+.fp8 = e4m3 e5m2
+.bfp8 = e4m3 e5m2
+.int8 = s8 u8
+.bint8 = s8 u8
+wgmma.mma_async.sp.sync.aligned.k32.half.f16.f16 \
+    d, a, b, meta, selector, scaleD, negA, negB, transB
+wgmma.mma_async.sp.sync.aligned.k32.half.f16.f16 \
+    d, a, b, meta, selector, scaleD, negA, negB, transA, transB
+wgmma.mma_async.sp.sync.aligned.k32.f32.bf16.bf16 \
+    d, a, b, meta, selector, scaleD, negA, negB, transB
+wgmma.mma_async.sp.sync.aligned.k32.f32.bf16.bf16 \
+    d, a, b, meta, selector, scaleD, negA, negB, transA, transB
+wgmma.mma_async.sp.sync.aligned.k16.f32.tf32.tf32   d, a, b, meta, selector, scaleD, negA, negB
+wgmma.mma_async.sp.sync.aligned.k64.half.fp8.bfp8   d, a, b, meta, selector, scaleD, negA, negB
+wgmma.mma_async.sp.sync.aligned.i64{{.satfinite}}.s32.int8.bint8 d, a, b, meta, selector, scaleD
 
 9.7.15.7.1 Asynchronous wgmma Proxy Operations: wgmma.fence
 wgmma.fence.sync.aligned
