@@ -51,7 +51,8 @@ Mask compare_lanes(Step& step, int first) {
   const S* const b = step.reg<S>(first + 1);
   const F f;
   Mask result = 0;
-  for (int lane = 0; lane < kLanes; ++lane) result |= static_cast<Mask>(f(a[lane], b[lane])) << lane;
+  for (int lane = 0; lane < kLanes; ++lane)
+    result |= static_cast<Mask>(f(a[lane], b[lane])) << lane;
   return result;
 }
 
@@ -140,7 +141,9 @@ struct MulLo {
 };
 template <class T>
 struct MadLo {
-  T operator()(T a, T b, T c) const { return static_cast<T>(Wrapping<T>(a) * Wrapping<T>(b) + Wrapping<T>(c)); }
+  T operator()(T a, T b, T c) const {
+    return static_cast<T>(Wrapping<T>(a) * Wrapping<T>(b) + Wrapping<T>(c));
+  }
 };
 __extension__ typedef __int128 Int128;
 __extension__ typedef unsigned __int128 UInt128;
@@ -494,7 +497,8 @@ template <bool kBrain>
 struct HalfNumber {
   static float widened(uint16_t bits) { return kBrain ? from_bf16(bits) : from_f16(bits); }
   static uint16_t rounded(double value) {
-    return static_cast<uint16_t>(narrow(kBrain ? kBf16 : kF16, value, Rounding::kNearestEven, false));
+    return static_cast<uint16_t>(
+        narrow(kBrain ? kBf16 : kF16, value, Rounding::kNearestEven, false));
   }
 };
 template <class F, bool kBrain>
@@ -728,8 +732,10 @@ void register_arithmetic(Registry& registry) {
   register_f32<OrNan<FloatMax<float>, float>, float, float>(registry, "max.nan");
   register_f32<Three<FloatMin<float>, float>, float, float, float>(registry, "min3");
   register_f32<Three<FloatMax<float>, float>, float, float, float>(registry, "max3");
-  register_f32<Three<OrNan<FloatMin<float>, float>, float>, float, float, float>(registry, "min3.nan");
-  register_f32<Three<OrNan<FloatMax<float>, float>, float>, float, float, float>(registry, "max3.nan");
+  register_f32<Three<OrNan<FloatMin<float>, float>, float>, float, float, float>(registry,
+                                                                                 "min3.nan");
+  register_f32<Three<OrNan<FloatMax<float>, float>, float>, float, float, float>(registry,
+                                                                                 "max3.nan");
   register_f32<FloatNeg<float>, float>(registry, "neg");
   register_f32<FloatAbs<float>, float>(registry, "abs");
   register_f32<Ex2, float>(registry, "ex2");

@@ -37,7 +37,8 @@ Barrier& named(Step& step) {
 void arrive_at(Step& step, Barrier& barrier) {
   const std::uint32_t expected = step.sink(1) ? 0 : step.value<std::uint32_t>(1);
   if (expected % kLanes != 0) {
-    throw Fault("barrier", std::to_string(expected) + " threads are named at a barrier, which is no multiple of 32");
+    throw Fault("barrier", std::to_string(expected) +
+                               " threads are named at a barrier, which is no multiple of 32");
   }
   if (barrier.arrived > 0 && barrier.expected != expected) {
     throw Fault("barrier", "warps name " + std::to_string(barrier.expected) + " and " +
@@ -89,7 +90,8 @@ Flow bar_arrive(Step& step) {
 std::uint32_t running_threads(Cluster& cluster) {
   std::uint32_t threads = 0;
   for (const auto& cta : cluster.ctas) {
-    for (const auto& warp : cta->warps) threads += static_cast<std::uint32_t>(std::popcount(warp->live()));
+    for (const auto& warp : cta->warps)
+      threads += static_cast<std::uint32_t>(std::popcount(warp->live()));
   }
   return threads;
 }
@@ -97,9 +99,8 @@ std::uint32_t running_threads(Cluster& cluster) {
 Flow cluster_arrive(Step& step) {
   Barrier& barrier = cluster_of(step).barrier;
   barrier.arrived += static_cast<std::uint32_t>(std::popcount(step.mask));
-  step.each_lane([&](int lane) {
-    step.warp.cluster_phase[static_cast<std::size_t>(lane)] = barrier.phase;
-  });
+  step.each_lane(
+      [&](int lane) { step.warp.cluster_phase[static_cast<std::size_t>(lane)] = barrier.phase; });
   cluster_of(step).happened();
   return Flow::kNext;
 }
@@ -112,7 +113,8 @@ Flow cluster_wait(Step& step) {
     ++barrier.phase;
     cluster.happened();
   }
-  if (step.warp.cluster_phase[static_cast<std::size_t>(step.lane())] != barrier.phase) return Flow::kNext;
+  if (step.warp.cluster_phase[static_cast<std::size_t>(step.lane())] != barrier.phase)
+    return Flow::kNext;
   step.fragment.waits_for = "the barrier of the cluster, with " + std::to_string(barrier.arrived) +
                             " threads of " + std::to_string(running_threads(cluster));
   return Flow::kWait;
@@ -191,10 +193,11 @@ Flow mbarrier_wait(Step& step) {
   });
   Fragment& fragment = step.fragment;
   if (kTry && late != nullptr && !fragment.out_of_time) {
-    fragment.waits_for = "the mbarrier at shared address " + hex(address(step, 1, step.lane())) + ", phase " +
-                         std::to_string(late->phase) + ", " + std::to_string(late->pending) + " of " +
-                         std::to_string(late->count) + " arrivals and " +
-                         std::to_string(late->expected_bytes) + " bytes outstanding";
+    fragment.waits_for = "the mbarrier at shared address " + hex(address(step, 1, step.lane())) +
+                         ", phase " + std::to_string(late->phase) + ", " +
+                         std::to_string(late->pending) + " of " + std::to_string(late->count) +
+                         " arrivals and " + std::to_string(late->expected_bytes) +
+                         " bytes outstanding";
     fragment.may_time_out = true;
     return Flow::kWait;
   }

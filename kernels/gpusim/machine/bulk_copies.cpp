@@ -15,14 +15,14 @@ namespace gpusim {
 namespace {
 
 // Modifiers: 1 << operand, where that address is a 32-bit register; and for tensors
-constexpr int kRankShift8 = 8;             // dimensions
+constexpr int kRankShift8 = 8;                // dimensions
 constexpr std::int64_t kMulticast = 1 << 16;  // the last operand is a mask of CTAs
 enum class Reduction : std::uint8_t { kNone, kAdd, kMin, kMax };
 
 std::uint64_t address(Step& step, int operand, int lane) {
   const bool narrow = (step.op.modifiers >> operand & 1) != 0;
-  const std::uint64_t base = narrow ? step.reg<std::uint32_t>(operand)[lane]
-                                    : step.reg<std::uint64_t>(operand)[lane];
+  const std::uint64_t base =
+      narrow ? step.reg<std::uint32_t>(operand)[lane] : step.reg<std::uint64_t>(operand)[lane];
   return base + static_cast<std::uint64_t>(step.offset(operand));
 }
 
@@ -62,12 +62,12 @@ Box box_of(Step& step, int map_operand, int lane) {
   Box box{.map = decode_tensor_map(bytes)};
   const auto rank = static_cast<int>(step.op.modifiers >> kRankShift8 & 7);
   if (rank != box.map.rank) {
-    throw Fault("tensor-map", "a copy of " + std::to_string(rank) + " dimensions is given a tensor map of " +
+    throw Fault("tensor-map", "a copy of " + std::to_string(rank) +
+                                  " dimensions is given a tensor map of " +
                                   std::to_string(box.map.rank));
   }
   for (int i = 0; i < rank; ++i) {
-    box.begin[static_cast<std::size_t>(i)] =
-        step.reg<std::int32_t>(map_operand + 1 + i)[lane];
+    box.begin[static_cast<std::size_t>(i)] = step.reg<std::int32_t>(map_operand + 1 + i)[lane];
   }
   return box;
 }
@@ -98,8 +98,8 @@ void scatter(Cta& cta, std::uint32_t base, std::uint32_t swizzle, std::int64_t o
   }
 }
 
-void gather(Cta& cta, std::uint32_t base, std::uint32_t swizzle, std::int64_t offset,
-            std::byte* to, std::int64_t bytes) {
+void gather(Cta& cta, std::uint32_t base, std::uint32_t swizzle, std::int64_t offset, std::byte* to,
+            std::int64_t bytes) {
   while (bytes > 0) {
     const auto at = base + static_cast<std::uint32_t>(offset);
     const auto piece = static_cast<std::uint32_t>(std::min<std::int64_t>(bytes, 16 - at % 16));
@@ -129,7 +129,8 @@ Flow tensor_load(Step& step) {
       for (std::size_t i = 0; i < 16; ++i) {
         if ((ctas >> i & 1) == 0) continue;
         if (i >= cluster.ctas.size()) {
-          throw Fault("out-of-bounds", "a multicast names CTA " + std::to_string(i) + " of a cluster of " +
+          throw Fault("out-of-bounds", "a multicast names CTA " + std::to_string(i) +
+                                           " of a cluster of " +
                                            std::to_string(cluster.ctas.size()));
         }
         targets.emplace_back(cluster.ctas[i].get(), cluster.ctas[i].get());
@@ -149,8 +150,7 @@ Flow tensor_load(Step& step) {
           const std::int64_t row = box.map.box[0] * box.map.element_bytes;
           const std::uint32_t swizzle = box.map.swizzle;
           if (inside == 0) return scatter(*cta, offset, swizzle, at, nullptr, row);
-          const std::byte* from =
-              machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
+          const std::byte* from = machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
           scatter(*cta, offset, swizzle, at, nullptr, skipped);
           scatter(*cta, offset, swizzle, at + skipped, from, inside);
           scatter(*cta, offset, swizzle, at + skipped + inside, nullptr, row - skipped - inside);
@@ -179,13 +179,13 @@ Flow tensor_store(Step& step) {
     demand_alignment(from.offset, 128, "the source of a tensor copy");
     ++machine.counters.bulk_requests;
     cluster.asynchronous.push([&machine, &cluster, box, from, group = begin_bulk(step, lane)] {
-      box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
-                       std::int64_t skipped) {
-        if (inside == 0) return;
-        std::byte* to = machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
-        gather(*from.cta, from.offset, box.map.swizzle, at + skipped, to, inside);
-        machine.counters.bulk_bytes_stored += static_cast<std::uint64_t>(inside);
-      });
+      box.each_row(
+          [&](std::int64_t at, std::uint64_t global, std::int64_t inside, std::int64_t skipped) {
+            if (inside == 0) return;
+            std::byte* to = machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
+            gather(*from.cta, from.offset, box.map.swizzle, at + skipped, to, inside);
+            machine.counters.bulk_bytes_stored += static_cast<std::uint64_t>(inside);
+          });
       --*group;
       cluster.happened();
     });
@@ -227,13 +227,15 @@ Flow bulk_store(Step& step) {
     demand_alignment(from.offset, 16, "the source of a bulk copy");
     demand_alignment(bytes, 16, "the size of a bulk copy");
     ++machine.counters.bulk_requests;
-    cluster.asynchronous.push([&machine, &cluster, to, from, bytes, group = begin_bulk(step, lane)] {
-      from.cta->shared.demand_written(from.offset, bytes);
-      std::memcpy(machine.memory.at(to, bytes, 16), from.cta->shared.at(from.offset, bytes, 16), bytes);
-      machine.counters.bulk_bytes_stored += bytes;
-      --*group;
-      cluster.happened();
-    });
+    cluster.asynchronous.push(
+        [&machine, &cluster, to, from, bytes, group = begin_bulk(step, lane)] {
+          from.cta->shared.demand_written(from.offset, bytes);
+          std::memcpy(machine.memory.at(to, bytes, 16), from.cta->shared.at(from.offset, bytes, 16),
+                      bytes);
+          machine.counters.bulk_bytes_stored += bytes;
+          --*group;
+          cluster.happened();
+        });
   });
   return Flow::kNext;
 }

@@ -19,14 +19,15 @@ int TensorMemory::allocate(int columns) {
 }
 
 void TensorMemory::release(int column, int columns) {
-  const bool whole =
-      column >= 0 && column + columns <= kTmemColumns &&
-      std::all_of(owner_.begin() + column, owner_.begin() + column + columns,
-                  [column](int owner) { return owner == column + 1; }) &&
-      (column + columns == kTmemColumns || owner_[static_cast<std::size_t>(column + columns)] != column + 1);
+  const bool whole = column >= 0 && column + columns <= kTmemColumns &&
+                     std::all_of(owner_.begin() + column, owner_.begin() + column + columns,
+                                 [column](int owner) { return owner == column + 1; }) &&
+                     (column + columns == kTmemColumns ||
+                      owner_[static_cast<std::size_t>(column + columns)] != column + 1);
   if (!whole) {
     throw Fault("tensor-memory", std::to_string(columns) + " columns of tensor memory from " +
-                                     std::to_string(column) + " are freed, but no allocation is that");
+                                     std::to_string(column) +
+                                     " are freed, but no allocation is that");
   }
   std::fill(owner_.begin() + column, owner_.begin() + column + columns, 0);
 }
@@ -47,7 +48,8 @@ int TensorMemory::allocated() const {
 }
 
 bool Asynchronous::empty() const {
-  return free_.empty() && std::ranges::all_of(queues_, [](const auto& queue) { return queue.second.empty(); });
+  return free_.empty() &&
+         std::ranges::all_of(queues_, [](const auto& queue) { return queue.second.empty(); });
 }
 
 void Asynchronous::complete_one(std::mt19937_64& chance) {

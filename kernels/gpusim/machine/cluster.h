@@ -156,7 +156,9 @@ struct Machine {
 };
 
 // What operations on a whole cluster agree on.
-[[nodiscard]] inline Cluster& cluster_of(Step& step) { return step.warp.cta().cluster(); }
+[[nodiscard]] inline Cluster& cluster_of(Step& step) {
+  return step.warp.cta().cluster();
+}
 
 // Handlers by name, such as "add.f32".
 using Registry = std::map<std::string, Handler>;

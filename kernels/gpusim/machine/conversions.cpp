@@ -54,10 +54,14 @@ Flow integer(Step& step) {
 
 double rounded(double value, Rounding rounding) {
   switch (rounding) {
-    case Rounding::kNearestEven: return std::nearbyint(value);
-    case Rounding::kZero: return std::trunc(value);
-    case Rounding::kDown: return std::floor(value);
-    case Rounding::kUp: return std::ceil(value);
+    case Rounding::kNearestEven:
+      return std::nearbyint(value);
+    case Rounding::kZero:
+      return std::trunc(value);
+    case Rounding::kDown:
+      return std::floor(value);
+    case Rounding::kUp:
+      return std::ceil(value);
   }
   return value;
 }
@@ -122,8 +126,8 @@ Flow to_half(Step& step) {
 
 template <const Format& kFormat>
 Flow from_half(Step& step) {
-  return convert<float, std::uint16_t>(
-      step, [](std::uint16_t bits) { return widen(kFormat, bits); });
+  return convert<float, std::uint16_t>(step,
+                                       [](std::uint16_t bits) { return widen(kFormat, bits); });
 }
 
 Flow to_tf32(Step& step) {
@@ -176,7 +180,8 @@ Flow join(Step& step) {
   step.each_lane([&](int lane) {
     Whole whole = 0;
     for (int i = 0; i < kParts; ++i) {
-      whole |= static_cast<Whole>(step.reg<Part>(i + 1)[lane]) << (8 * sizeof(Part) * static_cast<std::size_t>(i));
+      whole |= static_cast<Whole>(step.reg<Part>(i + 1)[lane])
+               << (8 * sizeof(Part) * static_cast<std::size_t>(i));
     }
     d[lane] = whole;
   });
@@ -212,8 +217,7 @@ using Container =
 
 template <class D, class S>
 void add_integer(Registry& registry, Number<D> d, Number<S> s) {
-  registry[std::string("cvt.") + d.name + "." + s.name] =
-      integer<D, Container<D>, S, Container<S>>;
+  registry[std::string("cvt.") + d.name + "." + s.name] = integer<D, Container<D>, S, Container<S>>;
 }
 
 template <class S, class... D>

@@ -70,8 +70,9 @@ inline constexpr Format kTf32{8, 10, false};
   if (std::isnan(value)) return format.has_nan ? format.nan() : format.largest();
   double magnitude = std::fabs(value);
   const std::uint32_t too_large =
-      saturate ? format.largest() : (format.finite ? (format.has_nan ? format.nan() : format.largest())
-                                                   : format.infinity());
+      saturate ? format.largest()
+               : (format.finite ? (format.has_nan ? format.nan() : format.largest())
+                                : format.infinity());
   if (std::isinf(magnitude)) return sign | too_large;
   if (magnitude == 0) return sign;
   int exponent = std::max(std::ilogb(magnitude), 1 - format.bias());
@@ -79,7 +80,8 @@ inline constexpr Format kTf32{8, 10, false};
   const double units = std::ldexp(magnitude, format.mantissa - exponent);
   double whole = std::floor(units);
   const double rest = units - whole;
-  const bool away = (rounding == Rounding::kUp && sign == 0) || (rounding == Rounding::kDown && sign != 0);
+  const bool away =
+      (rounding == Rounding::kUp && sign == 0) || (rounding == Rounding::kDown && sign != 0);
   if (rounding == Rounding::kNearestEven) {
     if (rest > 0.5 || (rest == 0.5 && std::fmod(whole, 2) != 0)) whole += 1;
   } else if (away && rest > 0) {
@@ -90,8 +92,8 @@ inline constexpr Format kTf32{8, 10, false};
   const std::int64_t field = exponent + format.bias();
   bits += (field - 1) << format.mantissa;
   if (bits > static_cast<std::int64_t>(format.largest())) {
-    const bool towards_zero = rounding == Rounding::kZero ||
-                              (rounding != Rounding::kNearestEven && !away);
+    const bool towards_zero =
+        rounding == Rounding::kZero || (rounding != Rounding::kNearestEven && !away);
     return sign | (towards_zero ? format.largest() : too_large);
   }
   return sign | static_cast<std::uint32_t>(bits);
@@ -108,6 +110,8 @@ inline constexpr Format kTf32{8, 10, false};
   return static_cast<std::uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-[[nodiscard]] inline float from_f16(std::uint16_t bits) { return widen(kF16, bits); }
+[[nodiscard]] inline float from_f16(std::uint16_t bits) {
+  return widen(kF16, bits);
+}
 
 }  // namespace gpusim

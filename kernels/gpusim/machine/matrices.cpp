@@ -21,6 +21,15 @@ std::array<float, 256> values_of(Format format) {
   return values;
 }
 
+const std::vector<float>& half_values() {
+  static const std::vector<float> kValues = [] {
+    std::vector<float> values(1 << 16);
+    for (std::uint32_t bits = 0; bits < values.size(); ++bits) values[bits] = widen(kF16, bits);
+    return values;
+  }();
+  return kValues;
+}
+
 // Where an element is, in bytes from the descriptor's start, before swizzling.
 struct Layout {
   std::uint32_t span;  // bytes of a swizzled row
@@ -49,10 +58,13 @@ struct Layout {
 
 int element_bytes(Element type) {
   switch (type) {
-    case Element::kTf32: return 4;
+    case Element::kTf32:
+      return 4;
     case Element::kF16:
-    case Element::kBf16: return 2;
-    default: return 1;
+    case Element::kBf16:
+      return 2;
+    default:
+      return 1;
   }
 }
 
@@ -63,17 +75,66 @@ float element_value(Element type, std::uint32_t bits) {
   static const auto kE3m2Values = values_of(kE3m2);
   static const auto kE2m1Values = values_of(kE2m1);
   switch (type) {
-    case Element::kF16: return from_f16(static_cast<std::uint16_t>(bits));
-    case Element::kBf16: return from_bf16(static_cast<std::uint16_t>(bits));
-    case Element::kTf32: return std::bit_cast<float>(bits & 0xffffe000);
-    case Element::kE4m3: return kE4m3Values[bits];
-    case Element::kE5m2: return kE5m2Values[bits];
-    case Element::kE2m3: return kE2m3Values[bits & 0x3f];
-    case Element::kE3m2: return kE3m2Values[bits & 0x3f];
-    case Element::kE2m1: return kE2m1Values[bits & 0xf];
+    case Element::kF16:
+      return half_values()[bits];
+    case Element::kBf16:
+      return from_bf16(static_cast<std::uint16_t>(bits));
+    case Element::kTf32:
+      return std::bit_cast<float>(bits & 0xffffe000);
+    case Element::kE4m3:
+      return kE4m3Values[bits];
+    case Element::kE5m2:
+      return kE5m2Values[bits];
+    case Element::kE2m3:
+      return kE2m3Values[bits & 0x3f];
+    case Element::kE3m2:
+      return kE3m2Values[bits & 0x3f];
+    case Element::kE2m1:
+      return kE2m1Values[bits & 0xf];
   }
   return 0;
 }
+
+namespace {
+
+// The elements of 16 bytes, which a swizzle keeps together.
+template <Element kType>
+void widen_piece(const std::byte* piece, float* to, std::size_t stride) {
+  constexpr std::size_t kElementBytes = kType == Element::kTf32                             ? 4
+                                        : kType == Element::kF16 || kType == Element::kBf16 ? 2
+                                                                                            : 1;
+  for (std::size_t i = 0; i < 16 / kElementBytes; ++i) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, piece + (i * kElementBytes), kElementBytes);
+    to[i * stride] = element_value(kType, bits);
+  }
+}
+
+using WidenPiece = void (*)(const std::byte*, float*, std::size_t);
+
+WidenPiece widen_piece_of(Element type) {
+  switch (type) {
+    case Element::kF16:
+      return widen_piece<Element::kF16>;
+    case Element::kBf16:
+      return widen_piece<Element::kBf16>;
+    case Element::kTf32:
+      return widen_piece<Element::kTf32>;
+    case Element::kE4m3:
+      return widen_piece<Element::kE4m3>;
+    case Element::kE5m2:
+      return widen_piece<Element::kE5m2>;
+    case Element::kE2m3:
+      return widen_piece<Element::kE2m3>;
+    case Element::kE3m2:
+      return widen_piece<Element::kE3m2>;
+    case Element::kE2m1:
+      return widen_piece<Element::kE2m1>;
+  }
+  return nullptr;
+}
+
+}  // namespace
 
 std::vector<float> read_operand(Cta& cta, const SharedDescriptor& descriptor, int first_row,
                                 int rows, Element type, bool mn_major) {
@@ -86,23 +147,32 @@ std::vector<float> read_operand(Cta& cta, const SharedDescriptor& descriptor, in
                       .mn_major = mn_major,
                       .swizzled = descriptor.swizzle != 0};
   const std::uint32_t ks = kOperandBytes / element;
-  std::vector<float> values(static_cast<std::size_t>(rows) * ks);
-  float* to = values.data();
-  for (std::uint32_t row = 0; row < static_cast<std::uint32_t>(rows); ++row) {
+  const std::uint32_t together = 16 / element;
+  const auto count = static_cast<std::uint32_t>(rows);
+  std::vector<float> values(static_cast<std::size_t>(count) * ks);
+  const WidenPiece widen = widen_piece_of(type);
+  const auto read = [&](std::uint32_t row, std::uint32_t k, std::size_t stride) {
+    const std::uint32_t at =
+        swizzled(descriptor.start + layout.offset(static_cast<std::uint32_t>(first_row) + row, k),
+                 descriptor.swizzle);
+    const std::byte* piece = cta.shared.at(at, 16, 16);
+    cta.shared.demand_written(at, 16);
+    widen(piece, values.data() + (static_cast<std::size_t>(row) * ks) + k, stride);
+  };
+  if (mn_major) {
     for (std::uint32_t k = 0; k < ks; ++k) {
-      const std::uint32_t at = swizzled(
-          descriptor.start + layout.offset(static_cast<std::uint32_t>(first_row) + row, k),
-          descriptor.swizzle);
-      const std::byte* memory = cta.shared.at(at, element, element);
-      cta.shared.demand_written(at, element);
-      std::uint32_t bits = 0;
-      std::memcpy(&bits, memory, element);
-      *to++ = element_value(type, bits);
+      for (std::uint32_t row = 0; row < count; row += together) read(row, k, ks);
+    }
+  } else {
+    for (std::uint32_t row = 0; row < count; ++row) {
+      for (std::uint32_t k = 0; k < ks; k += together) read(row, k, 1);
     }
   }
   return values;
 }
 
+// The clones compute the same: nothing is contracted to a fused multiply-add.
+[[gnu::target_clones("avx2", "default")]]
 void multiply(const std::vector<float>& a, const std::vector<float>& b, int m, int n, int k,
               float* product) {
   std::vector<float> across(static_cast<std::size_t>(k) * static_cast<std::size_t>(n));

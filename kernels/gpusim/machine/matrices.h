@@ -26,6 +26,7 @@ struct SharedDescriptor {
 };
 
 // Rows of K elements as float, row by row. `mn_major`: rows stand side by side in memory.
+// `rows` is a multiple of 16 bytes of elements.
 // Fault if the matrix reaches memory that is not there or was never written.
 [[nodiscard]] std::vector<float> read_operand(Cta& cta, const SharedDescriptor& descriptor,
                                               int first_row, int rows, Element type, bool mn_major);

@@ -45,8 +45,9 @@ void GlobalMemory::find(std::uint64_t address, std::uint64_t bytes) {
 }
 
 void GlobalMemory::misaligned(std::uint64_t address, std::uint64_t bytes, std::uint64_t align) {
-  throw Fault("misaligned", "an access of " + std::to_string(bytes) + " bytes to global memory at " +
-                                hex(address) + " is not aligned to " + std::to_string(align));
+  throw Fault("misaligned", "an access of " + std::to_string(bytes) +
+                                " bytes to global memory at " + hex(address) +
+                                " is not aligned to " + std::to_string(align));
 }
 
 SharedMemory::SharedMemory(std::size_t bytes)
@@ -54,12 +55,14 @@ SharedMemory::SharedMemory(std::size_t bytes)
 
 void SharedMemory::check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const {
   if (offset % align != 0) {
-    throw Fault("misaligned", "an access of " + std::to_string(bytes) + " bytes to shared memory at " +
-                                  hex(offset) + " is not aligned to " + std::to_string(align));
+    throw Fault("misaligned", "an access of " + std::to_string(bytes) +
+                                  " bytes to shared memory at " + hex(offset) +
+                                  " is not aligned to " + std::to_string(align));
   }
   if (offset < kReservedShared || offset > bytes_.size() || bytes > bytes_.size() - offset) {
-    throw Fault("out-of-bounds", std::to_string(bytes) + " bytes of shared memory at " + hex(offset) +
-                                     " are outside the CTA's, which ends at " + hex(bytes_.size()));
+    throw Fault("out-of-bounds", std::to_string(bytes) + " bytes of shared memory at " +
+                                     hex(offset) + " are outside the CTA's, which ends at " +
+                                     hex(bytes_.size()));
   }
 }
 

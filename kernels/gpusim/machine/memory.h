@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The memory of a launch. Global memory is the host's: the addresses are the same, and only what was
-// passed to the launch may be touched. Shared memory knows which of its bytes were written.
+// The memory of a launch. Global memory is the host's: the addresses are the same, and only what
+// was passed to the launch may be touched. Shared memory knows which of its bytes were written.
 #pragma once
 
 #include <cstddef>

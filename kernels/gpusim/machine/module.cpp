@@ -15,11 +15,14 @@ namespace nb = nanobind;
 namespace gpusim {
 namespace {
 
-Dim dim(const std::array<std::uint32_t, 3>& of) { return {.x = of[0], .y = of[1], .z = of[2]}; }
+Dim dim(const std::array<std::uint32_t, 3>& of) {
+  return {.x = of[0], .y = of[1], .z = of[2]};
+}
 
 void add(Program& program, const std::string& handler,
-         const std::vector<std::tuple<std::int32_t, std::int64_t>>& operands, std::int64_t modifiers,
-         std::int32_t guard, bool guard_negated, std::uint32_t target, std::string text) {
+         const std::vector<std::tuple<std::int32_t, std::int64_t>>& operands,
+         std::int64_t modifiers, std::int32_t guard, bool guard_negated, std::uint32_t target,
+         std::string text) {
   const auto found = handlers().find(handler);
   if (found == handlers().end()) throw nb::key_error(handler.c_str());
   program.ops.push_back({.run = found->second,
@@ -44,11 +47,12 @@ void finish(Program& program, nb::bytes registers,
   program.local_base = local_base;
 }
 
-nb::dict launch(const Program& program, const std::array<std::uint32_t, 3>& grid,
-                const std::array<std::uint32_t, 3>& block, const std::array<std::uint32_t, 3>& cluster,
-                std::size_t dynamic_shared_bytes, std::uint64_t parameters,
-                const std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>& allocations,
-                std::uint64_t seed) {
+nb::dict launch(
+    const Program& program, const std::array<std::uint32_t, 3>& grid,
+    const std::array<std::uint32_t, 3>& block, const std::array<std::uint32_t, 3>& cluster,
+    std::size_t dynamic_shared_bytes, std::uint64_t parameters,
+    const std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>& allocations,
+    std::uint64_t seed) {
   const LaunchShape shape{.grid = dim(grid),
                           .block = dim(block),
                           .cluster = dim(cluster),

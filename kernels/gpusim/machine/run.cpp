@@ -118,7 +118,8 @@ class Runner {
       bool went_on = false;
       std::ranges::shuffle(warps_, machine_.chance);
       for (Warp* warp : warps_) {
-        went_on |= turn(*warp, 1 + static_cast<std::uint32_t>(machine_.chance() % temper_.longest_turn));
+        went_on |=
+            turn(*warp, 1 + static_cast<std::uint32_t>(machine_.chance() % temper_.longest_turn));
         if (!cluster_.asynchronous.empty() && machine_.chance() % 256 < temper_.completions) {
           cluster_.asynchronous.complete_one(machine_.chance);
         }
@@ -130,7 +131,8 @@ class Runner {
     for (const auto& cta : cluster_.ctas) {
       if (const int columns = cta->tmem.allocated(); columns > 0) {
         throw Fault("tensor-memory", "CTA (" + describe(cta->index()) + ") ends with " +
-                                         std::to_string(columns) + " columns of tensor memory not freed");
+                                         std::to_string(columns) +
+                                         " columns of tensor memory not freed");
       }
     }
   }
@@ -159,7 +161,8 @@ class Runner {
       std::erase_if(fragments, [](const Fragment& fragment) { return fragment.mask == 0; });
       std::ranges::sort(fragments, {}, &Fragment::pc);
       for (std::size_t i = 1; i < fragments.size();) {
-        if (fragments[i].pc == fragments[i - 1].pc && !fragments[i].arrived && !fragments[i - 1].arrived) {
+        if (fragments[i].pc == fragments[i - 1].pc && !fragments[i].arrived &&
+            !fragments[i - 1].arrived) {
           fragments[i - 1].mask |= fragments[i].mask;
           fragments[i - 1].seen = 0;
           fragments.erase(fragments.begin() + static_cast<std::ptrdiff_t>(i));
@@ -169,7 +172,8 @@ class Runner {
       }
     }
     for (Fragment& fragment : fragments) {
-      if (fragment.mask != 0 && (fragment.seen != cluster_.events() || fragment.out_of_time)) return &fragment;
+      if (fragment.mask != 0 && (fragment.seen != cluster_.events() || fragment.out_of_time))
+        return &fragment;
     }
     return nullptr;
   }
@@ -200,7 +204,8 @@ class Runner {
         ++fragment.pc;
         fragment.seen = 0;
         break;
-      case Flow::kJump: break;
+      case Flow::kJump:
+        break;
       case Flow::kWait:
       case Flow::kConverge:
         if (flow == Flow::kConverge) fragment.waits_for = "the other threads of its warp";
@@ -274,8 +279,8 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
     const Dim place{.x = index.x * shape.cluster.x + in_cluster.x,
                     .y = index.y * shape.cluster.y + in_cluster.y,
                     .z = index.z * shape.cluster.z + in_cluster.z};
-    auto cta = std::make_unique<Cta>(*cluster, rank, place,
-                                     machine.program.static_shared_bytes + shape.dynamic_shared_bytes);
+    auto cta = std::make_unique<Cta>(
+        *cluster, rank, place, machine.program.static_shared_bytes + shape.dynamic_shared_bytes);
     cta->threads = threads;
     for (std::uint32_t first = 0; first < threads; first += kLanes) {
       const std::uint32_t count = std::min<std::uint32_t>(kLanes, threads - first);

@@ -17,7 +17,9 @@ constexpr std::int64_t kPair = 1;           // .cta_group::2
 constexpr std::int64_t kNarrowAddress = 2;  // the shared address is a 32-bit register
 
 // A CTA's operations complete in the order in which they were issued.
-std::uint32_t queue_of(const Cta& cta) { return cta.rank(); }
+std::uint32_t queue_of(const Cta& cta) {
+  return cta.rank();
+}
 
 std::uint64_t shared_address(Step& step, int operand, int lane) {
   const std::uint64_t base = (step.op.modifiers & kNarrowAddress) != 0
@@ -39,9 +41,11 @@ TensorAddress tensor_address(std::uint32_t bits) {
 Flow alloc(Step& step) {
   Cta& cta = step.warp.cta();
   const auto columns = static_cast<int>(step.value<std::uint32_t>(1));
-  if (columns < 32 || columns > kTmemColumns || !std::has_single_bit(static_cast<unsigned>(columns))) {
-    throw Fault("tensor-memory", std::to_string(columns) +
-                                     " columns of tensor memory are asked for; it must be 32, 64, 128, 256 or 512");
+  if (columns < 32 || columns > kTmemColumns ||
+      !std::has_single_bit(static_cast<unsigned>(columns))) {
+    throw Fault("tensor-memory",
+                std::to_string(columns) +
+                    " columns of tensor memory are asked for; it must be 32, 64, 128, 256 or 512");
   }
   if (cta.tmem.relinquished) {
     throw Fault("tensor-memory", "a CTA that has relinquished its permit allocates tensor memory");
@@ -75,9 +79,9 @@ Flow relinquish(Step& step) {
 int first_lane(Step& step, const TensorAddress& at) {
   const int own = kLanes * (step.warp.id() % 4);
   if (at.lane != own) {
-    throw Fault("tensor-memory", "warp " + std::to_string(step.warp.id()) + " accesses tensor memory from lane " +
-                                     std::to_string(at.lane) + ", but its quarter begins at " +
-                                     std::to_string(own));
+    throw Fault("tensor-memory",
+                "warp " + std::to_string(step.warp.id()) + " accesses tensor memory from lane " +
+                    std::to_string(at.lane) + ", but its quarter begins at " + std::to_string(own));
   }
   return own;
 }
@@ -110,17 +114,24 @@ Flow access_32x32b(Step& step) {
 SharedDescriptor descriptor(std::uint64_t bits) {
   std::uint32_t swizzle = 0;
   switch (bits >> 61) {
-    case 0: break;
-    case 2: swizzle = 3; break;
-    case 4: swizzle = 2; break;
-    case 6: swizzle = 1; break;
+    case 0:
+      break;
+    case 2:
+      swizzle = 3;
+      break;
+    case 4:
+      swizzle = 2;
+      break;
+    case 6:
+      swizzle = 1;
+      break;
     default:
-      throw Fault("descriptor", "a matrix descriptor has the swizzle mode " + std::to_string(bits >> 61) +
-                                    ", which is not known here");
+      throw Fault("descriptor", "a matrix descriptor has the swizzle mode " +
+                                    std::to_string(bits >> 61) + ", which is not known here");
   }
   if ((bits >> 46 & 7) != 1 || (bits >> 49 & 7) != 0) {
-    throw Fault("descriptor", "the matrix descriptor " + hex(bits) +
-                                  " is not of version 1 with base offset 0");
+    throw Fault("descriptor",
+                "the matrix descriptor " + hex(bits) + " is not of version 1 with base offset 0");
   }
   return {.start = static_cast<std::uint32_t>(bits & 0x3fff) << 4,
           .leading = static_cast<std::uint32_t>(bits >> 16 & 0x3fff) << 4,
@@ -154,12 +165,18 @@ Element element(Kind kind, std::uint32_t type) {
   if (kind == Kind::kTf32 && type == 2) return Element::kTf32;
   if (kind == Kind::kF8f6f4) {
     switch (type) {
-      case 0: return Element::kE4m3;
-      case 1: return Element::kE5m2;
-      case 3: return Element::kE2m3;
-      case 4: return Element::kE3m2;
-      case 5: return Element::kE2m1;
-      default: break;
+      case 0:
+        return Element::kE4m3;
+      case 1:
+        return Element::kE5m2;
+      case 3:
+        return Element::kE2m3;
+      case 4:
+        return Element::kE3m2;
+      case 5:
+        return Element::kE2m1;
+      default:
+        break;
     }
   }
   throw Fault("descriptor", "an instruction descriptor names element type " + std::to_string(type) +
@@ -201,16 +218,23 @@ std::vector<float> tensor_memory_operand(Cta& cta, TensorAddress at, int rows, E
   return values;
 }
 
-// Where row `row` and column `column` of a CTA's part of D are (PTX ISA 9.7.16.10.5, layouts A to F).
-TensorAddress place_of(const Mma& mma, int rows, bool pair, int row, int column) {
-  const int n = mma.shape.n;
-  if (rows == 128) return {row, column};                              // layouts A and D
-  if (rows == 64 && (pair || mma.weight_stationary)) {                // layouts B and E
-    return {row + (column < n / 2 ? 0 : 64), column % (n / 2)};
+// The halves of a CTA's part of D (PTX ISA 9.7.16.10.5, layouts A to F): `columns` of them stand
+// side by side, the others 64 lanes below.
+struct ResultLayout {
+  int columns;
+  bool spread;  // layout F: every 16 rows take the first half of 32 lanes
+
+  ResultLayout(const Mma& mma, int rows, bool pair)
+      : columns(rows == 64 && (pair || mma.weight_stationary) ? mma.shape.n / 2 : mma.shape.n),
+        spread(rows == 64 && columns == mma.shape.n) {
+    if (rows == 128 || rows == 64) return;
+    throw Fault("descriptor",
+                "an MMA with M = " + std::to_string(mma.shape.m) + " is not known here");
   }
-  if (rows == 64) return {row / 16 * 32 + row % 16, column};          // layout F
-  throw Fault("descriptor", "an MMA with M = " + std::to_string(mma.shape.m) + " is not known here");
-}
+  [[nodiscard]] int lane(int row, int half) const {
+    return spread ? (row / 16 * 32) + (row % 16) : row + (64 * half);
+  }
+};
 
 void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
   const auto pair = static_cast<int>(ctas.size());
@@ -220,8 +244,9 @@ void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
   const int n = mma.shape.n;
   const int rows = mma.shape.m / pair;
   if (mma.shape.d_type != 1 || mma.shape.sparse || n == 0 || mma.d.lane != 0) {
-    throw Fault("descriptor", "an MMA with another result than f32, a sparse one, one without columns "
-                              "and one that does not begin at lane 0 are not known here");
+    throw Fault("descriptor",
+                "an MMA with another result than f32, a sparse one, one without columns "
+                "and one that does not begin at lane 0 are not known here");
   }
   std::vector<float> b;
   for (Cta* cta : ctas) {
@@ -234,19 +259,24 @@ void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
   for (Cta* cta : ctas) {
     const std::vector<float> a =
         mma.a_in_tensor_memory
-            ? tensor_memory_operand(*cta, tensor_address(static_cast<std::uint32_t>(mma.a)), rows, type_a)
+            ? tensor_memory_operand(*cta, tensor_address(static_cast<std::uint32_t>(mma.a)), rows,
+                                    type_a)
             : read_operand(*cta, descriptor(mma.a), 0, rows, type_a, mma.shape.a_mn_major);
     multiply(a, b, rows, n, ks, product.data());
-    const int columns = rows == 64 && (pair == 2 || mma.weight_stationary) ? n / 2 : n;
-    cta->tmem.demand(mma.d.column, columns);
+    const ResultLayout layout(mma, rows, pair == 2);
+    cta->tmem.demand(mma.d.column, layout.columns);
     for (int row = 0; row < rows; ++row) {
-      for (int column = 0; column < n; ++column) {
-        const TensorAddress at = place_of(mma, rows, pair == 2, row, column);
-        const auto word = static_cast<std::size_t>(at.lane / 32);
-        if (word < mma.disabled.size() && (mma.disabled[word] >> (at.lane % 32) & 1) != 0) continue;
-        std::uint32_t& d = cta->tmem.lane(at.lane)[mma.d.column + at.column];
-        const float value = sign * product[static_cast<std::size_t>(row) * n + column];
-        d = std::bit_cast<std::uint32_t>(mma.accumulates ? std::bit_cast<float>(d) + value : value);
+      for (int half = 0; half * layout.columns < n; ++half) {
+        const int lane = layout.lane(row, half);
+        const auto word = static_cast<std::size_t>(lane / 32);
+        if (word < mma.disabled.size() && (mma.disabled[word] >> (lane % 32) & 1) != 0) continue;
+        const float* const from =
+            product.data() + (static_cast<std::size_t>(row) * n) + (half * layout.columns);
+        std::uint32_t* const d = cta->tmem.lane(lane) + mma.d.column;
+        for (int column = 0; column < layout.columns; ++column) {
+          const float before = mma.accumulates ? std::bit_cast<float>(d[column]) : 0.0F;
+          d[column] = std::bit_cast<std::uint32_t>(before + (sign * from[column]));
+        }
       }
     }
   }
@@ -263,7 +293,8 @@ Flow mma(Step& step) {
     Machine& machine = step.warp.machine();
     const bool in_tensor_memory = (step.op.modifiers & kAInTensorMemory) != 0;
     const auto word = [&](int operand) {
-      return step.reg<std::uint32_t>(operand)[lane] + static_cast<std::uint32_t>(step.offset(operand));
+      return step.reg<std::uint32_t>(operand)[lane] +
+             static_cast<std::uint32_t>(step.offset(operand));
     };
     Mma mma{.kind = static_cast<Kind>(step.op.modifiers >> kKindShift & 15),
             .shape = InstructionDescriptor(step.reg<std::uint32_t>(3)[lane]),
@@ -286,8 +317,8 @@ Flow mma(Step& step) {
       ctas = {cluster.ctas[even].get(), cluster.ctas[even + 1].get()};
     }
     ++machine.counters.mma_instructions;
-    cluster.asynchronous.push(queue_of(cta),
-                              [&machine, ctas, mma = std::move(mma)] { execute(machine, ctas, mma); });
+    cluster.asynchronous.push(
+        queue_of(cta), [&machine, ctas, mma = std::move(mma)] { execute(machine, ctas, mma); });
   });
   return Flow::kNext;
 }

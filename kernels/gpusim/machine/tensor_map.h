@@ -16,10 +16,10 @@ struct TensorMap {
   std::uint64_t address;
   int rank;
   std::uint32_t element_bytes;
-  std::uint32_t swizzle;                             // 0 none, 1 32 bytes, 2 64, 3 128
-  std::array<std::int64_t, kMostDimensions> sizes;   // elements, the innermost first
+  std::uint32_t swizzle;                              // 0 none, 1 32 bytes, 2 64, 3 128
+  std::array<std::int64_t, kMostDimensions> sizes;    // elements, the innermost first
   std::array<std::int64_t, kMostDimensions> strides;  // bytes
-  std::array<std::int64_t, kMostDimensions> box;     // elements
+  std::array<std::int64_t, kMostDimensions> box;      // elements
 
   [[nodiscard]] std::int64_t box_elements() const;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Where threads go, and what those of a warp tell each other: bra, exit, shfl, vote, redux, elect
-// (PTX ISA 9.7.12 "control flow", 9.7.9 "shfl.sync", 9.7.13 "vote.sync", "redux.sync", "elect.sync").
+// (PTX ISA 9.7.12 "control flow", 9.7.9 "shfl.sync", 9.7.13 "vote.sync", "redux.sync",
+// "elect.sync").
 #include <algorithm>
 #include <bit>
 #include <cstdint>
@@ -37,9 +38,13 @@ Flow exit(Step& step) {
   return Flow::kJump;
 }
 
-Flow trap(Step&) { throw Fault("trap", "the kernel executed a trap"); }
+Flow trap(Step&) {
+  throw Fault("trap", "the kernel executed a trap");
+}
 
-Flow nothing(Step&) { return Flow::kNext; }
+Flow nothing(Step&) {
+  return Flow::kNext;
+}
 
 enum class Shuffle : std::uint8_t { kUp, kDown, kButterfly, kIndex };
 
@@ -79,8 +84,8 @@ Flow shfl(Step& step) {
     }
     if (!inside) from = lane;
     if ((step.fragment.mask >> from & 1) == 0) {
-      throw Fault("shuffle", "lane " + std::to_string(lane) + " reads lane " + std::to_string(from) +
-                                 ", which does not execute this shfl.sync");
+      throw Fault("shuffle", "lane " + std::to_string(lane) + " reads lane " +
+                                 std::to_string(from) + ", which does not execute this shfl.sync");
     }
     step.reg<std::uint32_t>(0)[lane] = source[from];
     if (inside) found |= Mask{1} << lane;
@@ -163,9 +168,8 @@ Flow elect(Step& step) {
   if (!together(step, named)) return Flow::kConverge;
   const int leader = std::countr_zero(named & step.fragment.mask);
   if (!step.sink(0)) {
-    step.each_lane([&](int lane) {
-      step.reg<std::uint32_t>(0)[lane] = static_cast<std::uint32_t>(leader);
-    });
+    step.each_lane(
+        [&](int lane) { step.reg<std::uint32_t>(0)[lane] = static_cast<std::uint32_t>(leader); });
   }
   Mask& predicate = step.predicate(1);
   predicate = (predicate & ~step.mask) | (Mask{1} << leader & step.mask);

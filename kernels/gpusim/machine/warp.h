@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A warp: 32 threads with their registers. Threads that took different ways are fragments, each with
-// a program counter of its own; fragments that meet become one.
+// A warp: 32 threads with their registers. Threads that took different ways are fragments, each
+// with a program counter of its own; fragments that meet become one.
 #pragma once
 
 #include <algorithm>
@@ -24,11 +24,11 @@ struct Machine;
 struct Fragment {
   std::uint32_t pc = 0;
   Mask mask = 0;
-  std::uint64_t seen = 0;  // events of the cluster when it last had to wait; 0: it does not wait
+  std::uint64_t seen = 0;     // events of the cluster when it last had to wait; 0: it does not wait
   bool may_time_out = false;  // it waits in a try_wait
   bool out_of_time = false;   // the try_wait has waited long enough
-  bool arrived = false;    // at the barrier that it waits for
-  std::uint64_t phase = 0;  // of that barrier when it arrived
+  bool arrived = false;       // at the barrier that it waits for
+  std::uint64_t phase = 0;    // of that barrier when it arrived
   std::string waits_for = {};
 };
 
@@ -109,7 +109,8 @@ class Warp {
 
   std::vector<Fragment> fragments;  // by program counter
   std::uint64_t executed = 0;       // instructions
-  std::array<std::uint64_t, kLanes> cluster_phase{};  // when a thread arrived at the cluster's barrier
+  std::array<std::uint64_t, kLanes>
+      cluster_phase{};                     // when a thread arrived at the cluster's barrier
   std::array<AsyncGroups, kLanes> copies;  // cp.async
   std::array<AsyncGroups, kLanes> bulks;   // cp.async.bulk
 

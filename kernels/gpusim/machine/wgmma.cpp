@@ -21,8 +21,8 @@ constexpr std::int64_t kAInRegisters = 1 << 18;
 SharedDescriptor descriptor(std::uint64_t bits) {
   constexpr std::uint32_t kSwizzles[] = {0, 3, 2, 1};
   if ((bits >> 49 & 7) != 0) {
-    throw Fault("descriptor", "a matrix descriptor has the base offset " + std::to_string(bits >> 49 & 7) +
-                                  "; only 0 is known here");
+    throw Fault("descriptor", "a matrix descriptor has the base offset " +
+                                  std::to_string(bits >> 49 & 7) + "; only 0 is known here");
   }
   return {.start = static_cast<std::uint32_t>(bits & 0x3fff) << 4,
           .leading = static_cast<std::uint32_t>(bits >> 16 & 0x3fff) << 4,
@@ -65,10 +65,10 @@ Flow wgmma(Step& step) {
   const bool trans_b = constant(b_at + 5) != 0;
   Cta& cta = step.warp.cta();
   const int ks = kOperandBytes / element_bytes(type_a);
-  const std::vector<float> a =
-      in_registers ? register_operand(step, a_at, type_a)
-                   : read_operand(cta, descriptor(*step.reg<std::uint64_t>(a_at)),
-                                  16 * (step.warp.id() % 4), 16, type_a, trans_a);
+  const std::vector<float> a = in_registers
+                                   ? register_operand(step, a_at, type_a)
+                                   : read_operand(cta, descriptor(*step.reg<std::uint64_t>(a_at)),
+                                                  16 * (step.warp.id() % 4), 16, type_a, trans_a);
   const std::vector<float> b =
       read_operand(cta, descriptor(*step.reg<std::uint64_t>(b_at)), 0, n, type_b, trans_b);
   std::vector<float> product(static_cast<std::size_t>(16) * n);
@@ -92,6 +92,8 @@ Flow wgmma(Step& step) {
 
 }  // namespace
 
-void register_wgmma(Registry& registry) { registry["wgmma"] = wgmma; }
+void register_wgmma(Registry& registry) {
+  registry["wgmma"] = wgmma;
+}
 
 }  // namespace gpusim
