@@ -46,14 +46,14 @@ void arrive_at(Step& step, Barrier& barrier) {
   }
   barrier.expected = expected;
   barrier.arrived += kLanes;
+  barrier.tell();
 }
 
 void complete(Step& step, Barrier& barrier) {
   const std::uint32_t expected =
       barrier.expected == 0 ? running_threads(step.warp.cta()) : barrier.expected;
   if (barrier.arrived == 0 || barrier.arrived < expected) return;
-  barrier.arrived = 0;
-  ++barrier.phase;
+  barrier.complete();
   cluster_of(step).happened();
 }
 
@@ -75,6 +75,7 @@ Flow bar_sync(Step& step) {
     return Flow::kWait;
   }
   fragment.arrived = false;
+  acting->knows.join(barrier.completed);
   return Flow::kNext;
 }
 
@@ -99,6 +100,7 @@ std::uint32_t running_threads(Cluster& cluster) {
 Flow cluster_arrive(Step& step) {
   Barrier& barrier = cluster_of(step).barrier;
   barrier.arrived += static_cast<std::uint32_t>(std::popcount(step.mask));
+  barrier.tell();
   step.each_lane(
       [&](int lane) { step.warp.cluster_phase[static_cast<std::size_t>(lane)] = barrier.phase; });
   cluster_of(step).happened();
@@ -109,12 +111,13 @@ Flow cluster_wait(Step& step) {
   Cluster& cluster = cluster_of(step);
   Barrier& barrier = cluster.barrier;
   if (barrier.arrived > 0 && barrier.arrived >= running_threads(cluster)) {
-    barrier.arrived = 0;
-    ++barrier.phase;
+    barrier.complete();
     cluster.happened();
   }
-  if (step.warp.cluster_phase[static_cast<std::size_t>(step.lane())] != barrier.phase)
+  if (step.warp.cluster_phase[static_cast<std::size_t>(step.lane())] != barrier.phase) {
+    acting->knows.join(barrier.completed);
     return Flow::kNext;
+  }
   step.fragment.waits_for = "the barrier of the cluster, with " + std::to_string(barrier.arrived) +
                             " threads of " + std::to_string(running_threads(cluster));
   return Flow::kWait;
@@ -130,7 +133,8 @@ Flow mbarrier_init(Step& step) {
       throw Fault("mbarrier", "an mbarrier is initialised with the count " + std::to_string(count) +
                                   "; it must be 1 to 1048575");
     }
-    at.cta->mbarriers[at.offset] = {.count = count, .pending = count};
+    at.cta->mbarriers[at.offset] = {
+        .count = count, .pending = count, .arriving = {}, .completed = {}};
   });
   return Flow::kNext;
 }
@@ -187,6 +191,7 @@ Flow mbarrier_wait(Step& step) {
                               : barrier.phase != step.reg<std::uint64_t>(2)[lane];
     if (over) {
       complete |= Mask{1} << lane;
+      acting->knows.join(barrier.completed);
     } else {
       late = &barrier;
     }
@@ -208,6 +213,12 @@ Flow mbarrier_wait(Step& step) {
   return Flow::kNext;
 }
 
+// What this thread has synchronised with is ordered for the asynchronous proxy, too.
+Flow fence_proxy_async(Step&) {
+  acting->knows.fence();
+  return Flow::kNext;
+}
+
 }  // namespace
 
 void register_barriers(Registry& registry) {
@@ -215,6 +226,7 @@ void register_barriers(Registry& registry) {
   registry["bar.arrive"] = bar_arrive;
   registry["barrier.cluster.arrive"] = cluster_arrive;
   registry["barrier.cluster.wait"] = cluster_wait;
+  registry["fence.proxy.async"] = fence_proxy_async;
   registry["mbarrier.init"] = mbarrier_init;
   registry["mbarrier.inval"] = mbarrier_inval;
   registry["mbarrier.arrive"] = mbarrier_arrive;

@@ -47,30 +47,58 @@ int TensorMemory::allocated() const {
   return static_cast<int>(std::ranges::count_if(owner_, [](int owner) { return owner != 0; }));
 }
 
+Asynchronous::Operation Asynchronous::begin(Complete complete, Proxy proxy) {
+  Operation operation{.complete = std::move(complete), .agent = *acting};
+  operation.agent.proxy = proxy;
+  operation.agent.by_itself = true;
+  // What the beginner does next is not known to the operation.
+  acting->tick();
+  return operation;
+}
+
+void Asynchronous::push(Complete complete, Proxy proxy) {
+  Operation& operation = free_.emplace_back(begin(std::move(complete), proxy));
+  const std::uint32_t slot = next_++ % kSlots;
+  operation.agent.now = {.slot = first_slot_ + kMostQueues + slot, .clock = ++clocks_[slot]};
+  operation.agent.knows.all.set(operation.agent.now);
+}
+
+void Asynchronous::push(std::uint32_t queue, Complete complete) {
+  queues_[queue].operations.push_back(begin(std::move(complete), Proxy::kAsync));
+}
+
 bool Asynchronous::empty() const {
-  return free_.empty() &&
-         std::ranges::all_of(queues_, [](const auto& queue) { return queue.second.empty(); });
+  return free_.empty() && std::ranges::all_of(queues_, [](const auto& queue) {
+           return queue.second.operations.empty();
+         });
 }
 
 void Asynchronous::complete_one(std::mt19937_64& chance) {
   std::size_t choices = free_.size();
-  for (const auto& [_, queue] : queues_) choices += queue.empty() ? 0 : 1;
+  for (const auto& [_, queue] : queues_) choices += queue.operations.empty() ? 0 : 1;
   std::size_t chosen = chance() % choices;
-  Complete complete;
   if (chosen < free_.size()) {
-    complete = std::move(free_[chosen]);
+    Operation operation = std::move(free_[chosen]);
     free_[chosen] = std::move(free_.back());
     free_.pop_back();
-  } else {
-    chosen -= free_.size();
-    for (auto& [_, queue] : queues_) {
-      if (queue.empty() || chosen-- > 0) continue;
-      complete = std::move(queue.front());
-      queue.pop_front();
-      break;
-    }
+    last_ = std::move(operation.agent);
+    acting = &last_;
+    return operation.complete();
   }
-  complete();
+  chosen -= free_.size();
+  for (auto& [number, queue] : queues_) {
+    if (queue.operations.empty() || chosen-- > 0) continue;
+    const Operation operation = std::move(queue.operations.front());
+    queue.operations.pop_front();
+    // The queue goes on from what it knew, and from what its next operation's beginner knew.
+    Agent agent = operation.agent;
+    agent.knows.join(queue.agent.knows);
+    agent.now = {.slot = first_slot_ + number, .clock = queue.agent.now.clock + 1};
+    agent.knows.all.set(agent.now);
+    queue.agent = std::move(agent);
+    acting = &queue.agent;
+    return operation.complete();
+  }
 }
 
 Cluster::Place Cluster::place(std::uint64_t address) {
@@ -95,6 +123,8 @@ Mbarrier& Cluster::mbarrier(std::uint64_t address) {
 }
 
 void Cluster::arrive(Mbarrier& barrier, std::int64_t count, std::int64_t expected_bytes) {
+  barrier.arriving.join(acting->knows);
+  acting->tick();
   barrier.expected_bytes += expected_bytes;
   barrier.pending -= count;
   if (barrier.pending < 0) {
@@ -104,6 +134,8 @@ void Cluster::arrive(Mbarrier& barrier, std::int64_t count, std::int64_t expecte
   if (barrier.pending == 0 && barrier.expected_bytes == 0) {
     barrier.pending = barrier.count;
     ++barrier.phase;
+    barrier.completed.join(barrier.arriving);
+    barrier.arriving = {};
   }
   happened();
 }

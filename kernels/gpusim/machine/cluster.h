@@ -29,6 +29,8 @@ struct Mbarrier {
   std::int64_t pending = 0;
   std::int64_t expected_bytes = 0;
   std::uint64_t phase = 0;
+  Knowledge arriving;   // of those that have arrived in this phase
+  Knowledge completed;  // of those of the phases before: what a wait acquires
 };
 
 // A named barrier of a CTA (bar, barrier.cta), or the barrier of a cluster.
@@ -36,6 +38,20 @@ struct Barrier {
   std::uint32_t arrived = 0;  // threads
   std::uint32_t expected = 0;
   std::uint64_t phase = 0;
+  Knowledge arriving;
+  Knowledge completed;
+
+  // The agent that acts arrives, and tells what it knows.
+  void tell() {
+    arriving.join(acting->knows);
+    acting->tick();
+  }
+  void complete() {
+    arrived = 0;
+    ++phase;
+    completed.join(arriving);
+    arriving = {};
+  }
 };
 
 class Cluster;
@@ -86,26 +102,49 @@ class Cta {
   Dim index_;
 };
 
-// Operations under way. Those of one queue complete in order, those without a queue in any.
+// Operations under way. Those of one queue complete in order, those without a queue in any. Each is
+// an agent that knows what the one that began it knew then; a queue is one agent.
 class Asynchronous {
  public:
   using Complete = std::function<void()>;
-  void push(Complete complete) { free_.push_back(std::move(complete)); }
-  void push(std::uint32_t queue, Complete complete) {
-    queues_[queue].push_back(std::move(complete));
-  }
+
+  // Slots of vector clocks from `first` on are those of operations.
+  explicit Asynchronous(std::uint32_t first) : first_slot_(first) {}
+
+  // The agent that acts begins an operation.
+  void push(Complete complete, Proxy proxy = Proxy::kAsync);
+  void push(std::uint32_t queue, Complete complete);
   [[nodiscard]] bool empty() const;
   // Completes one, chosen by chance.
   void complete_one(std::mt19937_64& chance);
 
  private:
-  std::vector<Complete> free_;
-  std::map<std::uint32_t, std::deque<Complete>> queues_;
+  struct Operation {
+    Complete complete;
+    Agent agent;
+  };
+  struct Queue {
+    std::deque<Operation> operations;
+    Agent agent;
+  };
+  // So many operations without a queue are told apart; older ones share a slot with newer ones.
+  static constexpr std::uint32_t kSlots = 64;
+  static constexpr std::uint32_t kMostQueues = 16;
+
+  [[nodiscard]] static Operation begin(Complete complete, Proxy proxy);
+
+  std::uint32_t first_slot_;
+  std::uint32_t next_ = 0;
+  std::vector<Clock> clocks_ = std::vector<Clock>(kSlots, 0);
+  std::vector<Operation> free_;
+  std::map<std::uint32_t, Queue> queues_;
+  Agent last_;  // of the operation without a queue that completed last
 };
 
 class Cluster {
  public:
-  explicit Cluster(Dim shape) : shape_(shape) {}
+  // `warps`: of all CTAs together.
+  Cluster(Dim shape, std::uint32_t warps) : asynchronous(warps), shape_(shape) {}
 
   [[nodiscard]] const Dim& shape() const { return shape_; }
   // Something has happened that a waiting thread may wait for.

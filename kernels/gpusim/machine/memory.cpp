@@ -51,7 +51,7 @@ void GlobalMemory::misaligned(std::uint64_t address, std::uint64_t bytes, std::u
 }
 
 SharedMemory::SharedMemory(std::size_t bytes)
-    : bytes_(kReservedShared + bytes, std::byte{0xff}), written_(bytes_.size(), 0) {}
+    : bytes_(kReservedShared + bytes, std::byte{0xff}), written_(bytes_.size(), 0), history_(bytes_.size()) {}
 
 void SharedMemory::check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const {
   if (offset % align != 0) {
@@ -67,10 +67,12 @@ void SharedMemory::check(std::uint32_t offset, std::uint32_t bytes, std::uint32_
 }
 
 void SharedMemory::wrote(std::uint32_t offset, std::uint32_t bytes) {
+  history_.write(offset, bytes);
   std::memset(written_.data() + offset, 1, bytes);
 }
 
-void SharedMemory::demand_written(std::uint32_t offset, std::uint32_t bytes) const {
+void SharedMemory::demand_written(std::uint32_t offset, std::uint32_t bytes) {
+  history_.read(offset, bytes);
   const std::uint8_t* flags = written_.data() + offset;
   if (std::memchr(flags, 0, bytes) == nullptr) return;
   throw Fault("uninitialised", std::to_string(bytes) + " bytes of shared memory at " + hex(offset) +

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The memory of a launch. Global memory is the host's: the addresses are the same, and only what
-// was passed to the launch may be touched. Shared memory knows which of its bytes were written.
+// was passed to the launch may be touched. Shared memory knows which of its bytes were written, and
+// who accessed them last.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "happens_before.h"
 #include "program.h"
 
 namespace gpusim {
@@ -61,9 +63,10 @@ class SharedMemory {
     check(offset, bytes, align);
     return bytes_.data() + offset;
   }
+  // The agent that acts writes these bytes. Race if that is in no order with others' accesses.
   void wrote(std::uint32_t offset, std::uint32_t bytes);
-  // Fault if one of the bytes was never written.
-  void demand_written(std::uint32_t offset, std::uint32_t bytes) const;
+  // The agent that acts reads these bytes: the same, and Fault if one of them was never written.
+  void demand_written(std::uint32_t offset, std::uint32_t bytes);
   // Without checks, for what is known to be inside.
   [[nodiscard]] std::byte* data() { return bytes_.data(); }
   [[nodiscard]] std::size_t size() const { return bytes_.size(); }
@@ -73,6 +76,7 @@ class SharedMemory {
 
   std::vector<std::byte> bytes_;
   std::vector<std::uint8_t> written_;  // a flag for each byte
+  AccessHistory history_;
 };
 
 [[nodiscard]] std::string hex(std::uint64_t value);

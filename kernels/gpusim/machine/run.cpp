@@ -121,13 +121,13 @@ class Runner {
         went_on |=
             turn(*warp, 1 + static_cast<std::uint32_t>(machine_.chance() % temper_.longest_turn));
         if (!cluster_.asynchronous.empty() && machine_.chance() % 256 < temper_.completions) {
-          cluster_.asynchronous.complete_one(machine_.chance);
+          complete_one();
         }
       }
       std::erase_if(warps_, [](const Warp* warp) { return warp->live() == 0; });
       if (!went_on && cluster_.events() == before) unstick();
     }
-    while (!cluster_.asynchronous.empty()) cluster_.asynchronous.complete_one(machine_.chance);
+    while (!cluster_.asynchronous.empty()) complete_one();
     for (const auto& cta : cluster_.ctas) {
       if (const int columns = cta->tmem.allocated(); columns > 0) {
         throw Fault("tensor-memory", "CTA (" + describe(cta->index()) + ") ends with " +
@@ -193,8 +193,12 @@ class Runner {
                 .op = op,
                 .operands = machine_.program.operands.data() + op.first,
                 .mask = mask};
+      warp.agent.pc = pc;
+      acting = &warp.agent;
       try {
         flow = op.run(step);
+      } catch (const Race& race) {
+        throw Fault("race", sentence(race) + "\n  " + whereabouts(warp, mask, pc));
       } catch (const Fault& fault) {
         throw Fault(fault.kind, std::string(fault.what()) + "\n  " + whereabouts(warp, mask, pc));
       }
@@ -224,11 +228,38 @@ class Runner {
     return text.str();
   }
 
+  void complete_one() {
+    try {
+      cluster_.asynchronous.complete_one(machine_.chance);
+    } catch (const Race& race) {
+      throw Fault("race", sentence(race) + "\n  " + whereabouts(*acting));
+    } catch (const Fault& fault) {
+      throw Fault(fault.kind, std::string(fault.what()) + "\n  " + whereabouts(*acting));
+    }
+  }
+
+  std::string whereabouts(const Agent& agent) const {
+    return "in what `" + machine_.program.texts[agent.pc] + "` began, CTA " +
+           std::to_string(agent.cta) + " of the cluster, warp " + std::to_string(agent.warp);
+  }
+
+  std::string sentence(const Race& race) const {
+    std::ostringstream text;
+    text << (race.writes ? "a write" : "a read") << " of shared memory at " << hex(race.offset)
+         << (race.unfenced ? " is ordered after " : " is in no order with ")
+         << (race.earlier_wrote ? "a write" : "a read") << " by "
+         << (race.earlier_by_itself ? "what was begun by " : "") << "warp " << race.earlier_warp
+         << " of CTA " << race.earlier_cta << " of the cluster, `"
+         << machine_.program.texts[race.earlier_pc] << "`";
+    if (race.unfenced) text << ", but no fence.proxy.async lies between them";
+    return text.str();
+  }
+
   // Nobody can go on: an operation completes; if none is under way, try_waits give up. If that does
   // not help either, it is a deadlock.
   void unstick() {
     if (!cluster_.asynchronous.empty()) {
-      cluster_.asynchronous.complete_one(machine_.chance);
+      complete_one();
       cluster_.happened();
       return;
     }
@@ -271,9 +302,12 @@ class Runner {
 std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::uint64_t parameters,
                                       std::vector<std::vector<std::byte>>& locals) {
   const LaunchShape& shape = machine.shape;
-  auto cluster = std::make_unique<Cluster>(shape.cluster);
-  cluster->index = index;
   const auto threads = static_cast<std::uint32_t>(shape.block.count());
+  const auto warps = static_cast<std::uint32_t>((threads + kLanes - 1) / kLanes *
+                                                shape.cluster.count());
+  auto cluster = std::make_unique<Cluster>(shape.cluster, warps);
+  cluster->index = index;
+  std::uint32_t slot = 0;
   for (std::uint32_t rank = 0; rank < shape.cluster.count(); ++rank) {
     const Dim in_cluster = at_index(rank, shape.cluster);
     const Dim place{.x = index.x * shape.cluster.x + in_cluster.x,
@@ -288,6 +322,10 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
       cta->warps.push_back(std::make_unique<Warp>(machine, *cta, static_cast<int>(first / kLanes),
                                                   mask, machine.program.registers));
       Warp& warp = *cta->warps.back();
+      warp.agent.now.slot = slot++;
+      warp.agent.cta = rank;
+      warp.agent.warp = warp.id();
+      warp.agent.tick();
       for (const Program::Special& special : machine.program.specials) {
         set_special(warp, special, shape, parameters);
       }

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "happens_before.h"
 #include "program.h"
 
 namespace gpusim {
@@ -32,25 +33,45 @@ struct Fragment {
   std::string waits_for = {};
 };
 
-// The asynchronous copies of one thread, in the groups that it commits. A counter is shared by some
-// copies and tells how many of them are under way.
+// Copies that are waited for together: how many are under way, and what those that are complete
+// tell whoever waits for them.
+class Copies {
+ public:
+  void operator++() { ++under_way_; }
+  // The agent that acts has completed one.
+  void operator--() {
+    --under_way_;
+    done_.join(acting->knows);
+  }
+  bool operator==(int number) const { return under_way_ == number; }
+  [[nodiscard]] const Knowledge& done() const { return done_; }
+
+ private:
+  int under_way_ = 0;
+  Knowledge done_;
+};
+
+// The asynchronous copies of one thread, in the groups that it commits.
 class AsyncGroups {
  public:
-  using Counter = std::shared_ptr<int>;
+  using Counter = std::shared_ptr<Copies>;
 
   [[nodiscard]] Counter begin() {
-    if (open_.empty()) open_.push_back(std::make_shared<int>(0));
+    if (open_.empty()) open_.push_back(std::make_shared<Copies>());
     ++*open_.back();
     return open_.back();
   }
   void commit() { committed_.push_back(std::exchange(open_, {})); }
   // Is one under way that is not among the newest `allowed` groups? With `open` also those that are
-  // not committed count.
-  [[nodiscard]] bool under_way(std::size_t allowed, bool open) const {
-    if (open && busy(open_)) return true;
-    for (std::size_t i = 0; i + allowed < committed_.size(); ++i) {
-      if (busy(committed_[i])) return true;
-    }
+  // not committed count. If none is, the agent that acts knows of them from here on.
+  [[nodiscard]] bool under_way(std::size_t allowed, bool open) {
+    const std::size_t groups = committed_.size() - std::min(allowed, committed_.size());
+    bool busy = open && std::ranges::any_of(open_, is_busy);
+    for (std::size_t i = 0; i < groups; ++i) busy |= std::ranges::any_of(committed_[i], is_busy);
+    if (busy) return true;
+    for (std::size_t i = 0; i < groups; ++i) acquire(committed_[i]);
+    if (open) acquire(open_);
+    committed_.erase(committed_.begin(), committed_.begin() + static_cast<std::ptrdiff_t>(groups));
     return false;
   }
   // All that is under way now; what begins later has a counter of its own.
@@ -58,14 +79,15 @@ class AsyncGroups {
     std::vector<Counter> all;
     for (const Group& group : committed_) all.insert(all.end(), group.begin(), group.end());
     all.insert(all.end(), open_.begin(), open_.end());
-    open_.push_back(std::make_shared<int>(0));
+    open_.push_back(std::make_shared<Copies>());
     return all;
   }
 
  private:
   using Group = std::vector<Counter>;
-  static bool busy(const Group& group) {
-    return std::any_of(group.begin(), group.end(), [](const Counter& n) { return *n > 0; });
+  static bool is_busy(const Counter& copies) { return !(*copies == 0); }
+  static void acquire(const Group& group) {
+    for (const Counter& copies : group) acting->knows.join(copies->done());
   }
 
   Group open_;
@@ -108,6 +130,7 @@ class Warp {
   }
 
   std::vector<Fragment> fragments;  // by program counter
+  Agent agent;
   std::uint64_t executed = 0;       // instructions
   std::array<std::uint64_t, kLanes>
       cluster_phase{};                     // when a thread arrived at the cluster's barrier

@@ -8,9 +8,17 @@ from ts_gpusim.decode.builder import Builder
 from ts_gpusim.decode.copies import copy
 from ts_gpusim.decode.families import FAMILIES
 from ts_gpusim.decode.tensor_cores import tcgen05, wgmma
-from ts_gpusim.ptx.syntax import Address, Kernel, Module, Symbol, Variable
+from ts_gpusim.ptx.syntax import Address, Instruction, Kernel, Module, Symbol, Variable
 
-_FAMILIES = {**FAMILIES, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
+
+
+def _fence(builder: Builder, instruction: Instruction) -> None:
+    """Memory is ordered in every run; what fences order between proxies, the race detector asks."""
+    proxy = "proxy" in instruction.modifiers and "async" in instruction.modifiers
+    builder.step("fence.proxy.async" if proxy else "nop", [])
+
+
+_FAMILIES = {**FAMILIES, "fence": _fence, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
 
 
 def decode(module: Module, kernel: Kernel) -> _machine.Program:

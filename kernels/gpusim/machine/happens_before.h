@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+// What happens before what, whatever the order in which this run did it: every agent has a vector
+// clock, and synchronisation joins them (Flanagan and Freund, "FastTrack", 2009).
+//
+// Agents are warps and operations that go on by themselves. Knowledge of an access is what an agent
+// has synchronised with; `fenced` is the part that it may also rely on across proxies, which a
+// proxy fence makes of the rest (PTX ISA 8.7 "memory consistency model", proxies).
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace gpusim {
+
+using Clock = std::uint32_t;
+
+// A moment of an agent, which stands in a slot of every vector clock.
+struct Epoch {
+  std::uint32_t slot = 0;
+  Clock clock = 0;  // 0: never
+};
+
+class VectorClock {
+ public:
+  [[nodiscard]] Clock at(std::uint32_t slot) const {
+    return slot < clocks_.size() ? clocks_[slot] : 0;
+  }
+  [[nodiscard]] bool covers(Epoch epoch) const { return at(epoch.slot) >= epoch.clock; }
+  void set(Epoch epoch) {
+    if (epoch.slot >= clocks_.size()) clocks_.resize(epoch.slot + 1, 0);
+    clocks_[epoch.slot] = std::max(clocks_[epoch.slot], epoch.clock);
+  }
+  void join(const VectorClock& other) {
+    if (other.clocks_.size() > clocks_.size()) clocks_.resize(other.clocks_.size(), 0);
+    for (std::size_t i = 0; i < other.clocks_.size(); ++i) {
+      clocks_[i] = std::max(clocks_[i], other.clocks_[i]);
+    }
+  }
+
+ private:
+  std::vector<Clock> clocks_;
+};
+
+struct Knowledge {
+  VectorClock all;
+  VectorClock fenced;
+
+  void join(const Knowledge& other) {
+    all.join(other.all);
+    fenced.join(other.fenced);
+  }
+  void fence() { fenced.join(all); }
+};
+
+enum class Proxy : std::uint8_t { kGeneric, kAsync };
+
+// Who acts, at which instruction.
+struct Agent {
+  Epoch now;
+  Knowledge knows;
+  Proxy proxy = Proxy::kGeneric;
+  std::uint32_t pc = 0;    // of the instruction, or of that which began the operation
+  std::uint32_t cta = 0;   // rank in the cluster
+  std::int32_t warp = 0;
+  bool by_itself = false;  // an operation that the warp began
+
+  // What it does from here on is later than what it has told others.
+  void tick() {
+    ++now.clock;
+    knows.all.set(now);
+  }
+};
+
+// The one that acts now. Memory asks, so that instructions need not say it with every access.
+extern thread_local Agent* acting;
+
+// Two accesses of which neither happens before the other; thrown where the second is made.
+struct Race {
+  std::uint32_t offset;
+  std::uint32_t earlier_pc;
+  std::uint32_t earlier_cta;
+  std::int32_t earlier_warp;
+  bool earlier_by_itself;
+  bool earlier_wrote;
+  bool writes;
+  bool unfenced;  // they are ordered, but no proxy fence lies between them
+};
+
+// Remembers the last accesses of each 4 bytes of a memory.
+class AccessHistory {
+ public:
+  explicit AccessHistory(std::size_t bytes) : words_((bytes + 3) / 4) {}
+
+  // Fault if a write that does not happen before is among the last.
+  void read(std::uint32_t offset, std::uint32_t bytes);
+  // The same for a write or a read.
+  void write(std::uint32_t offset, std::uint32_t bytes);
+
+ private:
+  struct Access {
+    Epoch epoch;
+    std::uint32_t pc = 0;
+    std::uint32_t cta = 0;
+    std::int16_t warp = 0;
+    std::uint8_t bytes = 0;  // of the word, a bit each
+    Proxy proxy = Proxy::kGeneric;
+    bool by_itself = false;
+  };
+  static constexpr std::size_t kReaders = 4;
+  struct Word {
+    Access writer;
+    Access readers[kReaders];
+  };
+
+  [[nodiscard]] static Access access_of(const Agent& agent, std::uint8_t bytes);
+  static void demand_order(const Access& earlier, const Access& now, const Agent& agent,
+                           bool earlier_wrote, bool writes, std::uint32_t offset);
+
+  std::vector<Word> words_;
+};
+
+}  // namespace gpusim
