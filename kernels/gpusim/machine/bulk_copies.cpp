@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cluster.h"
+#include "reductions.h"
 #include "tensor_map.h"
 
 namespace gpusim {
@@ -17,7 +18,26 @@ namespace {
 // Modifiers: 1 << operand, where that address is a 32-bit register; and for tensors
 constexpr int kRankShift8 = 8;                // dimensions
 constexpr std::int64_t kMulticast = 1 << 16;  // the last operand is a mask of CTAs
-enum class Reduction : std::uint8_t { kNone, kAdd, kMin, kMax };
+constexpr int kReductionShift = 20;           // 4 bits
+constexpr int kNumberShift = 24;              // 4 bits: the type that is reduced
+
+Reduction reduction_of(const Step& step) {
+  return static_cast<Reduction>(step.op.modifiers >> kReductionShift & 15);
+}
+
+Number number_of(const Step& step) {
+  return static_cast<Number>(step.op.modifiers >> kNumberShift & 15);
+}
+
+// Copies, or reduces what is there already.
+void put(Reduction reduction, Number type, std::byte* to, const std::byte* from,
+         std::size_t bytes) {
+  if (reduction == Reduction::kNone) {
+    std::memcpy(to, from, bytes);
+  } else {
+    reduce(reduction, type, to, from, bytes);
+  }
+}
 
 std::uint64_t address(Step& step, int operand, int lane) {
   const bool narrow = (step.op.modifiers >> operand & 1) != 0;
@@ -113,6 +133,20 @@ void gather(Cta& cta, std::uint32_t base, std::uint32_t swizzle, std::int64_t of
   }
 }
 
+// The CTAs that a multicast writes to, each at the same place, with its own mbarrier.
+std::vector<Cta*> multicast_targets(Cluster& cluster, std::uint16_t mask) {
+  std::vector<Cta*> targets;
+  for (std::size_t i = 0; i < 16; ++i) {
+    if ((mask >> i & 1) == 0) continue;
+    if (i >= cluster.ctas.size()) {
+      throw Fault("out-of-bounds", "a multicast names CTA " + std::to_string(i) +
+                                       " of a cluster of " + std::to_string(cluster.ctas.size()));
+    }
+    targets.push_back(cluster.ctas[i].get());
+  }
+  return targets;
+}
+
 // Operands: destination, tensor map, coordinates, mbarrier, [mask of CTAs].
 Flow tensor_load(Step& step) {
   const auto rank = static_cast<int>(step.op.modifiers >> kRankShift8 & 7);
@@ -125,16 +159,8 @@ Flow tensor_load(Step& step) {
     demand_alignment(to.offset, 128, "the destination of a tensor copy");
     std::vector<std::pair<Cta*, Cta*>> targets;  // the CTA written to, and that of the mbarrier
     if ((step.op.modifiers & kMulticast) != 0) {
-      const auto ctas = step.reg<std::uint16_t>(3 + rank)[lane];
-      for (std::size_t i = 0; i < 16; ++i) {
-        if ((ctas >> i & 1) == 0) continue;
-        if (i >= cluster.ctas.size()) {
-          throw Fault("out-of-bounds", "a multicast names CTA " + std::to_string(i) +
-                                           " of a cluster of " +
-                                           std::to_string(cluster.ctas.size()));
-        }
-        targets.emplace_back(cluster.ctas[i].get(), cluster.ctas[i].get());
-      }
+      const auto mask = step.reg<std::uint16_t>(3 + rank)[lane];
+      for (Cta* cta : multicast_targets(cluster, mask)) targets.emplace_back(cta, cta);
     } else {
       targets.emplace_back(to.cta, barrier.cta);
     }
@@ -166,29 +192,59 @@ AsyncGroups::Counter begin_bulk(Step& step, int lane) {
   return step.warp.bulks[static_cast<std::size_t>(lane)].begin();
 }
 
+Number number_of(const TensorMap& map) {
+  switch (map.type) {
+    case TensorMap::Type::kU32:
+      return Number::kU32;
+    case TensorMap::Type::kS32:
+      return Number::kS32;
+    case TensorMap::Type::kU64:
+      return Number::kU64;
+    case TensorMap::Type::kS64:
+      return Number::kS64;
+    case TensorMap::Type::kF16:
+      return Number::kF16;
+    case TensorMap::Type::kBf16:
+      return Number::kBf16;
+    case TensorMap::Type::kF32:
+      return Number::kF32;
+    case TensorMap::Type::kF64:
+      return Number::kF64;
+    default:
+      throw Fault("tensor-map", "a reduction is given a tensor map of element type " +
+                                    std::to_string(static_cast<int>(map.type)) +
+                                    ", which has none");
+  }
+}
+
 // Operands: tensor map, coordinates, source.
-template <Reduction kReduction>
 Flow tensor_store(Step& step) {
-  static_assert(kReduction == Reduction::kNone);
   const auto rank = static_cast<int>(step.op.modifiers >> kRankShift8 & 7);
+  const Reduction reduction = reduction_of(step);
   step.each_lane([&](int lane) {
     Machine& machine = step.warp.machine();
     Cluster& cluster = cluster_of(step);
     const Box box = box_of(step, 0, lane);
+    const Number type = reduction == Reduction::kNone ? Number::kU32 : number_of(box.map);
     const Cluster::Place from = cluster.place(address(step, 1 + rank, lane));
     demand_alignment(from.offset, 128, "the source of a tensor copy");
     ++machine.counters.bulk_requests;
-    cluster.asynchronous.push([&machine, &cluster, box, from, group = begin_bulk(step, lane)] {
-      box.each_row(
-          [&](std::int64_t at, std::uint64_t global, std::int64_t inside, std::int64_t skipped) {
+    cluster.asynchronous.push(
+        [&machine, &cluster, box, from, reduction, type, group = begin_bulk(step, lane)] {
+          std::vector<std::byte> row;
+          box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
+                           std::int64_t skipped) {
             if (inside == 0) return;
-            std::byte* to = machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
-            gather(*from.cta, from.offset, box.map.swizzle, at + skipped, to, inside);
-            machine.counters.bulk_bytes_stored += static_cast<std::uint64_t>(inside);
+            const auto bytes = static_cast<std::size_t>(inside);
+            std::byte* to = machine.memory.at(global, bytes, 1);
+            row.resize(bytes);
+            gather(*from.cta, from.offset, box.map.swizzle, at + skipped, row.data(), inside);
+            put(reduction, type, to, row.data(), bytes);
+            machine.counters.bulk_bytes_stored += bytes;
           });
-      --*group;
-      cluster.happened();
-    });
+          --*group;
+          cluster.happened();
+        });
   });
   return Flow::kNext;
 }
@@ -201,14 +257,53 @@ Flow bulk_load(Step& step) {
     const Cluster::Place to = cluster.place(address(step, 0, lane));
     const std::uint64_t from = address(step, 1, lane);
     const std::uint32_t bytes = step.reg<std::uint32_t>(2)[lane];
-    const std::uint64_t barrier = address(step, 3, lane);
+    const Cluster::Place barrier = cluster.place(address(step, 3, lane));
     demand_alignment(to.offset, 16, "the destination of a bulk copy");
     demand_alignment(bytes, 16, "the size of a bulk copy");
+    std::vector<std::pair<Cta*, Cta*>> targets;  // the CTA written to, and that of the mbarrier
+    if ((step.op.modifiers & kMulticast) != 0) {
+      const auto mask = step.reg<std::uint16_t>(4)[lane];
+      for (Cta* cta : multicast_targets(cluster, mask)) targets.emplace_back(cta, cta);
+    } else {
+      targets.emplace_back(to.cta, barrier.cta);
+    }
     ++machine.counters.bulk_requests;
-    machine.counters.bulk_bytes_loaded += bytes;
-    cluster.asynchronous.push([&machine, &cluster, to, from, bytes, barrier] {
-      const std::byte* source = machine.memory.at(from, bytes, 16);
-      std::memcpy(to.cta->shared.at(to.offset, bytes, 16), source, bytes);
+    for (const auto& [cta, announced] : targets) {
+      machine.counters.bulk_bytes_loaded += bytes;
+      const std::uint64_t at = std::uint64_t{announced->rank()} << kRankShift | barrier.offset;
+      cluster.asynchronous.push(
+          [&machine, &cluster, cta = cta, offset = to.offset, from, bytes, at] {
+            const std::byte* source = machine.memory.at(from, bytes, 16);
+            std::memcpy(cta->shared.at(offset, bytes, 16), source, bytes);
+            cta->shared.wrote(offset, bytes);
+            cluster.arrive(cluster.mbarrier(at), 0, -static_cast<std::int64_t>(bytes));
+          });
+    }
+  });
+  return Flow::kNext;
+}
+
+// Between the CTAs of a cluster. Operands: destination, source, bytes, mbarrier.
+Flow bulk_between(Step& step) {
+  const Reduction reduction = reduction_of(step);
+  const Number type = number_of(step);
+  step.each_lane([&](int lane) {
+    Machine& machine = step.warp.machine();
+    Cluster& cluster = cluster_of(step);
+    const Cluster::Place to = cluster.place(address(step, 0, lane));
+    const Cluster::Place from = cluster.place(address(step, 1, lane));
+    const std::uint32_t bytes = step.reg<std::uint32_t>(2)[lane];
+    const std::uint64_t barrier = address(step, 3, lane);
+    demand_alignment(to.offset, 16, "the destination of a bulk copy");
+    demand_alignment(from.offset, 16, "the source of a bulk copy");
+    demand_alignment(bytes, 16, "the size of a bulk copy");
+    ++machine.counters.bulk_requests;
+    cluster.asynchronous.push([&cluster, to, from, bytes, barrier, reduction, type] {
+      const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
+      from.cta->shared.demand_written(from.offset, bytes);
+      std::byte* target = to.cta->shared.at(to.offset, bytes, 16);
+      if (reduction != Reduction::kNone) to.cta->shared.demand_written(to.offset, bytes);
+      put(reduction, type, target, source, bytes);
       to.cta->shared.wrote(to.offset, bytes);
       cluster.arrive(cluster.mbarrier(barrier), 0, -static_cast<std::int64_t>(bytes));
     });
@@ -218,6 +313,8 @@ Flow bulk_load(Step& step) {
 
 // Operands: destination, source, bytes.
 Flow bulk_store(Step& step) {
+  const Reduction reduction = reduction_of(step);
+  const Number type = number_of(step);
   step.each_lane([&](int lane) {
     Machine& machine = step.warp.machine();
     Cluster& cluster = cluster_of(step);
@@ -228,10 +325,10 @@ Flow bulk_store(Step& step) {
     demand_alignment(bytes, 16, "the size of a bulk copy");
     ++machine.counters.bulk_requests;
     cluster.asynchronous.push(
-        [&machine, &cluster, to, from, bytes, group = begin_bulk(step, lane)] {
+        [&machine, &cluster, to, from, bytes, reduction, type, group = begin_bulk(step, lane)] {
+          const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
           from.cta->shared.demand_written(from.offset, bytes);
-          std::memcpy(machine.memory.at(to, bytes, 16), from.cta->shared.at(from.offset, bytes, 16),
-                      bytes);
+          put(reduction, type, machine.memory.at(to, bytes, 16), source, bytes);
           machine.counters.bulk_bytes_stored += bytes;
           --*group;
           cluster.happened();
@@ -278,7 +375,7 @@ Flow wait_group(Step& step) {
   bool waits = false;
   const auto allowed = static_cast<std::size_t>(std::max<std::int64_t>(step.op.modifiers, 0));
   step.each_lane([&](int lane) {
-    const AsyncGroups& groups = (step.warp.*kGroups)[static_cast<std::size_t>(lane)];
+    AsyncGroups& groups = (step.warp.*kGroups)[static_cast<std::size_t>(lane)];
     waits = waits || groups.under_way(allowed, step.op.modifiers < 0);
   });
   if (!waits) return Flow::kNext;
@@ -293,7 +390,10 @@ constexpr std::int64_t kNoinc = 1 << 8;
 void arrive_when_done(Cluster& cluster, std::uint64_t barrier,
                       std::vector<AsyncGroups::Counter> groups) {
   const bool done = std::ranges::all_of(groups, [](const auto& group) { return *group == 0; });
-  if (done) return cluster.arrive(cluster.mbarrier(barrier), 1, 0);
+  if (done) {
+    for (const auto& group : groups) acting->knows.join(group->done());
+    return cluster.arrive(cluster.mbarrier(barrier), 1, 0);
+  }
   cluster.asynchronous.push([&cluster, barrier, groups = std::move(groups)]() mutable {
     arrive_when_done(cluster, barrier, std::move(groups));
   });
@@ -313,8 +413,9 @@ Flow cp_async_arrive(Step& step) {
 
 void register_bulk_copies(Registry& registry) {
   registry["cp.async.bulk.tensor.load"] = tensor_load;
-  registry["cp.async.bulk.tensor.store"] = tensor_store<Reduction::kNone>;
+  registry["cp.async.bulk.tensor.store"] = tensor_store;
   registry["cp.async.bulk.load"] = bulk_load;
+  registry["cp.async.bulk.between"] = bulk_between;
   registry["cp.async.bulk.store"] = bulk_store;
   registry["cp.async.bulk.commit_group"] = commit_group<&Warp::bulks>;
   registry["cp.async.bulk.wait_group"] = wait_group<&Warp::bulks>;

@@ -17,12 +17,13 @@ std::int64_t TensorMap::box_elements() const {
 TensorMap decode_tensor_map(const std::byte* bytes) {
   std::array<std::uint32_t, 16> words;
   std::memcpy(words.data(), bytes, sizeof(words));
-  // By the type's number: u8, u16, u32, i32, u64, i64, f16, f32, f64, ..., bf16, f32 ftz, tf32.
+  // PTX ISA 9.7.9.26 "tensormap.replace", values of .elemtype.
   constexpr std::array<std::uint32_t, 16> kElementBytes{1, 2, 4, 4, 8, 8, 2, 4,
-                                                        8, 8, 2, 4, 4, 0, 0, 0};
+                                                        4, 8, 2, 4, 4, 0, 0, 0};
   TensorMap map{};
   map.address = words[0] | std::uint64_t{words[1]} << 32;
   map.rank = static_cast<int>(words[2] >> 4 & 7) + 1;
+  map.type = static_cast<TensorMap::Type>(words[2] >> 7 & 15);
   map.element_bytes = kElementBytes[words[2] >> 7 & 15];
   map.swizzle = words[2] >> 13 & 3;
   if (map.rank > kMostDimensions || map.element_bytes == 0 || (words[2] & 15) != 2) {

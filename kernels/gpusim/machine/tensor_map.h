@@ -13,8 +13,26 @@ inline constexpr std::size_t kTensorMapBytes = 128;
 inline constexpr int kMostDimensions = 5;
 
 struct TensorMap {
+  // By the number that a map has for it.
+  enum class Type : std::uint8_t {
+    kU8,
+    kU16,
+    kU32,
+    kS32,
+    kU64,
+    kS64,
+    kF16,
+    kF32,
+    kF32Ftz,
+    kF64,
+    kBf16,
+    kTf32,
+    kTf32Ftz,
+  };
+
   std::uint64_t address;
   int rank;
+  Type type;
   std::uint32_t element_bytes;
   std::uint32_t swizzle;                              // 0 none, 1 32 bytes, 2 64, 3 128
   std::array<std::int64_t, kMostDimensions> sizes;    // elements, the innermost first

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""cp.async, cp.async.bulk and cp.async.bulk.tensor."""
+"""cp.async, cp.async.bulk and cp.async.bulk.tensor, with their reductions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ts_gpusim.ptx.syntax import Address, Instruction, Operand
 
 _MULTICAST = 1 << 16
 _NOINC = 1 << 8
+# In the order of machine/reductions.h.
+_REDUCTIONS = ("", "add", "min", "max", "inc", "dec", "and", "or", "xor")
+_NUMBERS = ("u32", "s32", "u64", "s64", "f16", "bf16", "f32", "f64")
+_UNSIGNED = {"b32": "u32", "b64": "u64"}
 
 
 def copy(builder: Builder, instruction: Instruction) -> None:
-    modifiers = instruction.modifiers
-    if modifiers[:2] == ("reduce", "async") or "reduce" in modifiers:
-        raise builder.error("reductions are not executed yet")
-    if modifiers[0] != "async":
-        raise builder.error("the machine does not execute this yet")
+    modifiers = _without_reduce(instruction)
     if modifiers[1] != "bulk":
         return _cp_async(builder, instruction)
     what = modifiers[2]
@@ -30,6 +30,24 @@ def copy(builder: Builder, instruction: Instruction) -> None:
     if what == "tensor":
         return _tensor(builder, instruction)
     _bulk(builder, instruction)
+
+
+def _without_reduce(instruction: Instruction) -> tuple[str, ...]:
+    """So that the modifiers of cp.reduce.async stand where those of cp.async do."""
+    modifiers = instruction.modifiers
+    return modifiers[1:] if modifiers[0] == "reduce" else modifiers
+
+
+def _reduction(instruction: Instruction) -> int:
+    """The bits that say what is done to an element, and to one of which type; 0 for a copy."""
+    modifiers = instruction.modifiers
+    if modifiers[0] != "reduce":
+        return 0
+    flags = next(_REDUCTIONS.index(m) for m in modifiers if m in _REDUCTIONS) << 20
+    type_ = _UNSIGNED.get(modifiers[-1], modifiers[-1])
+    if type_ in _NUMBERS:  # a tensor map has the type itself
+        flags |= _NUMBERS.index(type_) << 24
+    return flags
 
 
 def _narrow(places: list[Place]) -> int:
@@ -65,26 +83,29 @@ def _cp_async(builder: Builder, instruction: Instruction) -> None:
 
 
 def _bulk(builder: Builder, instruction: Instruction) -> None:
-    modifiers = instruction.modifiers
+    modifiers = _without_reduce(instruction)
     operands = _drop_hint(instruction)
-    if "multicast::cluster" in modifiers:
-        raise builder.error(".multicast::cluster is executed for tensors only yet")
-    to, from_, size, *barrier = operands
+    if "cp_mask" in modifiers:
+        raise builder.error(".cp_mask is not executed yet")
+    to, from_, size, *rest = operands
     places = [builder.address(to), builder.address(from_)]
-    flags = _narrow(places)
+    flags = _narrow(places) | _reduction(instruction)
     places.append(builder.source(size, "u32"))
     spaces = [m.split("::")[0] for m in modifiers[2:4]]
     if spaces == ["global", "shared"]:
         return builder.step("cp.async.bulk.store", places, modifiers=flags)
-    if spaces != ["shared", "global"]:
-        raise builder.error("a bulk copy between shared memories is not executed yet")
-    places.append(builder.address(barrier[0]))
+    places.append(builder.address(rest[0]))
     flags |= _narrow(places[3:]) << 3
+    if spaces == ["shared", "shared"]:
+        return builder.step("cp.async.bulk.between", places, modifiers=flags)
+    if "multicast::cluster" in modifiers:
+        flags |= _MULTICAST
+        places.append(builder.source(rest[1], "u16"))
     builder.step("cp.async.bulk.load", places, modifiers=flags)
 
 
 def _tensor(builder: Builder, instruction: Instruction) -> None:
-    modifiers = instruction.modifiers
+    modifiers = _without_reduce(instruction)
     operands = _drop_hint(instruction)
     for unknown in ("im2col", "tile::gather4", "tile::scatter4", "im2col::w", "im2col_no_offs"):
         if unknown in modifiers:
@@ -109,7 +130,7 @@ def _tensor(builder: Builder, instruction: Instruction) -> None:
             places.append(builder.source(mask[0], "u16"))
         return builder.step("cp.async.bulk.tensor.load", places, modifiers=flags)
     source = builder.address(operands[1])
-    flags = _narrow([map_]) | rank << 8
+    flags = _narrow([map_]) | rank << 8 | _reduction(instruction)
     if source.width == 4:
         flags |= 1 << (1 + rank)
     builder.step("cp.async.bulk.tensor.store", [map_, *coordinates, source], modifiers=flags)
