@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""Public kernels on the software GPU: their results are those of the formula, for any seed.
+
+tokenspeed-mla's decode for Blackwell, and a GEMM for Hopper of our own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import gpusim_hopper_gemm
+import pytest
+import tokenspeed_mla.mla_decode
+import tokenspeed_mla.utils
+import torch
+import ts_gpusim
+from gpusim_executor import Executor
+from ts_gpusim.faults import Fault
+
+LATENT, ROPE = 512, 64
+TILE = 128  # keys that the decode kernels take at a time
+SMS = 16  # few splits of the keys: their partial results are summed in float
+LOG2_E = math.log2(math.e)
+FP8 = torch.float8_e4m3fn
+
+
+@pytest.fixture
+def blackwell() -> Iterator[Executor]:
+    executor = Executor()
+    tokenspeed_mla.utils.get_num_sm.cache_clear()
+    with ts_gpusim.device("sm_100a", sms=SMS, execute=executor):
+        yield executor
+    tokenspeed_mla.utils.get_num_sm.cache_clear()
+
+
+@pytest.fixture
+def hopper() -> Iterator[Executor]:
+    executor = Executor()
+    with ts_gpusim.device("sm_90a", execute=executor):
+        yield executor
+
+
+# Decode
+
+
+@dataclass(frozen=True)
+class DecodeInput:
+    """query: [batch, q, heads, 576]; cache: [pages, page, 576], rope part last in both."""
+
+    query: torch.Tensor
+    cache: torch.Tensor
+    pages: torch.Tensor  # [batch, pages of the tiles of the longest] int32
+    lengths: torch.Tensor  # [batch] int32
+    scale: float
+
+    def keys(self, request: int) -> torch.Tensor:
+        """[keys, 576] float, those of one request in their order."""
+        rows = self.cache.float()[self.pages[request].long()].reshape(-1, LATENT + ROPE)
+        return rows[: int(self.lengths[request])]
+
+    def scores(self, request: int) -> torch.Tensor:
+        """[q, heads, keys] in log2 units; query token i of q sees all keys but the last q-1-i."""
+        query = self.query[request].float()
+        keys = self.keys(request)
+        scores = torch.einsum("qhd,kd->qhk", query, keys) * (self.scale * LOG2_E)
+        visible = torch.ones(len(query), len(keys), dtype=torch.bool).tril(len(keys) - len(query))
+        return scores.masked_fill(~visible[:, None], -math.inf)
+
+
+def decode_input(
+    dtype: torch.dtype, heads: int, queries: int, page: int, lengths: tuple[int, ...]
+) -> DecodeInput:
+    generator = torch.Generator().manual_seed(sum(lengths) + heads)
+    # The FP8 kernel reads a tile's pages, also of a last tile that is not full.
+    batch, most = len(lengths), -(-max(lengths) // TILE) * max(TILE // page, 1)
+    unused = 3  # pages between those of the requests
+    order = torch.randperm(batch * most + unused, generator=generator)
+    return DecodeInput(
+        query=torch.randn(batch, queries, heads, LATENT + ROPE, generator=generator).to(dtype),
+        cache=torch.randn(len(order), page, LATENT + ROPE, generator=generator).to(dtype),
+        pages=order[: batch * most].view(batch, most).int(),
+        lengths=torch.tensor(lengths, dtype=torch.int32),
+        scale=(LATENT + ROPE) ** -0.5,
+    )
+
+
+def decode(given: DecodeInput) -> tuple[torch.Tensor, torch.Tensor]:
+    """The kernel's output [batch, q, heads, 512] and log2-sum-exp [batch, q, heads]."""
+    return tokenspeed_mla.mla_decode.tokenspeed_mla_decode(
+        given.query,
+        given.cache,
+        torch.zeros(1 << 24, dtype=torch.int8),
+        LATENT,
+        ROPE,
+        given.pages,
+        given.lengths,
+        int(given.lengths.max()),
+        given.scale,
+        return_lse=True,
+    )
+
+
+def log2_sum_exp(scores: torch.Tensor) -> torch.Tensor:
+    return (scores / LOG2_E).logsumexp(-1) * LOG2_E
+
+
+def rounded_weights(scores: torch.Tensor, dtype: torch.dtype, splits: int) -> torch.Tensor:
+    """As the decode kernels round them: to `dtype`, below their own running maximum.
+
+    Each split of the keys goes over its tiles. In FP8 the maximum stays while it grows by at most
+    8, so that a weight is at most 2^8. Weights are summed in float, and rounded for the product.
+    """
+    allowed = 8 if dtype == FP8 else 0
+    tiles = scores.split(TILE, dim=-1)
+    each = -(-len(tiles) // splits)
+    total = log2_sum_exp(scores)[..., None]
+    rounded = []
+    for first in range(0, len(tiles), each):
+        top = torch.full((*scores.shape[:-1], 1), -math.inf)
+        for tile in tiles[first : first + each]:
+            grown = torch.maximum(top, tile.amax(-1, keepdim=True))
+            top = torch.where(grown - top <= allowed, top, grown)
+            weights = torch.exp2(tile - top).nan_to_num().to(dtype).float()
+            rounded.append(weights * torch.exp2(top - total))
+    return torch.cat(rounded, dim=-1)
+
+
+DECODE_SHAPES = [
+    # dtype, heads, query tokens, page, lengths; each of the others is compiled once
+    (torch.bfloat16, 128, 1, 64, (256,)),
+    (torch.bfloat16, 128, 1, 64, (1,)),
+    (torch.bfloat16, 128, 1, 64, (127, 700)),
+    (torch.bfloat16, 8, 4, 32, (140,)),
+    (torch.bfloat16, 8, 4, 32, (4, 97, 129)),
+    (torch.bfloat16, 64, 2, 128, (130, 259)),
+    (torch.bfloat16, 64, 2, 128, (2,)),
+    (torch.float16, 16, 2, 64, (100,)),
+    (torch.float16, 16, 2, 64, (385, 64)),
+    (FP8, 128, 1, 64, (256,)),
+    (FP8, 128, 1, 64, (500,)),
+    (FP8, 128, 1, 64, (333, 65)),
+    (FP8, 16, 4, 32, (200,)),
+    (FP8, 16, 4, 32, (133, 500)),
+    (FP8, 64, 3, 128, (150, 130)),
+]
+
+
+def name_of(shape: tuple) -> str:
+    dtype, heads, queries, page, lengths = shape
+    kind = str(dtype).removeprefix("torch.")
+    return f"{kind}-{heads}h-{queries}q-{page}p-{'_'.join(map(str, lengths))}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", DECODE_SHAPES, ids=name_of)
+def test_mla_decode_is_attention(shape, blackwell):
+    given = decode_input(*shape)
+    output, lse = decode(given)
+    splits = blackwell.launches[0].grid[2]
+    for request in range(len(given.lengths)):
+        scores = given.scores(request)
+        weights = rounded_weights(scores, given.query.dtype, splits)
+        expected = torch.einsum("qhk,kd->qhd", weights, given.keys(request)[:, :LATENT])
+        # The result is rounded to 8 bits (bf16, from FP8 too) or more.
+        assert_close(output[request], expected, 1e-3, 2**-8)
+        assert_close(lse[request], log2_sum_exp(scores), 1e-5, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "shape", [DECODE_SHAPES[2], DECODE_SHAPES[4], DECODE_SHAPES[13]], ids=name_of
+)
+def test_mla_decode_has_the_same_bits_whatever_the_seed(shape, blackwell):
+    given = decode_input(*shape)
+    assert_same_bits_for_three_seeds(blackwell, lambda: decode(given))
+
+
+@pytest.mark.slow
+def test_the_fp8_decode_kernel_reads_past_a_page_table_that_ends_within_a_tile(blackwell):
+    given = decode_input(FP8, 16, 4, 32, (200,))
+    pages = given.pages[:, :7].clone()  # 224 keys
+    with pytest.raises(Fault, match=r"past the end of page_table \[1, 7\]"):
+        decode(dataclasses.replace(given, pages=pages))
+
+
+# Hopper
+
+hopper_gemm = functools.cache(gpusim_hopper_gemm.compiled)
+
+
+@pytest.mark.parametrize("b_mn_major", [False, True])
+@pytest.mark.parametrize(("m", "n", "k"), [(64, 64, 64), (128, 192, 256), (64, 128, 1024)])
+def test_a_hopper_gemm_is_a_product(m, n, k, b_mn_major, hopper):
+    a, b, c = gemm_input(m, n, k, b_mn_major)
+    hopper_gemm(b_mn_major)(a, b, c)
+    assert_close(c, a.float() @ b.float().T, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("b_mn_major", [False, True])
+def test_a_hopper_gemm_has_the_same_bits_whatever_the_seed(b_mn_major, hopper):
+    def product() -> list[torch.Tensor]:
+        a, b, c = gemm_input(128, 64, 256, b_mn_major)
+        hopper_gemm(b_mn_major)(a, b, c)
+        return [c]
+
+    assert_same_bits_for_three_seeds(hopper, product)
+
+
+def gemm_input(m: int, n: int, k: int, b_mn_major: bool) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(m + n + k)
+    a = torch.randn(m, k, generator=generator).bfloat16()
+    b = torch.randn(n, k, generator=generator).bfloat16()
+    return [a, b.T.contiguous().T if b_mn_major else b, torch.zeros(m, n)]
+
+
+# What the tests share
+
+
+def assert_close(
+    found: torch.Tensor, expected: torch.Tensor, absolute: float, relative: float
+) -> None:
+    torch.testing.assert_close(found.float(), expected, atol=absolute, rtol=relative)
+
+
+def assert_same_bits_for_three_seeds(
+    executor: Executor, run: Callable[[], Sequence[torch.Tensor]]
+) -> None:
+    runs = []
+    for executor.seed in (1, 2, 3):
+        runs.append([tensor.view(torch.uint8) for tensor in run()])
+    executor.seed = 0
+    assert all(
+        torch.equal(*pair) for other in runs[1:] for pair in zip(runs[0], other, strict=True)
+    )
