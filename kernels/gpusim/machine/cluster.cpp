@@ -6,7 +6,22 @@
 namespace gpusim {
 
 TensorMemory::TensorMemory()
-    : words_(static_cast<std::size_t>(kTmemLanes) * kTmemColumns, 0xffffffff) {}
+    : words_(static_cast<std::size_t>(kTmemLanes) * kTmemColumns, 0xffffffff),
+      history_("tensor", std::size_t{4} * 4 * kTmemColumns) {}
+
+void TensorMemory::reads(int quarter, int quarters, int column, int columns) {
+  for (int i = quarter; i < quarter + quarters; ++i) {
+    history_.read(static_cast<std::uint32_t>(4 * ((i * kTmemColumns) + column)),
+                  static_cast<std::uint32_t>(4 * columns));
+  }
+}
+
+void TensorMemory::writes(int quarter, int quarters, int column, int columns) {
+  for (int i = quarter; i < quarter + quarters; ++i) {
+    history_.write(static_cast<std::uint32_t>(4 * ((i * kTmemColumns) + column)),
+                   static_cast<std::uint32_t>(4 * columns));
+  }
+}
 
 int TensorMemory::allocate(int columns) {
   for (int first = 0; first + columns <= kTmemColumns; first += columns) {

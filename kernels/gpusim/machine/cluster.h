@@ -68,6 +68,9 @@ class TensorMemory {
   void release(int column, int columns);
   // Fault unless the columns are allocated.
   void demand(int column, int columns) const;
+  // The agent that acts reads or writes columns of so many quarters of the lanes.
+  void reads(int quarter, int quarters, int column, int columns);
+  void writes(int quarter, int quarters, int column, int columns);
   [[nodiscard]] std::uint32_t* lane(int lane) {
     return words_.data() + (static_cast<std::size_t>(lane) * kTmemColumns);
   }
@@ -77,6 +80,7 @@ class TensorMemory {
 
  private:
   std::vector<std::uint32_t> words_;
+  AccessHistory history_;  // of 4 bytes for each column of a quarter of the lanes
   std::array<int, kTmemColumns> owner_{};  // first column of the allocation, plus one; 0: free
 };
 
@@ -186,6 +190,12 @@ struct LaunchShape {
   std::size_t dynamic_shared_bytes = 0;
 };
 
+struct Finding {
+  std::string kind;
+  std::string sentence;
+  std::uint64_t times;
+};
+
 struct Machine {
   const Program& program;
   const LaunchShape& shape;
@@ -211,7 +221,9 @@ void register_matrices(Registry& registry);
 [[nodiscard]] const Registry& handlers();
 
 // Executes every CTA of the launch. Fault, with the place in its sentence, if one does wrong.
+// What it can go on from, such as a race, is added to `findings`.
 [[nodiscard]] Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
-                           std::uint64_t parameters, std::uint64_t seed);
+                           std::uint64_t parameters, std::uint64_t seed,
+                           std::vector<Finding>& findings);
 
 }  // namespace gpusim

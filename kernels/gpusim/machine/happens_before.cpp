@@ -7,6 +7,7 @@
 namespace gpusim {
 
 thread_local Agent* acting = nullptr;
+thread_local Races* races = nullptr;
 
 namespace {
 
@@ -29,21 +30,28 @@ AccessHistory::Access AccessHistory::access_of(const Agent& agent, std::uint8_t 
           .by_itself = agent.by_itself};
 }
 
-void AccessHistory::demand_order(const Access& earlier, const Access& now, const Agent& agent,
-                                 bool earlier_wrote, bool writes, std::uint32_t offset) {
+void AccessHistory::compare(const Access& earlier, const Access& now, bool earlier_wrote,
+                            bool writes, std::uint32_t offset) const {
   if (earlier.epoch.clock == 0 || (earlier.bytes & now.bytes) == 0) return;
-  const bool ordered = agent.knows.all.covers(earlier.epoch);
+  const Knowledge& knows = acting->knows;
+  const bool ordered = knows.all.covers(earlier.epoch);
   // What was written through the generic proxy must be fenced before another proxy meets it.
-  const bool across = earlier_wrote && earlier.proxy == Proxy::kGeneric && now.proxy == Proxy::kAsync;
-  if (ordered && (!across || agent.knows.fenced.covers(earlier.epoch))) return;
-  throw Race{.offset = offset,
-             .earlier_pc = earlier.pc,
-             .earlier_cta = earlier.cta,
-             .earlier_warp = earlier.warp,
-             .earlier_by_itself = earlier.by_itself,
-             .earlier_wrote = earlier_wrote,
-             .writes = writes,
-             .unfenced = ordered};
+  const bool across =
+      earlier_wrote && earlier.proxy == Proxy::kGeneric && now.proxy == Proxy::kAsync;
+  if (ordered && (!across || knows.fenced.covers(earlier.epoch))) return;
+  races->add({.memory = memory_,
+              .offset = offset,
+              .pc = now.pc,
+              .cta = now.cta,
+              .warp = now.warp,
+              .by_itself = now.by_itself,
+              .earlier_pc = earlier.pc,
+              .earlier_cta = earlier.cta,
+              .earlier_warp = earlier.warp,
+              .earlier_by_itself = earlier.by_itself,
+              .earlier_wrote = earlier_wrote,
+              .writes = writes,
+              .unfenced = ordered});
 }
 
 void AccessHistory::read(std::uint32_t offset, std::uint32_t bytes) {
@@ -52,7 +60,7 @@ void AccessHistory::read(std::uint32_t offset, std::uint32_t bytes) {
   for (std::uint32_t at = offset / 4; at * 4 < end; ++at) {
     Word& word = words_[at];
     const Access now = access_of(*acting, bytes_of(at, offset, end));
-    demand_order(word.writer, now, *acting, true, false, at * 4);
+    compare(word.writer, now, true, false, at * 4);
     // In the place of an access of the same agent, of one that happens before, or of any.
     Access* place = &word.readers[0];
     for (Access& reader : word.readers) {
@@ -77,8 +85,8 @@ void AccessHistory::write(std::uint32_t offset, std::uint32_t bytes) {
   for (std::uint32_t at = offset / 4; at * 4 < end; ++at) {
     Word& word = words_[at];
     const Access now = access_of(*acting, bytes_of(at, offset, end));
-    demand_order(word.writer, now, *acting, true, true, at * 4);
-    for (const Access& reader : word.readers) demand_order(reader, now, *acting, false, true, at * 4);
+    compare(word.writer, now, true, true, at * 4);
+    for (const Access& reader : word.readers) compare(reader, now, false, true, at * 4);
     const std::uint8_t merged = word.writer.epoch.slot == now.epoch.slot &&
                                         word.writer.epoch.clock == now.epoch.clock
                                     ? word.writer.bytes

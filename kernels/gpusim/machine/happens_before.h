@@ -10,7 +10,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <string>
+#include <map>
+#include <utility>
 #include <vector>
 
 namespace gpusim {
@@ -77,9 +78,14 @@ struct Agent {
 // The one that acts now. Memory asks, so that instructions need not say it with every access.
 extern thread_local Agent* acting;
 
-// Two accesses of which neither happens before the other; thrown where the second is made.
+// Two accesses of which neither happens before the other.
 struct Race {
+  const char* memory;  // which: shared, tensor
   std::uint32_t offset;
+  std::uint32_t pc;
+  std::uint32_t cta;
+  std::int32_t warp;
+  bool by_itself;
   std::uint32_t earlier_pc;
   std::uint32_t earlier_cta;
   std::int32_t earlier_warp;
@@ -89,12 +95,32 @@ struct Race {
   bool unfenced;  // they are ordered, but no proxy fence lies between them
 };
 
+// The races of a launch, one for each pair of instructions. The launch goes on.
+class Races {
+ public:
+  struct Found {
+    Race first;
+    std::uint64_t times;
+  };
+  void add(const Race& race) {
+    Found& found = found_.try_emplace({race.earlier_pc, race.pc}, Found{race, 0}).first->second;
+    ++found.times;
+  }
+  [[nodiscard]] const auto& found() const { return found_; }
+
+ private:
+  std::map<std::pair<std::uint32_t, std::uint32_t>, Found> found_;
+};
+
+extern thread_local Races* races;
+
 // Remembers the last accesses of each 4 bytes of a memory.
 class AccessHistory {
  public:
-  explicit AccessHistory(std::size_t bytes) : words_((bytes + 3) / 4) {}
+  // `memory`: its name in races.
+  AccessHistory(const char* memory, std::size_t bytes) : memory_(memory), words_((bytes + 3) / 4) {}
 
-  // Fault if a write that does not happen before is among the last.
+  // The agent that acts reads; a race, if a write that does not happen before is among the last.
   void read(std::uint32_t offset, std::uint32_t bytes);
   // The same for a write or a read.
   void write(std::uint32_t offset, std::uint32_t bytes);
@@ -116,9 +142,10 @@ class AccessHistory {
   };
 
   [[nodiscard]] static Access access_of(const Agent& agent, std::uint8_t bytes);
-  static void demand_order(const Access& earlier, const Access& now, const Agent& agent,
-                           bool earlier_wrote, bool writes, std::uint32_t offset);
+  void compare(const Access& earlier, const Access& now, bool earlier_wrote, bool writes,
+               std::uint32_t offset) const;
 
+  const char* memory_;
   std::vector<Word> words_;
 };
 

@@ -61,11 +61,17 @@ nb::dict launch(
   for (const auto& [name, begin, size] : allocations) known.push_back({name, begin, size});
   GlobalMemory memory(std::move(known));
   Counters counters;
+  std::vector<Finding> findings;
   {
     const nb::gil_scoped_release without_gil;
-    counters = run(program, shape, memory, parameters, seed);
+    counters = run(program, shape, memory, parameters, seed, findings);
+  }
+  nb::list found;
+  for (const Finding& finding : findings) {
+    found.append(nb::make_tuple(finding.kind, finding.sentence, finding.times));
   }
   nb::dict result;
+  result["findings"] = found;
   result["instructions"] = counters.instructions;
   result["mma_instructions"] = counters.mma_instructions;
   result["mma_flops"] = counters.mma_flops;

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <sstream>
+#include <string_view>
 
 #include "cluster.h"
 
@@ -197,8 +198,6 @@ class Runner {
       acting = &warp.agent;
       try {
         flow = op.run(step);
-      } catch (const Race& race) {
-        throw Fault("race", sentence(race) + "\n  " + whereabouts(warp, mask, pc));
       } catch (const Fault& fault) {
         throw Fault(fault.kind, std::string(fault.what()) + "\n  " + whereabouts(warp, mask, pc));
       }
@@ -223,7 +222,7 @@ class Runner {
 
   std::string whereabouts(Warp& warp, Mask mask, std::uint32_t pc) const {
     std::ostringstream text;
-    text << "at `" << machine_.program.texts[pc] << "`, CTA (" << describe(warp.cta().index())
+    text << "at " << machine_.program.texts[pc] << ", CTA (" << describe(warp.cta().index())
          << "), warp " << warp.id() << ", lanes " << hex(mask);
     return text.str();
   }
@@ -231,28 +230,14 @@ class Runner {
   void complete_one() {
     try {
       cluster_.asynchronous.complete_one(machine_.chance);
-    } catch (const Race& race) {
-      throw Fault("race", sentence(race) + "\n  " + whereabouts(*acting));
     } catch (const Fault& fault) {
       throw Fault(fault.kind, std::string(fault.what()) + "\n  " + whereabouts(*acting));
     }
   }
 
   std::string whereabouts(const Agent& agent) const {
-    return "in what `" + machine_.program.texts[agent.pc] + "` began, CTA " +
+    return "in what was begun by " + machine_.program.texts[agent.pc] + ", CTA " +
            std::to_string(agent.cta) + " of the cluster, warp " + std::to_string(agent.warp);
-  }
-
-  std::string sentence(const Race& race) const {
-    std::ostringstream text;
-    text << (race.writes ? "a write" : "a read") << " of shared memory at " << hex(race.offset)
-         << (race.unfenced ? " is ordered after " : " is in no order with ")
-         << (race.earlier_wrote ? "a write" : "a read") << " by "
-         << (race.earlier_by_itself ? "what was begun by " : "") << "warp " << race.earlier_warp
-         << " of CTA " << race.earlier_cta << " of the cluster, `"
-         << machine_.program.texts[race.earlier_pc] << "`";
-    if (race.unfenced) text << ", but no fence.proxy.async lies between them";
-    return text.str();
   }
 
   // Nobody can go on: an operation completes; if none is under way, try_waits give up. If that does
@@ -284,8 +269,8 @@ class Runner {
       for (const Fragment& fragment : warp->fragments) {
         if (fragment.mask == 0) continue;
         text << "\n  CTA (" << describe(const_cast<Warp*>(warp)->cta().index()) << "), warp "
-             << warp->id() << ", lanes " << hex(fragment.mask) << ", at `"
-             << machine_.program.texts[fragment.pc] << "`, waits for " << fragment.waits_for;
+             << warp->id() << ", lanes " << hex(fragment.mask) << ", at "
+             << machine_.program.texts[fragment.pc] << ", waits for " << fragment.waits_for;
       }
     }
     return text.str();
@@ -299,13 +284,32 @@ class Runner {
   int patience_ = 0;
 };
 
+std::string who(const Program& program, std::uint32_t pc, std::uint32_t cta, std::int32_t warp,
+                bool by_itself) {
+  return (by_itself ? "what was begun by warp " : "warp ") + std::to_string(warp) + " of CTA " +
+         std::to_string(cta) + " of its cluster, " + program.texts[pc];
+}
+
+std::string sentence(const Program& program, const Race& race) {
+  const bool shared = std::string_view(race.memory) == "shared";
+  const std::uint32_t column = race.offset / 4 % kTmemColumns;
+  return std::string(race.writes ? "a write" : "a read") + " of " + race.memory + " memory at " +
+         (shared ? hex(race.offset) : "column " + std::to_string(column)) + " by " +
+         who(program, race.pc, race.cta, race.warp, race.by_itself) +
+         (race.unfenced ? ", is ordered after " : ", is in no order with ") +
+         (race.earlier_wrote ? "a write" : "a read") + " by " +
+         who(program, race.earlier_pc, race.earlier_cta, race.earlier_warp,
+             race.earlier_by_itself) +
+         (race.unfenced ? ", but no fence.proxy.async lies between them" : "");
+}
+
 std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::uint64_t parameters,
                                       std::vector<std::vector<std::byte>>& locals) {
   const LaunchShape& shape = machine.shape;
   const auto threads = static_cast<std::uint32_t>(shape.block.count());
   const auto warps = static_cast<std::uint32_t>((threads + kLanes - 1) / kLanes *
                                                 shape.cluster.count());
-  auto cluster = std::make_unique<Cluster>(shape.cluster, warps);
+  auto cluster = std::make_unique<Cluster>(shape.cluster, 2 * warps);
   cluster->index = index;
   std::uint32_t slot = 0;
   for (std::uint32_t rank = 0; rank < shape.cluster.count(); ++rank) {
@@ -326,6 +330,10 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
       warp.agent.cta = rank;
       warp.agent.warp = warp.id();
       warp.agent.tick();
+      warp.tensor_agent = warp.agent;
+      warp.tensor_agent.now = {.slot = warps + warp.agent.now.slot, .clock = 0};
+      warp.tensor_agent.by_itself = true;
+      warp.tensor_agent.proxy = Proxy::kAsync;  // no proxy fence concerns tensor memory
       for (const Program::Special& special : machine.program.specials) {
         set_special(warp, special, shape, parameters);
       }
@@ -360,7 +368,9 @@ const Registry& handlers() {
 }
 
 Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
-             std::uint64_t parameters, std::uint64_t seed) {
+             std::uint64_t parameters, std::uint64_t seed, std::vector<Finding>& findings) {
+  Races found;
+  races = &found;
   Machine machine{.program = program,
                   .shape = shape,
                   .memory = memory,
@@ -373,6 +383,9 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
     std::vector<std::vector<std::byte>> locals;
     const auto cluster = make_cluster(machine, at_index(number, clusters), parameters, locals);
     Runner(machine, *cluster).run();
+  }
+  for (const auto& [_, race] : found.found()) {
+    findings.push_back({"race", sentence(program, race.first), race.times});
   }
   return machine.counters;
 }

@@ -86,6 +86,20 @@ int first_lane(Step& step, const TensorAddress& at) {
   return own;
 }
 
+// ld and st go on by themselves until the warp waits for them: their agent acts.
+void begin_access(Step& step) {
+  Agent& agent = step.warp.tensor_agent;
+  agent.knows.join(step.warp.agent.knows);
+  agent.pc = step.warp.agent.pc;
+  agent.tick();
+  acting = &agent;
+}
+
+Flow wait(Step& step) {
+  step.warp.agent.knows.join(step.warp.tensor_agent.knows);
+  return Flow::kNext;
+}
+
 // .32x32b: a thread has a lane, a register a column. Operands: registers, address.
 template <bool kLoad>
 Flow access_32x32b(Step& step) {
@@ -96,6 +110,13 @@ Flow access_32x32b(Step& step) {
   TensorMemory& tmem = step.warp.cta().tmem;
   tmem.demand(at.column, columns);
   const int first = first_lane(step, at);
+  begin_access(step);
+  if constexpr (kLoad) {
+    tmem.reads(first / kLanes, 1, at.column, columns);
+  } else {
+    tmem.writes(first / kLanes, 1, at.column, columns);
+  }
+  acting = &step.warp.agent;
   for (int column = 0; column < columns; ++column) {
     if (step.sink(column)) continue;
     std::uint32_t* const values = step.reg<std::uint32_t>(column);
@@ -205,6 +226,7 @@ std::vector<float> tensor_memory_operand(Cta& cta, TensorAddress at, int rows, E
   const int ks = kOperandBytes / bytes;
   const int each = 4 / bytes;
   cta.tmem.demand(at.column, kOperandBytes / 4);
+  cta.tmem.reads(0, 4, at.column, kOperandBytes / 4);
   std::vector<float> values(static_cast<std::size_t>(rows) * ks);
   for (int row = 0; row < rows; ++row) {
     const std::uint32_t* const words = cta.tmem.lane(at.lane + row) + at.column;
@@ -265,6 +287,7 @@ void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
     multiply(a, b, rows, n, ks, product.data());
     const ResultLayout layout(mma, rows, pair == 2);
     cta->tmem.demand(mma.d.column, layout.columns);
+    cta->tmem.writes(0, 4, mma.d.column, layout.columns);
     for (int row = 0; row < rows; ++row) {
       for (int half = 0; half * layout.columns < n; ++half) {
         const int lane = layout.lane(row, half);
@@ -350,6 +373,7 @@ void register_tcgen05(Registry& registry) {
   registry["tcgen05.relinquish"] = relinquish;
   registry["tcgen05.ld.32x32b"] = access_32x32b<true>;
   registry["tcgen05.st.32x32b"] = access_32x32b<false>;
+  registry["tcgen05.wait"] = wait;
   registry["tcgen05.mma"] = mma;
   registry["tcgen05.commit"] = commit;
 }

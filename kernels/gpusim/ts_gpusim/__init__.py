@@ -2,6 +2,7 @@
 """A software GPU: kernels for Hopper and Blackwell, run from their PTX on a CPU."""
 
 from ts_gpusim.device import Device, device
+from ts_gpusim.faults import Fault, Finding
 from ts_gpusim.launch import Dim3, Launch, LaunchAttributes
 from ts_gpusim.launch_ptx import launch_ptx
 from ts_gpusim.memory import Allocation, MemoryMap
@@ -10,6 +11,8 @@ __all__ = [
     "Allocation",
     "Device",
     "Dim3",
+    "Fault",
+    "Finding",
     "Launch",
     "LaunchAttributes",
     "MemoryMap",

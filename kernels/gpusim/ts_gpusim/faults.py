@@ -1,12 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""What the machine raises about a kernel that does wrong."""
+"""What the machine finds in a kernel that does wrong."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class Fault(RuntimeError):
-    """A sentence, then where it happened. `kind`: such as out-of-bounds, deadlock, mbarrier."""
+    """A sentence, then where it happened. `kind`: such as out-of-bounds, deadlock, race."""
 
     def __init__(self, kind: str, sentence: str) -> None:
         super().__init__(f"{kind}: {sentence}")
         self.kind = kind
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong after which a launch can go on: a race, once for two instructions."""
+
+    kind: str
+    sentence: str
+    times: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.times} times): {self.sentence}"

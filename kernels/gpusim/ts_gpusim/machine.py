@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ts_gpusim import _machine
 from ts_gpusim.decode import decode
+from ts_gpusim.faults import Fault, Finding
 from ts_gpusim.launch import Launch
 from ts_gpusim.memory import MemoryMap
 from ts_gpusim.ptx.parser import parse
@@ -38,8 +39,50 @@ def _decoded(ptx: str, name: str) -> tuple[Kernel, _machine.Program]:
     return kernel, decode(module, kernel)
 
 
+@dataclass(frozen=True)
+class Run:
+    """One launch, executed."""
+
+    launch: Launch
+    counters: Counters
+    findings: tuple[Finding, ...]
+
+
+class Machine:
+    """Executes launches for `device(..., execute=Machine(...))`, and remembers what they did.
+
+    `seed`: chooses the order of everything that may happen in several; a kernel that is right is
+    right for every seed. `collect`: findings are only remembered; without it the first launch with
+    one raises Fault when it has ended.
+    """
+
+    def __init__(self, seed: int = 0, collect: bool = False) -> None:
+        self.seed = seed
+        self.collect = collect
+        self.runs: list[Run] = []
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [finding for run in self.runs for finding in run.findings]
+
+    def __call__(self, launch: Launch, memory: MemoryMap) -> None:
+        """Fault if the kernel does what it must not; tensors are then as far as it had come."""
+        run = _run(launch, memory, self.seed)
+        self.runs.append(run)
+        if run.findings and not self.collect:
+            first, *others = run.findings
+            more = f"\n  and {len(others)} more" if others else ""
+            raise Fault(first.kind, first.sentence + more)
+
+
 def execute(launch: Launch, memory: MemoryMap, seed: int = 0) -> Counters:
-    """Fault if the kernel does what it must not; tensors are then as far as it had come."""
+    """One launch, as a Machine does it."""
+    machine = Machine(seed)
+    machine(launch, memory)
+    return machine.runs[0].counters
+
+
+def _run(launch: Launch, memory: MemoryMap, seed: int) -> Run:
     kernel, program = _decoded(launch.ptx, launch.kernel)
     size = max((p.offset + p.size for p in kernel.parameters), default=0)
     block = ctypes.create_string_buffer(size + 2 * _ALIGNMENT)
@@ -48,7 +91,7 @@ def execute(launch: Launch, memory: MemoryMap, seed: int = 0) -> Counters:
         ctypes.memmove(begin + parameter.offset, value, parameter.size)
     allocations = [(str(found), found.begin, found.size) for found in memory]
     allocations.append(("the kernel's parameters", begin, size))
-    counters = _machine.launch(
+    result = _machine.launch(
         program=program,
         grid=launch.grid,
         block=launch.block,
@@ -58,4 +101,5 @@ def execute(launch: Launch, memory: MemoryMap, seed: int = 0) -> Counters:
         allocations=allocations,
         seed=seed,
     )
-    return Counters(**counters)
+    findings = tuple(Finding(*finding) for finding in result.pop("findings"))
+    return Run(launch, Counters(**result), findings)

@@ -244,7 +244,9 @@ class Builder:
 
 
 def describe(instruction: Instruction | None) -> str:
+    """As messages name it: the text, and where it is from."""
     if instruction is None:
         return "the end of the kernel"
-    location = f" ({instruction.location})" if instruction.location else ""
-    return f"{instruction.text}` in PTX line {instruction.line}{location}, `".rstrip(", `")
+    text = instruction.text if len(instruction.text) <= 120 else f"{instruction.text[:117]}..."
+    location = f", {instruction.location}" if instruction.location else ""
+    return f"`{text}` (PTX line {instruction.line}{location})"

@@ -46,7 +46,9 @@ def _pair(instruction: Instruction) -> int:
 
 def tcgen05(builder: Builder, instruction: Instruction) -> None:
     what = instruction.modifiers[0]
-    if what in ("wait::ld", "wait::st", "fence::before_thread_sync", "fence::after_thread_sync"):
+    if what in ("wait::ld", "wait::st"):
+        return builder.step("tcgen05.wait", [])
+    if what in ("fence::before_thread_sync", "fence::after_thread_sync"):
         return builder.step("nop", [])
     if what == "relinquish_alloc_permit":
         return builder.step("tcgen05.relinquish", [])
