@@ -80,7 +80,7 @@ class TensorMemory {
 
  private:
   std::vector<std::uint32_t> words_;
-  AccessHistory history_;  // of 4 bytes for each column of a quarter of the lanes
+  AccessHistory history_;                  // of 4 bytes for each column of a quarter of the lanes
   std::array<int, kTmemColumns> owner_{};  // first column of the allocation, plus one; 0: free
 };
 

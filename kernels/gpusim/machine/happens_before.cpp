@@ -20,27 +20,26 @@ std::uint8_t bytes_of(std::uint32_t word, std::uint32_t begin, std::uint32_t end
 
 }  // namespace
 
-AccessHistory::Access AccessHistory::access_of(const Agent& agent, std::uint8_t bytes) {
-  return {.epoch = agent.now,
+AccessHistory::Access AccessHistory::access_by(const Agent& agent) {
+  return {.clock = agent.now.clock,
           .pc = agent.pc,
-          .cta = agent.cta,
+          .slot = static_cast<std::uint16_t>(agent.now.slot),
+          .cta = static_cast<std::uint16_t>(agent.cta),
           .warp = static_cast<std::int16_t>(agent.warp),
-          .bytes = bytes,
-          .proxy = agent.proxy,
-          .by_itself = agent.by_itself};
+          .by_itself = agent.by_itself,
+          .fenced = agent.proxy != Proxy::kGeneric};
 }
 
 void AccessHistory::compare(const Access& earlier, const Access& now, bool earlier_wrote,
-                            bool writes, std::uint32_t offset) const {
-  if (earlier.epoch.clock == 0 || (earlier.bytes & now.bytes) == 0) return;
+                            bool writes, std::size_t word) const {
+  if (earlier.clock == 0 || (earlier.bytes & now.bytes) == 0) return;
   const Knowledge& knows = acting->knows;
-  const bool ordered = knows.all.covers(earlier.epoch);
+  const bool ordered = knows.all.covers(earlier.epoch());
   // What was written through the generic proxy must be fenced before another proxy meets it.
-  const bool across =
-      earlier_wrote && earlier.proxy == Proxy::kGeneric && now.proxy == Proxy::kAsync;
-  if (ordered && (!across || knows.fenced.covers(earlier.epoch))) return;
+  const bool across = earlier_wrote && !earlier.fenced && now.fenced;
+  if (ordered && (!across || knows.fenced.covers(earlier.epoch()))) return;
   races->add({.memory = memory_,
-              .offset = offset,
+              .offset = static_cast<std::uint32_t>(4 * word),
               .pc = now.pc,
               .cta = now.cta,
               .warp = now.warp,
@@ -56,44 +55,42 @@ void AccessHistory::compare(const Access& earlier, const Access& now, bool earli
 
 void AccessHistory::read(std::uint32_t offset, std::uint32_t bytes) {
   if (acting == nullptr) return;
+  Access now = access_by(*acting);
   const std::uint32_t end = offset + bytes;
   for (std::uint32_t at = offset / 4; at * 4 < end; ++at) {
     Word& word = words_[at];
-    const Access now = access_of(*acting, bytes_of(at, offset, end));
-    compare(word.writer, now, true, false, at * 4);
+    now.bytes = bytes_of(at, offset, end);
+    compare(word.writer, now, true, false, at);
     // In the place of an access of the same agent, of one that happens before, or of any.
     Access* place = &word.readers[0];
     for (Access& reader : word.readers) {
-      if (reader.epoch.clock == 0 || reader.epoch.slot == now.epoch.slot) {
+      if (reader.clock == 0 || reader.slot == now.slot) {
         place = &reader;
         break;
       }
-      if (acting->knows.all.covers(reader.epoch)) place = &reader;
+      if (acting->knows.all.covers(reader.epoch())) place = &reader;
     }
-    const std::uint8_t merged = place->epoch.slot == now.epoch.slot &&
-                                        place->epoch.clock == now.epoch.clock
-                                    ? place->bytes
-                                    : std::uint8_t{0};
+    const std::uint8_t before = place->same_moment(now) ? place->bytes : std::uint8_t{0};
     *place = now;
-    place->bytes |= merged;
+    place->bytes |= before;
   }
 }
 
 void AccessHistory::write(std::uint32_t offset, std::uint32_t bytes) {
   if (acting == nullptr) return;
+  Access now = access_by(*acting);
   const std::uint32_t end = offset + bytes;
   for (std::uint32_t at = offset / 4; at * 4 < end; ++at) {
     Word& word = words_[at];
-    const Access now = access_of(*acting, bytes_of(at, offset, end));
-    compare(word.writer, now, true, true, at * 4);
-    for (const Access& reader : word.readers) compare(reader, now, false, true, at * 4);
-    const std::uint8_t merged = word.writer.epoch.slot == now.epoch.slot &&
-                                        word.writer.epoch.clock == now.epoch.clock
-                                    ? word.writer.bytes
-                                    : std::uint8_t{0};
+    now.bytes = bytes_of(at, offset, end);
+    compare(word.writer, now, true, true, at);
+    for (Access& reader : word.readers) {
+      compare(reader, now, false, true, at);
+      reader.clock = 0;
+    }
+    const std::uint8_t before = word.writer.same_moment(now) ? word.writer.bytes : std::uint8_t{0};
     word.writer = now;
-    word.writer.bytes |= merged;
-    for (Access& reader : word.readers) reader.epoch.clock = 0;
+    word.writer.bytes |= before;
   }
 }
 

@@ -63,8 +63,8 @@ struct Agent {
   Epoch now;
   Knowledge knows;
   Proxy proxy = Proxy::kGeneric;
-  std::uint32_t pc = 0;    // of the instruction, or of that which began the operation
-  std::uint32_t cta = 0;   // rank in the cluster
+  std::uint32_t pc = 0;   // of the instruction, or of that which began the operation
+  std::uint32_t cta = 0;  // rank in the cluster
   std::int32_t warp = 0;
   bool by_itself = false;  // an operation that the warp began
 
@@ -127,23 +127,31 @@ class AccessHistory {
 
  private:
   struct Access {
-    Epoch epoch;
+    Clock clock = 0;
     std::uint32_t pc = 0;
-    std::uint32_t cta = 0;
+    std::uint16_t slot = 0;
+    std::uint16_t cta = 0;
     std::int16_t warp = 0;
     std::uint8_t bytes = 0;  // of the word, a bit each
-    Proxy proxy = Proxy::kGeneric;
-    bool by_itself = false;
+    bool by_itself : 1 = false;
+    bool fenced : 1 =
+        false;  // no proxy fence concerns it: it was not made through the generic proxy
+
+    [[nodiscard]] Epoch epoch() const { return {.slot = slot, .clock = clock}; }
+    [[nodiscard]] bool same_moment(const Access& other) const {
+      return slot == other.slot && clock == other.clock;
+    }
   };
-  static constexpr std::size_t kReaders = 4;
-  struct Word {
+  static constexpr std::size_t kReaders = 3;
+  struct alignas(64) Word {
     Access writer;
     Access readers[kReaders];
   };
+  static_assert(sizeof(Word) == 64);
 
-  [[nodiscard]] static Access access_of(const Agent& agent, std::uint8_t bytes);
+  [[nodiscard]] static Access access_by(const Agent& agent);
   void compare(const Access& earlier, const Access& now, bool earlier_wrote, bool writes,
-               std::uint32_t offset) const;
+               std::size_t word) const;
 
   const char* memory_;
   std::vector<Word> words_;

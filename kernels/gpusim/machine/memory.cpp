@@ -51,7 +51,9 @@ void GlobalMemory::misaligned(std::uint64_t address, std::uint64_t bytes, std::u
 }
 
 SharedMemory::SharedMemory(std::size_t bytes)
-    : bytes_(kReservedShared + bytes, std::byte{0xff}), written_(bytes_.size(), 0), history_("shared", bytes_.size()) {}
+    : bytes_(kReservedShared + bytes, std::byte{0xff}),
+      written_(bytes_.size(), 0),
+      history_("shared", bytes_.size()) {}
 
 void SharedMemory::check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const {
   if (offset % align != 0) {

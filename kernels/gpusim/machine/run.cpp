@@ -307,8 +307,8 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
                                       std::vector<std::vector<std::byte>>& locals) {
   const LaunchShape& shape = machine.shape;
   const auto threads = static_cast<std::uint32_t>(shape.block.count());
-  const auto warps = static_cast<std::uint32_t>((threads + kLanes - 1) / kLanes *
-                                                shape.cluster.count());
+  const auto warps =
+      static_cast<std::uint32_t>((threads + kLanes - 1) / kLanes * shape.cluster.count());
   auto cluster = std::make_unique<Cluster>(shape.cluster, 2 * warps);
   cluster->index = index;
   std::uint32_t slot = 0;
