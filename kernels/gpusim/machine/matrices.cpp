@@ -134,11 +134,33 @@ WidenPiece widen_piece_of(Element type) {
   return nullptr;
 }
 
+constexpr std::array<std::uint32_t, 4> kSpans{16, 32, 64, 128};
+
+// The 16 bytes at an offset from a descriptor's start.
+const std::byte* piece_at(Cta& cta, const SharedDescriptor& descriptor, std::uint32_t offset) {
+  const std::uint32_t at = swizzled(descriptor.start + offset, descriptor.swizzle);
+  const std::byte* piece = cta.shared.at(at, 16, 16);
+  cta.shared.demand_written(at, 16);
+  return piece;
+}
+
 }  // namespace
+
+void read_piece(Cta& cta, const SharedDescriptor& descriptor, int row, int piece,
+                std::uint32_t* to) {
+  const Layout layout{.span = kSpans[descriptor.swizzle],
+                      .leading = descriptor.leading,
+                      .stride = descriptor.stride,
+                      .element = 1,
+                      .mn_major = false,
+                      .swizzled = descriptor.swizzle != 0};
+  const std::uint32_t offset =
+      layout.offset(static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(16 * piece));
+  std::memcpy(to, piece_at(cta, descriptor, offset), 16);
+}
 
 std::vector<float> read_operand(Cta& cta, const SharedDescriptor& descriptor, int first_row,
                                 int rows, Element type, bool mn_major) {
-  constexpr std::array<std::uint32_t, 4> kSpans{16, 32, 64, 128};
   const auto element = static_cast<std::uint32_t>(element_bytes(type));
   const Layout layout{.span = kSpans[descriptor.swizzle],
                       .leading = descriptor.leading,
@@ -152,11 +174,8 @@ std::vector<float> read_operand(Cta& cta, const SharedDescriptor& descriptor, in
   std::vector<float> values(static_cast<std::size_t>(count) * ks);
   const WidenPiece widen = widen_piece_of(type);
   const auto read = [&](std::uint32_t row, std::uint32_t k, std::size_t stride) {
-    const std::uint32_t at =
-        swizzled(descriptor.start + layout.offset(static_cast<std::uint32_t>(first_row) + row, k),
-                 descriptor.swizzle);
-    const std::byte* piece = cta.shared.at(at, 16, 16);
-    cta.shared.demand_written(at, 16);
+    const std::byte* piece =
+        piece_at(cta, descriptor, layout.offset(static_cast<std::uint32_t>(first_row) + row, k));
     widen(piece, values.data() + (static_cast<std::size_t>(row) * ks) + k, stride);
   };
   if (mn_major) {

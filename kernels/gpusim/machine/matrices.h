@@ -31,6 +31,10 @@ struct SharedDescriptor {
 [[nodiscard]] std::vector<float> read_operand(Cta& cta, const SharedDescriptor& descriptor,
                                               int first_row, int rows, Element type, bool mn_major);
 
+// 16 bytes of a row, the `piece`-th of them.
+void read_piece(Cta& cta, const SharedDescriptor& descriptor, int row, int piece,
+                std::uint32_t* to);
+
 // d[m, n] = a[m, :] . b[n, :] + (accumulate ? d[m, n] : 0), each product and sum in float.
 void multiply(const std::vector<float>& a, const std::vector<float>& b, int m, int n, int k,
               float* product);

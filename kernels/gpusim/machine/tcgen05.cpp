@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "formats.h"
 #include "matrices.h"
 
 namespace gpusim {
@@ -75,15 +76,39 @@ Flow relinquish(Step& step) {
   return Flow::kNext;
 }
 
-// The lanes that a warp may read and write: a quarter.
-int first_lane(Step& step, const TensorAddress& at) {
+// ld and st: which word of tensor memory a register of a thread is (PTX ISA 9.7.16.8.1).
+enum class Shape : std::uint8_t { k32x32b, k16x64b, k16x128b, k16x256b, k16x32bx2 };
+
+// Modifiers of ld and st.
+constexpr int kRegistersShift = 8;
+constexpr int kShapeShift = 16;
+constexpr int kSplitShift = 24;  // .16x32bx2: columns from the first half to the second
+
+TensorAddress word_of(Shape shape, int thread, int i, int split) {
+  switch (shape) {
+    case Shape::k32x32b:
+      return {thread, i};
+    case Shape::k16x64b:
+      return {(thread % 2 * 8) + (thread / 4), (thread / 2 % 2) + (2 * i)};
+    case Shape::k16x128b:
+      return {(thread / 4) + (i % 2 * 8), (thread % 4) + (i / 2 * 4)};
+    case Shape::k16x256b:
+      return {(thread / 4) + (i / 2 % 2 * 8), (thread % 4 * 2) + (i % 2) + (i / 4 * 8)};
+    case Shape::k16x32bx2:
+      return {thread % 16, i + (thread / 16 * split)};
+  }
+  return {0, 0};
+}
+
+// The lanes that a warp may read and write: a quarter, or half of it.
+int first_lane(Step& step, const TensorAddress& at, Shape shape) {
   const int own = kLanes * (step.warp.id() % 4);
-  if (at.lane != own) {
+  if (at.lane != own && (shape == Shape::k32x32b || at.lane != own + kLanes / 2)) {
     throw Fault("tensor-memory",
                 "warp " + std::to_string(step.warp.id()) + " accesses tensor memory from lane " +
                     std::to_string(at.lane) + ", but its quarter begins at " + std::to_string(own));
   }
-  return own;
+  return at.lane;
 }
 
 // ld and st go on by themselves until the warp waits for them: their agent acts.
@@ -100,32 +125,41 @@ Flow wait(Step& step) {
   return Flow::kNext;
 }
 
-// .32x32b: a thread has a lane, a register a column. Operands: registers, address.
+// Operands: registers, address.
 template <bool kLoad>
-Flow access_32x32b(Step& step) {
+Flow access(Step& step) {
   if (step.mask != kAllLanes) return Flow::kConverge;
-  const auto columns = static_cast<int>(step.op.modifiers >> 8);
-  const TensorAddress at = tensor_address(step.value<std::uint32_t>(columns) +
-                                          static_cast<std::uint32_t>(step.offset(columns)));
+  const auto registers = static_cast<int>(step.op.modifiers >> kRegistersShift & 0xff);
+  const auto shape = static_cast<Shape>(step.op.modifiers >> kShapeShift & 7);
+  const auto split = static_cast<int>(step.op.modifiers >> kSplitShift);
+  const TensorAddress at = tensor_address(step.value<std::uint32_t>(registers) +
+                                          static_cast<std::uint32_t>(step.offset(registers)));
   TensorMemory& tmem = step.warp.cta().tmem;
-  tmem.demand(at.column, columns);
-  const int first = first_lane(step, at);
-  begin_access(step);
-  if constexpr (kLoad) {
-    tmem.reads(first / kLanes, 1, at.column, columns);
-  } else {
-    tmem.writes(first / kLanes, 1, at.column, columns);
-  }
-  acting = &step.warp.agent;
-  for (int column = 0; column < columns; ++column) {
-    if (step.sink(column)) continue;
-    std::uint32_t* const values = step.reg<std::uint32_t>(column);
-    for (int lane = 0; lane < kLanes; ++lane) {
-      std::uint32_t& word = tmem.lane(first + lane)[at.column + column];
+  const int first = first_lane(step, at, shape);
+  const bool by_column = shape == Shape::k32x32b || shape == Shape::k16x32bx2;
+  const int columns = by_column ? registers : 2 * registers;
+  const auto touch = [&](int from) {
+    tmem.demand(from, columns);
+    begin_access(step);
+    if constexpr (kLoad) {
+      tmem.reads(first / kLanes, 1, from, columns);
+    } else {
+      tmem.writes(first / kLanes, 1, from, columns);
+    }
+    acting = &step.warp.agent;
+  };
+  touch(at.column);
+  if (shape == Shape::k16x32bx2) touch(at.column + split);
+  for (int i = 0; i < registers; ++i) {
+    if (step.sink(i)) continue;
+    std::uint32_t* const values = step.reg<std::uint32_t>(i);
+    for (int thread = 0; thread < kLanes; ++thread) {
+      const TensorAddress word = word_of(shape, thread, i, split);
+      std::uint32_t& there = tmem.lane(first + word.lane)[at.column + word.column];
       if constexpr (kLoad) {
-        values[lane] = word;
+        values[thread] = there;
       } else {
-        word = values[lane];
+        there = values[thread];
       }
     }
   }
@@ -210,6 +244,19 @@ constexpr std::int64_t kAInTensorMemory = 1 << 8;
 constexpr std::int64_t kWeightStationary = 1 << 9;
 constexpr int kDisableShift = 12;  // words of the mask of disabled lanes
 
+// That of the warp, or with .cta_group::2 both of its pair.
+std::vector<Cta*> ctas_of(Step& step) {
+  Cta& cta = step.warp.cta();
+  Cluster& cluster = cta.cluster();
+  if ((step.op.modifiers & kPair) == 0) return {&cta};
+  const std::uint32_t even = cta.rank() & ~1U;
+  if (even + 1 >= cluster.ctas.size()) {
+    throw Fault("descriptor", "an operation of two CTAs runs in a cluster of " +
+                                  std::to_string(cluster.ctas.size()));
+  }
+  return {cluster.ctas[even].get(), cluster.ctas[even + 1].get()};
+}
+
 struct Mma {
   Kind kind;
   InstructionDescriptor shape;
@@ -219,26 +266,6 @@ struct Mma {
   bool a_in_tensor_memory, weight_stationary, accumulates;
   std::vector<std::uint32_t> disabled;  // lanes of D, a bit each
 };
-
-// A from tensor memory: a lane is a row, a column holds 4 bytes of it.
-std::vector<float> tensor_memory_operand(Cta& cta, TensorAddress at, int rows, Element type) {
-  const int bytes = element_bytes(type);
-  const int ks = kOperandBytes / bytes;
-  const int each = 4 / bytes;
-  cta.tmem.demand(at.column, kOperandBytes / 4);
-  cta.tmem.reads(0, 4, at.column, kOperandBytes / 4);
-  std::vector<float> values(static_cast<std::size_t>(rows) * ks);
-  for (int row = 0; row < rows; ++row) {
-    const std::uint32_t* const words = cta.tmem.lane(at.lane + row) + at.column;
-    for (int k = 0; k < ks; ++k) {
-      const std::uint32_t word = words[k / each];
-      const std::uint32_t bits =
-          bytes == 4 ? word : word >> (8 * bytes * (k % each)) & ((1U << (8 * bytes)) - 1);
-      values[static_cast<std::size_t>(row) * ks + k] = element_value(type, bits);
-    }
-  }
-  return values;
-}
 
 // The halves of a CTA's part of D (PTX ISA 9.7.16.10.5, layouts A to F): `columns` of them stand
 // side by side, the others 64 lanes below.
@@ -258,6 +285,38 @@ struct ResultLayout {
   }
 };
 
+// A from tensor memory: a lane is a row, in the places of D's rows; a column holds 4 bytes of it.
+// Each half of D has an A of its own.
+std::vector<float> tensor_memory_operand(Cta& cta, TensorAddress at, const ResultLayout& layout,
+                                         int half, int rows, Element type) {
+  const int bytes = element_bytes(type);
+  const int ks = kOperandBytes / bytes;
+  const int each = 4 / bytes;
+  cta.tmem.demand(at.column, kOperandBytes / 4);
+  cta.tmem.reads(0, 4, at.column, kOperandBytes / 4);
+  std::vector<float> values(static_cast<std::size_t>(rows) * ks);
+  for (int row = 0; row < rows; ++row) {
+    const std::uint32_t* const words = cta.tmem.lane(layout.lane(row, half)) + at.column;
+    for (int k = 0; k < ks; ++k) {
+      const std::uint32_t word = words[k / each];
+      const std::uint32_t bits =
+          bytes == 4 ? word : word >> (8 * bytes * (k % each)) & ((1U << (8 * bytes)) - 1);
+      values[static_cast<std::size_t>(row) * ks + k] = element_value(type, bits);
+    }
+  }
+  return values;
+}
+
+// A word of D has one element, an f16 in its lower half.
+float d_value(std::uint32_t word, bool half) {
+  return half ? from_f16(static_cast<std::uint16_t>(word)) : std::bit_cast<float>(word);
+}
+
+std::uint32_t d_word(float value, bool half) {
+  return half ? narrow(kF16, value, Rounding::kNearestEven, false)
+              : std::bit_cast<std::uint32_t>(value);
+}
+
 void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
   const auto pair = static_cast<int>(ctas.size());
   const Element type_a = element(mma.kind, mma.shape.a_type);
@@ -265,9 +324,12 @@ void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
   const int ks = kOperandBytes / element_bytes(type_a);
   const int n = mma.shape.n;
   const int rows = mma.shape.m / pair;
-  if (mma.shape.d_type != 1 || mma.shape.sparse || n == 0 || mma.d.lane != 0) {
+  const bool half_d = mma.shape.d_type == 0 && mma.kind != Kind::kTf32;
+  const auto a_at = tensor_address(static_cast<std::uint32_t>(mma.a));
+  if ((mma.shape.d_type != 1 && !half_d) || mma.shape.sparse || n == 0 || mma.d.lane != 0 ||
+      (mma.a_in_tensor_memory && a_at.lane != 0)) {
     throw Fault("descriptor",
-                "an MMA with another result than f32, a sparse one, one without columns "
+                "an MMA with another result than f32 or f16, a sparse one, one without columns "
                 "and one that does not begin at lane 0 are not known here");
   }
   std::vector<float> b;
@@ -278,27 +340,30 @@ void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
   }
   const float sign = mma.shape.a_negated != mma.shape.b_negated ? -1.0F : 1.0F;
   std::vector<float> product(static_cast<std::size_t>(rows) * n);
-  for (Cta* cta : ctas) {
-    const std::vector<float> a =
-        mma.a_in_tensor_memory
-            ? tensor_memory_operand(*cta, tensor_address(static_cast<std::uint32_t>(mma.a)), rows,
-                                    type_a)
-            : read_operand(*cta, descriptor(mma.a), 0, rows, type_a, mma.shape.a_mn_major);
-    multiply(a, b, rows, n, ks, product.data());
-    const ResultLayout layout(mma, rows, pair == 2);
+  const ResultLayout layout(mma, rows, pair == 2);
+  for (std::size_t i = 0; i < ctas.size(); ++i) {
+    Cta* const cta = ctas[i];
     cta->tmem.demand(mma.d.column, layout.columns);
     cta->tmem.writes(0, 4, mma.d.column, layout.columns);
-    for (int row = 0; row < rows; ++row) {
-      for (int half = 0; half * layout.columns < n; ++half) {
+    for (int half = 0; half * layout.columns < n; ++half) {
+      if (mma.a_in_tensor_memory) {
+        multiply(tensor_memory_operand(*cta, a_at, layout, half, rows, type_a), b, rows, n, ks,
+                 product.data());
+      } else if (half == 0) {
+        multiply(read_operand(*cta, descriptor(mma.a), 0, rows, type_a, mma.shape.a_mn_major), b,
+                 rows, n, ks, product.data());
+      }
+      for (int row = 0; row < rows; ++row) {
         const int lane = layout.lane(row, half);
-        const auto word = static_cast<std::size_t>(lane / 32);
+        // The second CTA of a pair has the second half of the mask.
+        const std::size_t word = static_cast<std::size_t>(lane / 32) + (4 * i);
         if (word < mma.disabled.size() && (mma.disabled[word] >> (lane % 32) & 1) != 0) continue;
         const float* const from =
             product.data() + (static_cast<std::size_t>(row) * n) + (half * layout.columns);
         std::uint32_t* const d = cta->tmem.lane(lane) + mma.d.column;
         for (int column = 0; column < layout.columns; ++column) {
-          const float before = mma.accumulates ? std::bit_cast<float>(d[column]) : 0.0F;
-          d[column] = std::bit_cast<std::uint32_t>(before + (sign * from[column]));
+          const float before = mma.accumulates ? d_value(d[column], half_d) : 0.0F;
+          d[column] = d_word(before + (sign * from[column]), half_d);
         }
       }
     }
@@ -330,18 +395,64 @@ Flow mma(Step& step) {
             .disabled = {}};
     const auto words = static_cast<int>(step.op.modifiers >> kDisableShift & 15);
     for (int i = 0; i < words; ++i) mma.disabled.push_back(step.reg<std::uint32_t>(5 + i)[lane]);
-    std::vector<Cta*> ctas{&cta};
-    if ((step.op.modifiers & kPair) != 0) {
-      const std::uint32_t even = cta.rank() & ~1U;
-      if (even + 1 >= cluster.ctas.size()) {
-        throw Fault("descriptor", "an MMA of two CTAs runs in a cluster of " +
-                                      std::to_string(cluster.ctas.size()));
-      }
-      ctas = {cluster.ctas[even].get(), cluster.ctas[even + 1].get()};
-    }
+    std::vector<Cta*> ctas = ctas_of(step);
     ++machine.counters.mma_instructions;
     cluster.asynchronous.push(
         queue_of(cta), [&machine, ctas, mma = std::move(mma)] { execute(machine, ctas, mma); });
+  });
+  return Flow::kNext;
+}
+
+// cp: rows of shared memory go to lanes (PTX ISA 9.7.16.9.2). Where the rows of a quarter of the
+// lanes begin; the same for two of them: they get the same.
+enum class Spread : std::uint8_t { kNone, kAllSame, k02And13, k01And23 };
+constexpr int kSpreadShift = 4;
+constexpr std::int64_t kWideRows = 1 << 8;  // of 32 bytes; else 16
+
+int row_of_quarter(Spread spread, int quarter) {
+  switch (spread) {
+    case Spread::kNone:
+      return kLanes * quarter;
+    case Spread::kAllSame:
+      return 0;
+    case Spread::k02And13:
+      return kLanes * (quarter % 2);
+    case Spread::k01And23:
+      return kLanes * (quarter / 2);
+  }
+  return 0;
+}
+
+void copy_in(Cta& cta, TensorAddress to, std::uint64_t from, Spread spread, bool wide) {
+  const int columns = wide ? 8 : 4;
+  cta.tmem.demand(to.column, columns);
+  cta.tmem.writes(0, 4, to.column, columns);
+  const SharedDescriptor source = descriptor(from);
+  for (int lane = 0; lane < kTmemLanes; ++lane) {
+    const int row = row_of_quarter(spread, lane / kLanes) + (lane % kLanes);
+    for (int piece = 0; piece < columns / 4; ++piece) {
+      read_piece(cta, source, row, piece, cta.tmem.lane(lane) + to.column + (4 * piece));
+    }
+  }
+}
+
+// Operands: address, descriptor.
+Flow cp(Step& step) {
+  step.each_lane([&](int lane) {
+    Cta& cta = step.warp.cta();
+    Cluster& cluster = cta.cluster();
+    const TensorAddress to = tensor_address(step.reg<std::uint32_t>(0)[lane] +
+                                            static_cast<std::uint32_t>(step.offset(0)));
+    const std::uint64_t from = step.reg<std::uint64_t>(1)[lane];
+    const auto spread = static_cast<Spread>(step.op.modifiers >> kSpreadShift & 3);
+    const bool wide = (step.op.modifiers & kWideRows) != 0;
+    if (to.lane != 0) {
+      throw Fault("tensor-memory", "a tcgen05.cp writes from lane " + std::to_string(to.lane) +
+                                       "; it must be lane 0");
+    }
+    cluster.asynchronous.push(queue_of(cta), [ctas = ctas_of(step), to, from, spread, wide] {
+      for (Cta* target : ctas) copy_in(*target, to, from, spread, wide);
+    });
   });
   return Flow::kNext;
 }
@@ -371,10 +482,11 @@ void register_tcgen05(Registry& registry) {
   registry["tcgen05.alloc"] = alloc;
   registry["tcgen05.dealloc"] = dealloc;
   registry["tcgen05.relinquish"] = relinquish;
-  registry["tcgen05.ld.32x32b"] = access_32x32b<true>;
-  registry["tcgen05.st.32x32b"] = access_32x32b<false>;
+  registry["tcgen05.ld"] = access<true>;
+  registry["tcgen05.st"] = access<false>;
   registry["tcgen05.wait"] = wait;
   registry["tcgen05.mma"] = mma;
+  registry["tcgen05.cp"] = cp;
   registry["tcgen05.commit"] = commit;
 }
 

@@ -6,7 +6,13 @@ from __future__ import annotations
 import re
 
 from ts_gpusim.decode.builder import NARROW_SHARED, Builder, Place
+from ts_gpusim.decode.families import immediate
 from ts_gpusim.ptx.syntax import Address, Instruction, Register, Vector
+
+# In the order of machine/tcgen05.cpp; registers of .x1 where it is not one.
+_SHAPES = ("32x32b", "16x64b", "16x128b", "16x256b", "16x32bx2")
+_REGISTERS = {"16x128b": 2, "16x256b": 4}
+_SPREADS = ("warpx4", "warpx2::02_13", "warpx2::01_23")
 
 _ELEMENTS = ("f16", "bf16", "tf32", "e4m3", "e5m2", "e2m3", "e3m2", "e2m1")
 
@@ -73,18 +79,44 @@ def _dealloc(builder: Builder, instruction: Instruction) -> None:
 def _access(builder: Builder, instruction: Instruction) -> None:
     modifiers = instruction.modifiers
     loads = modifiers[0] == "ld"
-    if "32x32b" not in modifiers or modifiers[-1] != "b32" or "red" in modifiers:
-        raise builder.error("only .32x32b of .b32 is executed yet")
+    shape = next(m for m in modifiers if m in _SHAPES)
+    if "red" in modifiers:
+        raise builder.error("tcgen05.ld.red is not executed yet")
     if any(m.startswith(("pack", "unpack")) for m in modifiers):
         raise builder.error("packing is not executed yet")
-    address, registers = instruction.operands[:: -1 if loads else 1]
+    if loads:
+        registers, address, *split = instruction.operands
+    else:
+        address, *split, registers = instruction.operands
     elements = builder.vector(registers)
+    expected = int(modifiers[modifiers.index(shape) + 1][1:]) * _REGISTERS.get(shape, 1)
+    if len(elements) != expected:
+        raise builder.error(f"{len(elements)} registers are given, but it is {expected}")
     place = builder.result if loads else builder.source
     places = [place(e, "b32") for e in elements]
-    flags = len(elements) << 8
-    kind = "ld" if loads else "st"
-    at = builder.address(address)
-    builder.step(f"tcgen05.{kind}.32x32b", [*places, at], modifiers=flags)
+    flags = len(elements) << 8 | _SHAPES.index(shape) << 16
+    if split:
+        flags |= immediate(builder, split[0]) << 24
+    places.append(builder.address(address))
+    builder.step(f"tcgen05.{modifiers[0]}", places, modifiers=flags)
+
+
+def _cp(builder: Builder, instruction: Instruction) -> None:
+    modifiers = instruction.modifiers
+    shape = next(
+        m for m in modifiers if m in ("128x256b", "4x256b", "128x128b", "64x128b", "32x128b")
+    )
+    if shape == "4x256b" or any(m.startswith("b8x16") for m in modifiers):
+        raise builder.error("4x256b and copies that widen elements are not executed yet")
+    spread = next((m for m in modifiers if m in _SPREADS), None)
+    flags = _pair(instruction)
+    if spread is not None:
+        flags |= (1 + _SPREADS.index(spread)) << 4
+    if shape == "128x256b":
+        flags |= 1 << 8
+    address, description = instruction.operands
+    places = [builder.address(address), builder.source(description, "b64")]
+    builder.step("tcgen05.cp", places, modifiers=flags)
 
 
 _KINDS = {"kind::f16": 0, "kind::tf32": 1, "kind::f8f6f4": 2}
@@ -140,5 +172,6 @@ _DECODE = {
     "ld": _access,
     "st": _access,
     "mma": _mma,
+    "cp": _cp,
     "commit": _commit,
 }
