@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "happens_before.h"
 
+#include <new>
+#include <type_traits>
+
 #include "memory.h"
 #include "program.h"
 
@@ -19,6 +22,13 @@ std::uint8_t bytes_of(std::uint32_t word, std::uint32_t begin, std::uint32_t end
 }
 
 }  // namespace
+
+AccessHistory::AccessHistory(const char* memory, std::size_t bytes)
+    : memory_(memory),
+      words_(static_cast<Word*>(std::calloc(((bytes + 3) / 4) + 1, sizeof(Word)))) {
+  static_assert(std::is_trivially_copyable_v<Word>);
+  if (words_ == nullptr) throw std::bad_alloc();
+}
 
 AccessHistory::Access AccessHistory::access_by(const Agent& agent) {
   return {.clock = agent.now.clock,

@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <map>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -118,7 +120,7 @@ extern thread_local Races* races;
 class AccessHistory {
  public:
   // `memory`: its name in races.
-  AccessHistory(const char* memory, std::size_t bytes) : memory_(memory), words_((bytes + 3) / 4) {}
+  AccessHistory(const char* memory, std::size_t bytes);
 
   // The agent that acts reads; a race, if a write that does not happen before is among the last.
   void read(std::uint32_t offset, std::uint32_t bytes);
@@ -143,7 +145,7 @@ class AccessHistory {
     }
   };
   static constexpr std::size_t kReaders = 3;
-  struct alignas(64) Word {
+  struct Word {
     Access writer;
     Access readers[kReaders];
   };
@@ -154,7 +156,10 @@ class AccessHistory {
                std::size_t word) const;
 
   const char* memory_;
-  std::vector<Word> words_;
+  struct Free {
+    void operator()(Word* words) const { std::free(words); }
+  };
+  std::unique_ptr<Word[], Free> words_;  // zero, and not resident before they are used
 };
 
 }  // namespace gpusim
