@@ -1,20 +1,27 @@
 // SPDX-License-Identifier: MIT
-// ld, st, atom, red (PTX ISA 9.7.9 "ld", "st", 9.7.13 "atom", "red") in every state space.
+// ld, st, atom, red (PTX ISA 9.7.9.8, 9.7.9.11, 9.7.13.5, 9.7.13.6) in every state space.
 //
 // Operands: the registers of the vector, then the address. Modifiers say where to look.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <limits>
 #include <string>
+#include <type_traits>
 
 #include "cluster.h"
+#include "floating.h"
+#include "formats.h"
 
 namespace gpusim {
 namespace {
 
-// Modifiers of an access.
-constexpr std::int64_t kShared = 1;         // else global, or generic
+// Modifiers of an access. Without a space, the address is generic.
+constexpr std::int64_t kShared = 1;
 constexpr std::int64_t kNarrowAddress = 2;  // the address is a 32-bit register
+constexpr std::int64_t kGlobal = 4;         // or const, local or param: not shared
 constexpr int kCountShift = 8;              // elements of the vector
 
 std::uint64_t address(Step& step, int operand, int lane) {
@@ -25,11 +32,26 @@ std::uint64_t address(Step& step, int operand, int lane) {
 }
 
 bool in_shared(const Step& step, std::uint64_t address) {
+  if ((step.op.modifiers & kGlobal) != 0) return false;
   return (step.op.modifiers & kShared) != 0 || (address & kSharedWindow) != 0;
 }
 
+// Is it in the local memory of the lane's thread?
+bool in_local(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
+  const Program& program = step.warp.machine().program;
+  if (program.local_bytes == 0) return false;
+  const std::uint64_t begin = step.warp.place<std::uint64_t>(program.local_base)[lane];
+  const std::uint64_t offset = at - begin;
+  return at >= begin && offset < program.local_bytes && bytes <= program.local_bytes - offset;
+}
+
+std::byte* outside_shared(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
+  if (in_local(step, at, bytes, lane) && at % bytes == 0) return reinterpret_cast<std::byte*>(at);
+  return step.warp.machine().memory.at(at, bytes, bytes);
+}
+
 // The memory that a lane reads.
-const std::byte* readable(Step& step, std::uint64_t at, std::uint32_t bytes) {
+const std::byte* readable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
     const std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
@@ -37,10 +59,10 @@ const std::byte* readable(Step& step, std::uint64_t at, std::uint32_t bytes) {
     return memory;
   }
   step.warp.machine().counters.global_bytes_loaded += bytes;
-  return step.warp.machine().memory.at(at, bytes, bytes);
+  return outside_shared(step, at, bytes, lane);
 }
 
-std::byte* writable(Step& step, std::uint64_t at, std::uint32_t bytes) {
+std::byte* writable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
     std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
@@ -48,7 +70,18 @@ std::byte* writable(Step& step, std::uint64_t at, std::uint32_t bytes) {
     return memory;
   }
   step.warp.machine().counters.global_bytes_stored += bytes;
-  return step.warp.machine().memory.at(at, bytes, bytes);
+  return outside_shared(step, at, bytes, lane);
+}
+
+// That of an atomic operation: in no order with others on the same memory, and yet no race.
+std::byte* updatable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
+  if (in_shared(step, at)) {
+    const Cluster::Place place = cluster_of(step).place(at);
+    return place.cta->shared.at(place.offset, bytes, bytes);
+  }
+  step.warp.machine().counters.global_bytes_loaded += bytes;
+  step.warp.machine().counters.global_bytes_stored += bytes;
+  return outside_shared(step, at, bytes, lane);
 }
 
 // `T` in memory, `R` in a register that may be wider.
@@ -57,9 +90,8 @@ Flow load(Step& step) {
   const int count = static_cast<int>(step.op.modifiers >> kCountShift);
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
   step.each_lane([&](int lane) {
-    const std::byte* const memory = readable(step, address(step, count, lane), bytes);
+    const std::byte* const memory = readable(step, address(step, count, lane), bytes, lane);
     for (int i = 0; i < count; ++i) {
-      if (step.sink(i)) continue;
       T value;
       std::memcpy(&value, memory + (static_cast<std::size_t>(i) * sizeof(T)), sizeof(T));
       step.reg<R>(i)[lane] = static_cast<R>(value);
@@ -73,7 +105,7 @@ Flow store(Step& step) {
   const int count = static_cast<int>(step.op.modifiers >> kCountShift);
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
   step.each_lane([&](int lane) {
-    std::byte* const memory = writable(step, address(step, count, lane), bytes);
+    std::byte* const memory = writable(step, address(step, count, lane), bytes, lane);
     for (int i = 0; i < count; ++i) {
       const T value = static_cast<T>(step.reg<R>(i)[lane]);
       std::memcpy(memory + (static_cast<std::size_t>(i) * sizeof(T)), &value, sizeof(T));
@@ -82,81 +114,119 @@ Flow store(Step& step) {
   return Flow::kNext;
 }
 
-// atom: result, address, value (and the value to swap in for cas). The result may be the sink.
+// atom and red: the results (sinks for red), the address, the values, and for cas those to swap in;
+// as many of each as the vector has elements. Each element is an atomic operation of its own.
 template <class T, class F>
 Flow atomic(Step& step) {
   const F f;
+  const int count = static_cast<int>(step.op.modifiers >> kCountShift);
+  const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
   step.each_lane([&](int lane) {
-    const std::uint64_t at = address(step, 1, lane);
-    (void)readable(step, at, sizeof(T));
-    std::byte* const memory = writable(step, at, sizeof(T));
-    T before;
-    std::memcpy(&before, memory, sizeof(T));
-    const T after = f(step, before, lane);
-    std::memcpy(memory, &after, sizeof(T));
-    if (!step.sink(0)) step.reg<T>(0)[lane] = before;
+    const std::uint64_t at = address(step, count, lane);
+    std::byte* const memory = updatable(step, at, bytes, lane);
+    for (int i = 0; i < count; ++i) {
+      std::byte* const element = memory + (static_cast<std::size_t>(i) * sizeof(T));
+      T before;
+      std::memcpy(&before, element, sizeof(T));
+      const T value = step.reg<T>(count + 1 + i)[lane];
+      T after;
+      if constexpr (F::kSwaps) {
+        after = before == value ? step.reg<T>(2 * count + 1 + i)[lane] : before;
+      } else {
+        after = f(before, value, in_shared(step, at));
+      }
+      std::memcpy(element, &after, sizeof(T));
+      if (!step.sink(i)) step.reg<T>(i)[lane] = before;
+    }
   });
   cluster_of(step).happened();
   return Flow::kNext;
 }
 
-struct AtomAdd {
+template <class F>
+struct Plain {  // the same in every state space
+  static constexpr bool kSwaps = false;
   template <class T>
-  T operator()(Step& step, T before, int lane) const {
-    return static_cast<T>(before + step.reg<T>(2)[lane]);
+  T operator()(T before, T value, bool /*shared*/) const {
+    return static_cast<T>(F()(before, value));
   }
 };
-struct AtomMin {
+struct CompareAndSwap {
+  static constexpr bool kSwaps = true;
+};
+struct Least {
   template <class T>
-  T operator()(Step& step, T before, int lane) const {
-    return std::min(before, step.reg<T>(2)[lane]);
+  T operator()(T a, T b) const {
+    return std::min(a, b);
   }
 };
-struct AtomMax {
+struct Greatest {
   template <class T>
-  T operator()(Step& step, T before, int lane) const {
-    return std::max(before, step.reg<T>(2)[lane]);
+  T operator()(T a, T b) const {
+    return std::max(a, b);
   }
 };
-struct AtomAnd {
+struct Exchange {
   template <class T>
-  T operator()(Step& step, T before, int lane) const {
-    return before & step.reg<T>(2)[lane];
+  T operator()(T /*before*/, T value) const {
+    return value;
   }
 };
-struct AtomOr {
-  template <class T>
-  T operator()(Step& step, T before, int lane) const {
-    return before | step.reg<T>(2)[lane];
+struct Increment {
+  std::uint32_t operator()(std::uint32_t before, std::uint32_t value) const {
+    return before >= value ? 0 : before + 1;
   }
 };
-struct AtomXor {
-  template <class T>
-  T operator()(Step& step, T before, int lane) const {
-    return before ^ step.reg<T>(2)[lane];
-  }
-};
-struct AtomExch {
-  template <class T>
-  T operator()(Step& step, T /*before*/, int lane) const {
-    return step.reg<T>(2)[lane];
-  }
-};
-struct AtomCas {
-  template <class T>
-  T operator()(Step& step, T before, int lane) const {
-    return before == step.reg<T>(2)[lane] ? step.reg<T>(3)[lane] : before;
-  }
-};
-struct AtomInc {
-  template <class T>
-  T operator()(Step& step, T before, int lane) const {
-    return before >= step.reg<T>(2)[lane] ? 0 : before + 1;
+struct Decrement {
+  std::uint32_t operator()(std::uint32_t before, std::uint32_t value) const {
+    return before == 0 || before > value ? value : before - 1;
   }
 };
 
+// PTX ISA 9.7.13.5: an f32 sum in global memory flushes subnormal numbers, one in shared does not.
+struct AddFloat {
+  static constexpr bool kSwaps = false;
+  float operator()(float before, float value, bool shared) const {
+    return shared ? before + value : flushed(flushed(before) + flushed(value));
+  }
+  static float flushed(float value) {
+    return std::fabs(value) < std::numeric_limits<float>::min() ? std::copysign(0.0F, value)
+                                                                : value;
+  }
+};
+
+// Of f16 and bf16, whose subnormal numbers stay (.noftz); Bits: of one, or of a pair.
+template <class F, const Format& kFormat, class Bits>
+struct OnHalves {
+  Bits operator()(Bits before, Bits value) const {
+    Bits result = 0;
+    for (std::size_t shift = 0; shift < 8 * sizeof(Bits); shift += 16) {
+      const auto read = [&](Bits bits) { return double{widen(kFormat, bits >> shift & 0xffff)}; };
+      const double sum = F()(read(before), read(value));
+      result |= static_cast<Bits>(narrow(kFormat, sum, Rounding::kNearestEven, false) << shift);
+    }
+    return result;
+  }
+};
+
+template <const Format& kFormat>
+void add_half_atomics(Registry& registry, const std::string& type) {
+  const auto add = [&]<class F>(const std::string& name) {
+    registry[name + type] = atomic<std::uint16_t, Plain<OnHalves<F, kFormat, std::uint16_t>>>;
+    registry[name + type + "x2"] =
+        atomic<std::uint32_t, Plain<OnHalves<F, kFormat, std::uint32_t>>>;
+  };
+  add.template operator()<Plus<double>>("atom.add.");
+  add.template operator()<FloatMin<double>>("atom.min.");
+  add.template operator()<FloatMax<double>>("atom.max.");
+}
+
 template <class T>
 void add_access(Registry& registry, const std::string& type) {
+  if constexpr (sizeof(T) == 1) {
+    registry["ld." + type + ".8"] = load<T, T>;
+    registry["st." + type + ".8"] = store<T, T>;
+  }
   if constexpr (sizeof(T) <= 2) {
     registry["ld." + type + ".16"] =
         load<T, std::conditional_t<std::is_signed_v<T>, std::int16_t, std::uint16_t>>;
@@ -174,18 +244,18 @@ void add_access(Registry& registry, const std::string& type) {
 
 template <class T>
 void add_bitwise_atomics(Registry& registry, const std::string& type) {
-  registry["atom.and." + type] = atomic<T, AtomAnd>;
-  registry["atom.or." + type] = atomic<T, AtomOr>;
-  registry["atom.xor." + type] = atomic<T, AtomXor>;
-  registry["atom.exch." + type] = atomic<T, AtomExch>;
-  registry["atom.cas." + type] = atomic<T, AtomCas>;
+  registry["atom.and." + type] = atomic<T, Plain<std::bit_and<T>>>;
+  registry["atom.or." + type] = atomic<T, Plain<std::bit_or<T>>>;
+  registry["atom.xor." + type] = atomic<T, Plain<std::bit_xor<T>>>;
+  registry["atom.exch." + type] = atomic<T, Plain<Exchange>>;
+  registry["atom.cas." + type] = atomic<T, CompareAndSwap>;
 }
 
 template <class T>
 void add_arithmetic_atomics(Registry& registry, const std::string& type) {
-  registry["atom.add." + type] = atomic<T, AtomAdd>;
-  registry["atom.min." + type] = atomic<T, AtomMin>;
-  registry["atom.max." + type] = atomic<T, AtomMax>;
+  registry["atom.add." + type] = atomic<T, Plain<std::plus<std::make_unsigned_t<T>>>>;
+  registry["atom.min." + type] = atomic<T, Plain<Least>>;
+  registry["atom.max." + type] = atomic<T, Plain<Greatest>>;
 }
 
 }  // namespace
@@ -204,9 +274,13 @@ void register_accesses(Registry& registry) {
   add_arithmetic_atomics<std::int32_t>(registry, "s32");
   add_arithmetic_atomics<std::uint64_t>(registry, "u64");
   add_arithmetic_atomics<std::int64_t>(registry, "s64");
-  registry["atom.add.f32"] = atomic<float, AtomAdd>;
-  registry["atom.add.f64"] = atomic<double, AtomAdd>;
-  registry["atom.inc.u32"] = atomic<std::uint32_t, AtomInc>;
+  registry["atom.cas.b16"] = atomic<std::uint16_t, CompareAndSwap>;
+  registry["atom.inc.u32"] = atomic<std::uint32_t, Plain<Increment>>;
+  registry["atom.dec.u32"] = atomic<std::uint32_t, Plain<Decrement>>;
+  registry["atom.add.f32"] = atomic<float, AddFloat>;
+  registry["atom.add.f64"] = atomic<double, Plain<std::plus<double>>>;
+  add_half_atomics<kF16>(registry, "f16");
+  add_half_atomics<kBf16>(registry, "bf16");
 }
 
 }  // namespace gpusim

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// cvt (PTX ISA 9.7.9 "cvt", "cvt.pack"): operand 0 takes the result. Registers have the width of
-// their type, but 8-bit numbers stand in 16 bits; the decoder inserts what makes others fit.
+// cvt and cvt.pack (PTX ISA 9.7.9.21 and 9.7.9.22), and mov that packs (9.7.9.4): operand 0 takes
+// the result. Registers have the width of their type, but 8-bit numbers stand in 16 bits; the
+// decoder inserts what makes others fit.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -21,10 +23,16 @@ constexpr std::int64_t kRelu = 4;
 constexpr std::int64_t kSatfinite = 8;
 constexpr std::int64_t kFtz = 16;
 constexpr std::int64_t kSat = 32;
+constexpr std::int64_t kWhole = 64;  // to an integer, in a floating-point format
 
-Rounding rounding_of(const Step& step) {
-  return static_cast<Rounding>(step.op.modifiers & kRoundingBits);
-}
+struct How {
+  explicit How(const Step& step)
+      : rounding(static_cast<Rounding>(step.op.modifiers & kRoundingBits)),
+        modifiers(step.op.modifiers) {}
+  [[nodiscard]] bool has(std::int64_t modifier) const { return (modifiers & modifier) != 0; }
+  Rounding rounding;
+  std::int64_t modifiers;
+};
 
 template <class D, class S, class F>
 Flow convert(Step& step, F f) {
@@ -34,25 +42,74 @@ Flow convert(Step& step, F f) {
   return Flow::kNext;
 }
 
-// `D` and `S` are numbers, which stand in registers of `DR` and `SR`.
-template <class D, class DR, class S, class SR>
+// Integers to integers.
+
+template <class T>
+using Container =
+    std::conditional_t<sizeof(T) == 1,
+                       std::conditional_t<std::is_signed_v<T>, std::int16_t, std::uint16_t>, T>;
+
+template <class D, class T>
+D clamped(T value) {
+  if (std::cmp_less(value, std::numeric_limits<D>::min())) return std::numeric_limits<D>::min();
+  if (std::cmp_greater(value, std::numeric_limits<D>::max())) return std::numeric_limits<D>::max();
+  return static_cast<D>(value);
+}
+
+template <class D, class S>
 Flow integer(Step& step) {
-  const bool saturates = (step.op.modifiers & kSat) != 0;
-  return convert<DR, SR>(step, [saturates](SR source) {
+  const bool saturates = How(step).has(kSat);
+  return convert<Container<D>, Container<S>>(step, [saturates](Container<S> source) {
     const S value = static_cast<S>(source);
-    if (saturates) {
-      if (std::cmp_less(value, std::numeric_limits<D>::min())) {
-        return static_cast<DR>(std::numeric_limits<D>::min());
-      }
-      if (std::cmp_greater(value, std::numeric_limits<D>::max())) {
-        return static_cast<DR>(std::numeric_limits<D>::max());
-      }
-    }
-    return static_cast<DR>(static_cast<D>(value));
+    return static_cast<Container<D>>(saturates ? clamped<D>(value) : static_cast<D>(value));
   });
 }
 
-double rounded(double value, Rounding rounding) {
+// Floating-point formats: how they stand in registers, and their values, which double holds.
+
+template <const Format& kFormat>
+struct Half {
+  using Bits = std::uint16_t;
+  static double read(Bits bits) { return widen(kFormat, bits); }
+  template <class T>
+  static Bits write(T value, Rounding rounding, bool saturate = false) {
+    const auto single = static_cast<float>(value);
+    if (rounding == Rounding::kNearestEven && single == value) {
+      return static_cast<Bits>(narrow_nearest(kFormat, single, saturate));
+    }
+    return static_cast<Bits>(narrow(kFormat, value, rounding, saturate));
+  }
+};
+struct Single {
+  using Bits = float;
+  static double read(float value) { return value; }
+  template <class T>
+  static float write(T value, Rounding rounding, bool /*saturate*/ = false) {
+    if (rounding == Rounding::kNearestEven && !std::isnan(value)) return static_cast<float>(value);
+    return std::bit_cast<float>(narrow(kF32, value, rounding, false));
+  }
+};
+struct Double {
+  using Bits = double;
+  static double read(double value) { return value; }
+  template <class T>
+  static double write(T value, Rounding rounding, bool /*saturate*/ = false) {
+    const auto nearest = static_cast<double>(value);
+    const T error = static_cast<T>(nearest) - value;
+    const bool down = rounding == Rounding::kDown || (rounding == Rounding::kZero && value > 0);
+    const bool up = rounding == Rounding::kUp || (rounding == Rounding::kZero && value < 0);
+    if (down && error > 0) return std::nextafter(nearest, -HUGE_VAL);
+    if (up && error < 0) return std::nextafter(nearest, HUGE_VAL);
+    return nearest;
+  }
+};
+
+template <class T>
+T flushed(T value) {
+  return std::fabs(value) < std::numeric_limits<float>::min() ? std::copysign(T{0}, value) : value;
+}
+
+double whole(double value, Rounding rounding) {
   switch (rounding) {
     case Rounding::kNearestEven:
       return std::nearbyint(value);
@@ -66,110 +123,152 @@ double rounded(double value, Rounding rounding) {
   return value;
 }
 
-// Out of range becomes the nearest integer there is, NaN 0 (or what chips yield: see cvt's notes).
-template <class D, class S>
-Flow to_integer(Step& step) {
-  const Rounding rounding = rounding_of(step);
-  return convert<D, S>(step, [rounding](S value) -> D {
-    if (std::isnan(value)) return 0;
-    const double whole = rounded(static_cast<double>(value), rounding);
-    if (whole <= static_cast<double>(std::numeric_limits<D>::min())) {
-      return std::numeric_limits<D>::min();
-    }
-    if (whole >= static_cast<double>(std::numeric_limits<D>::max())) {
-      return std::numeric_limits<D>::max();
-    }
-    return static_cast<D>(whole);
-  });
-}
-
-template <class S>
-Flow to_float(Step& step) {  // to nearest even
-  return convert<float, S>(step, [](S value) { return static_cast<float>(value); });
-}
-
-template <class S>
-Flow to_double(Step& step) {
-  return convert<double, S>(step, [](S value) { return static_cast<double>(value); });
-}
-
-Flow float_to_whole_float(Step& step) {
-  const Rounding rounding = rounding_of(step);
-  return convert<float, float>(
-      step, [rounding](float value) { return static_cast<float>(rounded(value, rounding)); });
-}
-
+template <class To, class From>
 Flow float_to_float(Step& step) {
-  const bool saturates = (step.op.modifiers & kSat) != 0;
-  const bool flushes = (step.op.modifiers & kFtz) != 0;
-  return convert<float, float>(step, [=](float value) {
-    if (flushes && std::fabs(value) < std::numeric_limits<float>::min()) {
-      value = std::copysign(0.0F, value);
+  const How how(step);
+  return convert<typename To::Bits, typename From::Bits>(step, [how](auto bits) {
+    double value = From::read(bits);
+    if (std::is_same_v<From, Single> && how.has(kFtz)) value = flushed(value);
+    Rounding rounding = how.rounding;
+    if (how.has(kWhole)) {
+      value = whole(value, rounding);
+      rounding = Rounding::kNearestEven;
     }
-    if (saturates) value = std::isnan(value) ? 0.0F : std::min(std::max(value, 0.0F), 1.0F);
-    return value;
+    if (how.has(kSat)) value = std::isnan(value) ? 0.0 : std::clamp(value, 0.0, 1.0);
+    if (how.has(kRelu) && value < 0) value = 0;
+    auto result = To::write(value, rounding, how.has(kSatfinite));
+    if constexpr (std::is_same_v<To, Single>) {
+      if (how.has(kFtz)) result = flushed(result);
+    }
+    return result;
   });
 }
 
-template <const Format& kFormat>
-std::uint32_t narrowed(const Step& step, double value) {
-  if ((step.op.modifiers & kRelu) != 0 && value < 0) value = 0;
-  return narrow(kFormat, value, rounding_of(step), (step.op.modifiers & kSatfinite) != 0);
-}
-
-template <const Format& kFormat, class S>
-Flow to_half(Step& step) {
-  return convert<std::uint16_t, S>(step, [&step](S value) {
-    return static_cast<std::uint16_t>(narrowed<kFormat>(step, static_cast<double>(value)));
+// Out of range becomes the nearest integer there is.
+template <class D, class From>
+Flow float_to_integer(Step& step) {
+  const How how(step);
+  return convert<Container<D>, typename From::Bits>(step, [how](auto bits) {
+    using Limits = std::numeric_limits<D>;
+    const auto integer = [&]() -> D {
+      double value = From::read(bits);
+      if (std::isnan(value)) {
+        if constexpr (!std::is_same_v<From, Double> && sizeof(D) < 8) return 0;
+        return static_cast<D>(std::uint64_t{1} << (8 * sizeof(D) - 1));
+      }
+      if (std::is_same_v<From, Single> && how.has(kFtz)) value = flushed(value);
+      value = whole(value, how.rounding);
+      if (value <= static_cast<double>(Limits::min())) return Limits::min();
+      if (value >= static_cast<double>(Limits::max())) return Limits::max();
+      return static_cast<D>(value);
+    };
+    return static_cast<Container<D>>(integer());
   });
 }
 
-template <const Format& kFormat>
-Flow from_half(Step& step) {
-  return convert<float, std::uint16_t>(step,
-                                       [](std::uint16_t bits) { return widen(kFormat, bits); });
+template <class To, class S>
+Flow integer_to_float(Step& step) {
+  const How how(step);
+  return convert<typename To::Bits, Container<S>>(step, [how](Container<S> source) {
+    // A long double holds 64 bits; it is slow, and seldom needed.
+    using Exact = std::conditional_t<sizeof(S) == 8, long double, double>;
+    auto value = static_cast<Exact>(static_cast<S>(source));
+    if (how.has(kSat)) value = std::clamp<Exact>(value, 0, 1);
+    return To::write(value, how.rounding);
+  });
 }
+
+// The narrow formats, several in a register.
+
+template <const Format& kFormat>
+std::uint32_t narrowed(const How& how, float value) {
+  if (how.has(kRelu) && value < 0) value = 0;
+  if (how.rounding == Rounding::kNearestEven) {
+    return narrow_nearest(kFormat, value, how.has(kSatfinite));
+  }
+  return narrow(kFormat, static_cast<double>(value), how.rounding, how.has(kSatfinite));
+}
+
+constexpr std::uint32_t kTf32Nan = 0x7fffffff;
+constexpr unsigned kTf32Dropped = 13;  // low bits of an f32 that a tf32 lacks
 
 Flow to_tf32(Step& step) {
-  return convert<std::uint32_t, float>(step, [&step](float value) {
-    return narrowed<kTf32>(step, static_cast<double>(value)) << 13;
+  const How how(step);
+  return convert<std::uint32_t, float>(step, [&how](float value) {
+    return std::isnan(value) ? kTf32Nan : narrowed<kTf32>(how, value) << kTf32Dropped;
+  });
+}
+
+// .rna: to nearest, and a tie away from zero.
+Flow to_tf32_away(Step& step) {
+  const How how(step);
+  return convert<std::uint32_t, float>(step, [&how](float value) {
+    if (std::isnan(value)) return kTf32Nan;
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(value) + (1U << (kTf32Dropped - 1));
+    const std::uint32_t kept = std::isinf(value) ? std::bit_cast<std::uint32_t>(value)
+                                                 : bits >> kTf32Dropped << kTf32Dropped;
+    const bool too_large = (kept & kTf32Nan) == kF32.infinity();
+    if (!too_large || !how.has(kSatfinite)) return kept;
+    return (kept & kF32.sign()) | kTf32.largest() << kTf32Dropped;
   });
 }
 
 // Two floats, the first of which goes to the upper half.
 template <const Format& kFormat, class D, int kBits>
 Flow pack(Step& step) {
+  const How how(step);
   D* const d = step.reg<D>(0);
   const float* const high = step.reg<float>(1);
   const float* const low = step.reg<float>(2);
   step.each_lane([&](int lane) {
-    const std::uint32_t upper = narrowed<kFormat>(step, high[lane]);
-    const std::uint32_t lower = narrowed<kFormat>(step, low[lane]);
+    const std::uint32_t upper = narrowed<kFormat>(how, high[lane]);
+    const std::uint32_t lower = narrowed<kFormat>(how, low[lane]);
     d[lane] = static_cast<D>(upper << kBits | lower);
   });
   return Flow::kNext;
 }
 
-// Two 8-bit numbers to two halves.
-template <const Format& kFrom, const Format& kTo>
+// Two narrow numbers, of kBits each, to two halves.
+template <const Format& kFrom, const Format& kTo, class S, int kBits>
 Flow unpack(Step& step) {
-  return convert<std::uint32_t, std::uint16_t>(step, [&step](std::uint16_t both) {
+  const How how(step);
+  return convert<std::uint32_t, S>(step, [&how](std::uint32_t both) {
     const auto half = [&](std::uint32_t bits) {
-      return narrowed<kTo>(step, static_cast<double>(widen(kFrom, bits)));
+      return narrowed<kTo>(how, widen(kFrom, bits & ((1U << kBits) - 1)));
     };
-    return half(both >> 8) << 16 | half(both & 0xff);
+    return half(both >> kBits) << 16 | half(both);
   });
 }
 
-// Two halves to two 8-bit numbers.
-template <const Format& kFrom, const Format& kTo>
+// Two halves to two narrow numbers.
+template <const Format& kFrom, const Format& kTo, class D, int kBits>
 Flow repack(Step& step) {
-  return convert<std::uint16_t, std::uint32_t>(step, [&step](std::uint32_t both) {
-    const auto byte = [&](std::uint32_t bits) {
-      return narrowed<kTo>(step, static_cast<double>(widen(kFrom, bits)));
+  const How how(step);
+  return convert<D, std::uint32_t>(step, [&how](std::uint32_t both) {
+    const auto narrow = [&](std::uint32_t bits) {
+      return narrowed<kTo>(how, widen(kFrom, bits & 0xffff));
     };
-    return static_cast<std::uint16_t>(byte(both >> 16) << 8 | byte(both & 0xffff));
+    return static_cast<D>(narrow(both >> 16) << kBits | narrow(both));
   });
+}
+
+// Operands: d, a, b, and what fills the upper bits. Numbers of kBits, clamped.
+template <int kBits, bool kSigned>
+Flow pack_integers(Step& step) {
+  constexpr std::int64_t kLeast = kSigned ? -(std::int64_t{1} << (kBits - 1)) : 0;
+  constexpr std::int64_t kMost = kLeast + (std::int64_t{1} << kBits) - 1;
+  const auto field = [&](std::int32_t value) {
+    const auto bits = static_cast<std::uint64_t>(std::clamp<std::int64_t>(value, kLeast, kMost));
+    return bits & ((1U << kBits) - 1);
+  };
+  step.each_lane([&](int lane) {
+    const std::uint64_t upper = step.reg<std::uint32_t>(3)[lane];
+    const std::uint64_t packed = upper << (2 * kBits) |
+                                 field(step.reg<std::int32_t>(1)[lane]) << kBits |
+                                 field(step.reg<std::int32_t>(2)[lane]);
+    step.reg<std::uint32_t>(0)[lane] = static_cast<std::uint32_t>(packed);
+  });
+  return Flow::kNext;
 }
 
 // mov of several registers into one, the first of them lowest. Operands: the result, the parts.
@@ -180,8 +279,8 @@ Flow join(Step& step) {
   step.each_lane([&](int lane) {
     Whole whole = 0;
     for (int i = 0; i < kParts; ++i) {
-      whole |= static_cast<Whole>(step.reg<Part>(i + 1)[lane])
-               << (8 * sizeof(Part) * static_cast<std::size_t>(i));
+      whole |= static_cast<Whole>(static_cast<Whole>(step.reg<Part>(i + 1)[lane])
+                                  << (8 * sizeof(Part) * static_cast<std::size_t>(i)));
     }
     d[lane] = whole;
   });
@@ -195,7 +294,6 @@ Flow split(Step& step) {
   Whole whole[kLanes];
   std::copy_n(step.reg<Whole>(kParts), kLanes, whole);
   for (int i = 0; i < kParts; ++i) {
-    if (step.sink(i)) continue;
     Part* const d = step.reg<Part>(i);
     step.each_lane([&](int lane) {
       d[lane] = static_cast<Part>(whole[lane] >> (8 * sizeof(Part) * static_cast<std::size_t>(i)));
@@ -204,93 +302,86 @@ Flow split(Step& step) {
   return Flow::kNext;
 }
 
-template <class T>
-struct Number {
-  using Type = T;
-  const char* name;
-};
+// Every conversion between these.
 
-template <class T>
-using Container =
-    std::conditional_t<sizeof(T) == 1,
-                       std::conditional_t<std::is_signed_v<T>, std::int16_t, std::uint16_t>, T>;
-
-template <class D, class S>
-void add_integer(Registry& registry, Number<D> d, Number<S> s) {
-  registry[std::string("cvt.") + d.name + "." + s.name] = integer<D, Container<D>, S, Container<S>>;
+template <class Do>
+void for_integers(Do act) {
+  act.template operator()<std::uint8_t>("u8");
+  act.template operator()<std::int8_t>("s8");
+  act.template operator()<std::uint16_t>("u16");
+  act.template operator()<std::int16_t>("s16");
+  act.template operator()<std::uint32_t>("u32");
+  act.template operator()<std::int32_t>("s32");
+  act.template operator()<std::uint64_t>("u64");
+  act.template operator()<std::int64_t>("s64");
+}
+template <class Do>
+void for_floats(Do act) {
+  act.template operator()<Half<kF16>>("f16");
+  act.template operator()<Half<kBf16>>("bf16");
+  act.template operator()<Single>("f32");
+  act.template operator()<Double>("f64");
+}
+std::string cvt(const std::string& to, const std::string& from) {
+  return "cvt." + to + "." + from;
 }
 
-template <class S, class... D>
-void add_integers(Registry& registry, Number<S> s, Number<D>... d) {
-  (add_integer(registry, d, s), ...);
+template <const Format& kFormat, class Bits, int kBits>
+void add_narrow(Registry& registry, const std::string& name) {
+  registry[cvt(name, "f32")] = pack<kFormat, Bits, kBits>;
+  registry[cvt(name, "f16x2")] = repack<kF16, kFormat, Bits, kBits>;
+  registry[cvt(name, "bf16x2")] = repack<kBf16, kFormat, Bits, kBits>;
+  registry[cvt("f16x2", name)] = unpack<kFormat, kF16, Bits, kBits>;
 }
 
-template <class D>
-void add_to_integer(Registry& registry, Number<D> d) {
-  registry[std::string("cvt.") + d.name + ".f32"] = to_integer<D, float>;
-  registry[std::string("cvt.") + d.name + ".f64"] = to_integer<D, double>;
+template <class Part, class Whole>
+void add_mov(Registry& registry) {
+  const std::string part = std::to_string(8 * sizeof(Part));
+  const std::string whole = std::to_string(8 * sizeof(Whole));
+  registry["join." + part + "." + whole] = join<Part, Whole>;
+  registry["split." + whole + "." + part] = split<Part, Whole>;
 }
 
 }  // namespace
 
 void register_conversions(Registry& registry) {
-  const Number<std::uint8_t> u8{"u8"};
-  const Number<std::int8_t> s8{"s8"};
-  const Number<std::uint16_t> u16{"u16"};
-  const Number<std::int16_t> s16{"s16"};
-  const Number<std::uint32_t> u32{"u32"};
-  const Number<std::int32_t> s32{"s32"};
-  const Number<std::uint64_t> u64{"u64"};
-  const Number<std::int64_t> s64{"s64"};
-  add_integers(registry, u8, u8, s8, u16, s16, u32, s32, u64, s64);
-  add_integers(registry, s8, u8, s8, u16, s16, u32, s32, u64, s64);
-  add_integers(registry, u16, u8, s8, u16, s16, u32, s32, u64, s64);
-  add_integers(registry, s16, u8, s8, u16, s16, u32, s32, u64, s64);
-  add_integers(registry, u32, u8, s8, u16, s16, u32, s32, u64, s64);
-  add_integers(registry, s32, u8, s8, u16, s16, u32, s32, u64, s64);
-  add_integers(registry, u64, u8, s8, u16, s16, u32, s32, u64, s64);
-  add_integers(registry, s64, u8, s8, u16, s16, u32, s32, u64, s64);
-  add_to_integer(registry, u16);
-  add_to_integer(registry, s16);
-  add_to_integer(registry, u32);
-  add_to_integer(registry, s32);
-  add_to_integer(registry, u64);
-  add_to_integer(registry, s64);
-  registry["join.16.32"] = join<std::uint16_t, std::uint32_t>;
-  registry["join.16.64"] = join<std::uint16_t, std::uint64_t>;
-  registry["join.32.64"] = join<std::uint32_t, std::uint64_t>;
-  registry["split.32.16"] = split<std::uint16_t, std::uint32_t>;
-  registry["split.64.16"] = split<std::uint16_t, std::uint64_t>;
-  registry["split.64.32"] = split<std::uint32_t, std::uint64_t>;
-  registry["cvt.f32.u16"] = to_float<std::uint16_t>;
-  registry["cvt.f32.s16"] = to_float<std::int16_t>;
-  registry["cvt.f32.u32"] = to_float<std::uint32_t>;
-  registry["cvt.f32.s32"] = to_float<std::int32_t>;
-  registry["cvt.f32.u64"] = to_float<std::uint64_t>;
-  registry["cvt.f32.s64"] = to_float<std::int64_t>;
-  registry["cvt.f32.f64"] = to_float<double>;
-  registry["cvt.f64.u32"] = to_double<std::uint32_t>;
-  registry["cvt.f64.s32"] = to_double<std::int32_t>;
-  registry["cvt.f64.u64"] = to_double<std::uint64_t>;
-  registry["cvt.f64.s64"] = to_double<std::int64_t>;
-  registry["cvt.f64.f32"] = to_double<float>;
-  registry["cvt.f32.f32"] = float_to_float;
-  registry["cvt.whole.f32.f32"] = float_to_whole_float;
-  registry["cvt.f16.f32"] = to_half<kF16, float>;
-  registry["cvt.bf16.f32"] = to_half<kBf16, float>;
-  registry["cvt.f16.s32"] = to_half<kF16, std::int32_t>;
-  registry["cvt.bf16.s32"] = to_half<kBf16, std::int32_t>;
-  registry["cvt.f32.f16"] = from_half<kF16>;
-  registry["cvt.f32.bf16"] = from_half<kBf16>;
+  for_integers([&]<class To>(const char* to) {
+    for_integers(
+        [&]<class From>(const char* from) { registry[cvt(to, from)] = integer<To, From>; });
+    for_floats([&]<class From>(const char* from) {
+      registry[cvt(to, from)] = float_to_integer<To, From>;
+    });
+  });
+  for_floats([&]<class To>(const char* to) {
+    for_integers([&]<class From>(const char* from) {
+      registry[cvt(to, from)] = integer_to_float<To, From>;
+    });
+    for_floats(
+        [&]<class From>(const char* from) { registry[cvt(to, from)] = float_to_float<To, From>; });
+  });
   registry["cvt.tf32.f32"] = to_tf32;
+  registry["cvt.rna.tf32.f32"] = to_tf32_away;
   registry["cvt.f16x2.f32"] = pack<kF16, std::uint32_t, 16>;
   registry["cvt.bf16x2.f32"] = pack<kBf16, std::uint32_t, 16>;
-  registry["cvt.e4m3x2.f32"] = pack<kE4m3, std::uint16_t, 8>;
-  registry["cvt.e5m2x2.f32"] = pack<kE5m2, std::uint16_t, 8>;
-  registry["cvt.f16x2.e4m3x2"] = unpack<kE4m3, kF16>;
-  registry["cvt.f16x2.e5m2x2"] = unpack<kE5m2, kF16>;
-  registry["cvt.e4m3x2.f16x2"] = repack<kF16, kE4m3>;
-  registry["cvt.e5m2x2.f16x2"] = repack<kF16, kE5m2>;
+  add_narrow<kE4m3, std::uint16_t, 8>(registry, "e4m3x2");
+  add_narrow<kE5m2, std::uint16_t, 8>(registry, "e5m2x2");
+  add_narrow<kE2m3, std::uint16_t, 8>(registry, "e2m3x2");
+  add_narrow<kE3m2, std::uint16_t, 8>(registry, "e3m2x2");
+  add_narrow<kE2m1, std::uint8_t, 4>(registry, "e2m1x2");
+  registry["cvt.pack.u16"] = pack_integers<16, false>;
+  registry["cvt.pack.s16"] = pack_integers<16, true>;
+  registry["cvt.pack.u8"] = pack_integers<8, false>;
+  registry["cvt.pack.s8"] = pack_integers<8, true>;
+  registry["cvt.pack.u4"] = pack_integers<4, false>;
+  registry["cvt.pack.s4"] = pack_integers<4, true>;
+  registry["cvt.pack.u2"] = pack_integers<2, false>;
+  registry["cvt.pack.s2"] = pack_integers<2, true>;
+  add_mov<std::uint8_t, std::uint16_t>(registry);
+  add_mov<std::uint8_t, std::uint32_t>(registry);
+  add_mov<std::uint8_t, std::uint64_t>(registry);
+  add_mov<std::uint16_t, std::uint32_t>(registry);
+  add_mov<std::uint16_t, std::uint64_t>(registry);
+  add_mov<std::uint32_t, std::uint64_t>(registry);
 }
 
 }  // namespace gpusim

@@ -2,6 +2,7 @@
 // Narrow floating-point numbers as bits: to float, and back with the roundings that PTX's cvt has.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -41,6 +42,7 @@ inline constexpr Format kE2m1{2, 1, true, false};
 inline constexpr Format kE2m3{2, 3, true, false};
 inline constexpr Format kE3m2{3, 2, true, false};
 inline constexpr Format kTf32{8, 10, false};
+inline constexpr Format kF32{8, 23, false};
 
 // The value of `bits`.
 [[nodiscard]] inline float widen(Format format, std::uint32_t bits) {
@@ -62,28 +64,29 @@ inline constexpr Format kTf32{8, 10, false};
   return negative ? -value : value;
 }
 
+// `T`: double, or long double for integers of 64 bits.
 // `saturate`: what is too large becomes the largest finite number (and NaN stays NaN where the
 // format has one). Without it, the format's infinity, or NaN if it has none.
-[[nodiscard]] inline std::uint32_t narrow(Format format, double value, Rounding rounding,
-                                          bool saturate) {
+template <class T>
+[[nodiscard]] std::uint32_t narrow(Format format, T value, Rounding rounding, bool saturate) {
   const std::uint32_t sign = std::signbit(value) ? format.sign() : 0;
   if (std::isnan(value)) return format.has_nan ? format.nan() : format.largest();
-  double magnitude = std::fabs(value);
+  const T magnitude = std::fabs(value);
   const std::uint32_t too_large =
       saturate ? format.largest()
                : (format.finite ? (format.has_nan ? format.nan() : format.largest())
                                 : format.infinity());
   if (std::isinf(magnitude)) return sign | too_large;
   if (magnitude == 0) return sign;
-  int exponent = std::max(std::ilogb(magnitude), 1 - format.bias());
+  const int exponent = std::max(std::ilogb(magnitude), 1 - format.bias());
   // In units of the last place, which is what is rounded.
-  const double units = std::ldexp(magnitude, format.mantissa - exponent);
-  double whole = std::floor(units);
-  const double rest = units - whole;
+  const T units = std::ldexp(magnitude, format.mantissa - exponent);
+  T whole = std::floor(units);
+  const T rest = units - whole;
   const bool away =
       (rounding == Rounding::kUp && sign == 0) || (rounding == Rounding::kDown && sign != 0);
   if (rounding == Rounding::kNearestEven) {
-    if (rest > 0.5 || (rest == 0.5 && std::fmod(whole, 2) != 0)) whole += 1;
+    if (rest > 0.5 || (rest == 0.5 && std::fmod(whole, T{2}) != 0)) whole += 1;
   } else if (away && rest > 0) {
     whole += 1;
   }
@@ -97,6 +100,25 @@ inline constexpr Format kTf32{8, 10, false};
     return sign | (towards_zero ? format.largest() : too_large);
   }
   return sign | static_cast<std::uint32_t>(bits);
+}
+
+// The same for a float to nearest even, without floating point where the result is normal.
+[[nodiscard]] inline std::uint32_t narrow_nearest(Format format, float value, bool saturate) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t magnitude = bits & 0x7fffffffU;
+  const int least = 127 + 1 - format.bias();  // exponent field of the smallest normal number
+  if (const int field = static_cast<int>(magnitude >> 23); field < least || field == 255) {
+    return narrow(format, static_cast<double>(value), Rounding::kNearestEven, saturate);
+  }
+  const int dropped = 23 - format.mantissa;
+  const std::uint32_t half = (1U << (dropped - 1)) - 1 + (magnitude >> dropped & 1);
+  const std::uint32_t rounded =
+      ((magnitude + half) >> dropped) -
+      (static_cast<std::uint32_t>(127 - format.bias()) << format.mantissa);
+  if (rounded > format.largest()) {
+    return narrow(format, static_cast<double>(value), Rounding::kNearestEven, saturate);
+  }
+  return ((bits >> 31) != 0 ? format.sign() : 0) | rounded;
 }
 
 [[nodiscard]] inline float from_bf16(std::uint16_t bits) {

@@ -1,20 +1,40 @@
 // SPDX-License-Identifier: MIT
-// Where threads go, and what those of a warp tell each other: bra, exit, shfl, vote, redux, elect
-// (PTX ISA 9.7.12 "control flow", 9.7.9 "shfl.sync", 9.7.13 "vote.sync", "redux.sync",
-// "elect.sync").
+// Where threads go, and what those of a warp tell each other: bra, exit, shfl, vote, redux, elect,
+// match, activemask (PTX ISA 9.7.12, 9.7.9.6, 9.7.13.2, 9.7.13.9 to 9.7.13.12, 9.7.13.14).
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <string>
 
 #include "cluster.h"
+#include "floating.h"
 
 namespace gpusim {
 namespace {
 
-// The threads that a .sync instruction names have to execute it together.
-bool together(const Step& step, Mask named) {
-  return (named & step.warp.live() & ~step.fragment.mask) == 0;
+// The threads that a .sync instruction names have to execute it together. Groups of a warp may
+// execute it at once, each naming its own threads: `act` is called with the threads of each group.
+// False: some have not come yet.
+template <class Do>
+bool each_group(Step& step, int named_operand, Do act) {
+  const std::uint32_t* const named = step.reg<std::uint32_t>(named_operand);
+  for (Mask rest = step.mask; rest != 0;) {
+    const int lane = std::countr_zero(rest);
+    const Mask members = named[lane];
+    if ((members >> lane & 1) == 0) {
+      throw Fault("member-mask", "lane " + std::to_string(lane) + " is not in the mask " +
+                                     hex(members) + " that it names");
+    }
+    if ((members & step.warp.live() & ~step.fragment.mask) != 0) return false;
+    rest &= ~members;
+  }
+  for (Mask rest = step.mask; rest != 0;) {
+    const Mask members = named[std::countr_zero(rest)] & step.mask;
+    act(members);
+    rest &= ~members;
+  }
+  return true;
 }
 
 Flow bra(Step& step) {
@@ -42,6 +62,12 @@ Flow trap(Step&) {
   throw Fault("trap", "the kernel executed a trap");
 }
 
+// What follows the branches of brx.idx.
+Flow no_target(Step& step) {
+  throw Fault("branch", "index " + std::to_string(step.value<std::uint32_t>(0)) +
+                            " of brx.idx is beyond its list of targets");
+}
+
 Flow nothing(Step&) {
   return Flow::kNext;
 }
@@ -51,7 +77,7 @@ enum class Shuffle : std::uint8_t { kUp, kDown, kButterfly, kIndex };
 // Operands: d, p (or the sink), a, b, c, the threads' mask. c: bits 0-4 clamp, 8-12 segments.
 template <Shuffle kMode>
 Flow shfl(Step& step) {
-  if (!together(step, step.value<std::uint32_t>(5))) return Flow::kConverge;
+  if (!each_group(step, 5, [](Mask) {})) return Flow::kConverge;
   std::uint32_t source[kLanes];
   std::copy_n(step.reg<std::uint32_t>(2), kLanes, source);
   Mask found = 0;
@@ -83,7 +109,7 @@ Flow shfl(Step& step) {
         break;
     }
     if (!inside) from = lane;
-    if ((step.fragment.mask >> from & 1) == 0) {
+    if ((step.mask >> from & 1) == 0) {
       throw Fault("shuffle", "lane " + std::to_string(lane) + " reads lane " +
                                  std::to_string(from) + ", which does not execute this shfl.sync");
     }
@@ -99,23 +125,55 @@ Flow shfl(Step& step) {
 
 enum class Vote : std::uint8_t { kAll, kAny, kUniform, kBallot };
 
-// Operands: d, a, the threads' mask. Modifier 1: a is negated.
+// Operands: d, a, the threads' mask.
 template <Vote kMode>
 Flow vote(Step& step) {
-  const Mask named = step.value<std::uint32_t>(2);
-  if (!together(step, named)) return Flow::kConverge;
-  Mask votes = step.predicate(1);
-  if (step.op.modifiers == 1) votes = ~votes;
-  const Mask of = named & step.fragment.mask;
-  votes &= of;
-  if constexpr (kMode == Vote::kBallot) {
-    step.each_lane([&](int lane) { step.reg<std::uint32_t>(0)[lane] = votes; });
-  } else {
-    const bool all = votes == of;
-    const bool any = votes != 0;
-    const bool result = kMode == Vote::kAll ? all : kMode == Vote::kAny ? any : all || !any;
+  const Mask votes = step.predicate(1);
+  Mask result = 0;
+  const bool together = each_group(step, 2, [&](Mask members) {
+    const Mask in_favour = votes & members;
+    const bool all = in_favour == members;
+    const bool any = in_favour != 0;
+    if constexpr (kMode == Vote::kBallot) {
+      for (Mask rest = members; rest != 0; rest &= rest - 1) {
+        step.reg<std::uint32_t>(0)[std::countr_zero(rest)] = in_favour;
+      }
+    } else if (kMode == Vote::kAll ? all : kMode == Vote::kAny ? any : all || !any) {
+      result |= members;
+    }
+  });
+  if (!together) return Flow::kConverge;
+  if constexpr (kMode != Vote::kBallot) {
     Mask& d = step.predicate(0);
-    d = (d & ~step.mask) | (result ? step.mask : 0);
+    d = (d & ~step.mask) | result;
+  }
+  return Flow::kNext;
+}
+
+// Operands: d, p (or the sink), a, the threads' mask. All: do all have one value? Else: who has
+// mine?
+template <class T, bool kAll>
+Flow match(Step& step) {
+  const T* const a = step.reg<T>(2);
+  T values[kLanes];
+  std::copy_n(a, kLanes, values);
+  Mask unanimous = 0;
+  const bool together = each_group(step, 3, [&](Mask members) {
+    for (Mask rest = members; rest != 0; rest &= rest - 1) {
+      const int lane = std::countr_zero(rest);
+      Mask same = 0;
+      for (Mask other = members; other != 0; other &= other - 1) {
+        const int at = std::countr_zero(other);
+        if (values[at] == values[lane]) same |= Mask{1} << at;
+      }
+      if (same == members) unanimous |= Mask{1} << lane;
+      step.reg<std::uint32_t>(0)[lane] = kAll && same != members ? 0 : same;
+    }
+  });
+  if (!together) return Flow::kConverge;
+  if (!step.sink(1)) {
+    Mask& predicate = step.predicate(1);
+    predicate = (predicate & ~step.mask) | unanimous;
   }
   return Flow::kNext;
 }
@@ -123,56 +181,70 @@ Flow vote(Step& step) {
 // Operands: d, a, the threads' mask.
 template <class T, class F>
 Flow redux(Step& step) {
-  if (!together(step, step.value<std::uint32_t>(2))) return Flow::kConverge;
-  const T* const a = step.reg<T>(1);
-  T result = a[step.lane()];
-  const F f;
-  for (Mask rest = step.mask & (step.mask - 1); rest != 0; rest &= rest - 1) {
-    result = f(result, a[std::countr_zero(rest)]);
-  }
-  step.each_lane([&](int lane) { step.reg<T>(0)[lane] = result; });
-  return Flow::kNext;
+  T values[kLanes];
+  std::copy_n(step.reg<T>(1), kLanes, values);
+  const bool together = each_group(step, 2, [&](Mask members) {
+    T result = F::first(values[std::countr_zero(members)]);
+    for (Mask rest = members & (members - 1); rest != 0; rest &= rest - 1) {
+      result = F()(result, values[std::countr_zero(rest)]);
+    }
+    for (Mask rest = members; rest != 0; rest &= rest - 1) {
+      step.reg<T>(0)[std::countr_zero(rest)] = result;
+    }
+  });
+  return together ? Flow::kNext : Flow::kConverge;
 }
 
-struct Sum {
+struct AsItIs {
   template <class T>
-  T operator()(T a, T b) const {
-    return a + b;
+  static T first(T value) {
+    return value;
   }
 };
-struct Least {
+struct Sum : AsItIs {
+  std::uint32_t operator()(std::uint32_t a, std::uint32_t b) const { return a + b; }
+};
+struct Least : AsItIs {
   template <class T>
   T operator()(T a, T b) const {
     return std::min(a, b);
   }
 };
-struct Greatest {
+struct Greatest : AsItIs {
   template <class T>
   T operator()(T a, T b) const {
     return std::max(a, b);
   }
 };
-struct Both {
+struct Both : AsItIs {
   std::uint32_t operator()(std::uint32_t a, std::uint32_t b) const { return a & b; }
 };
-struct Either {
+struct Either : AsItIs {
   std::uint32_t operator()(std::uint32_t a, std::uint32_t b) const { return a | b; }
 };
-struct Differ {
+struct Differ : AsItIs {
   std::uint32_t operator()(std::uint32_t a, std::uint32_t b) const { return a ^ b; }
 };
+// Of f32: F chooses one of two.
+template <class F, bool kAbs>
+struct Chosen {
+  static float first(float value) { return kAbs ? std::fabs(value) : value; }
+  float operator()(float a, float b) const { return F()(a, first(b)); }
+};
 
-// Operands: d (or the sink), p, the threads' mask. The lowest of them is elected.
+// Operands: d, p, the threads' mask. The lowest of them is elected.
 Flow elect(Step& step) {
-  const Mask named = step.value<std::uint32_t>(2);
-  if (!together(step, named)) return Flow::kConverge;
-  const int leader = std::countr_zero(named & step.fragment.mask);
-  if (!step.sink(0)) {
-    step.each_lane(
-        [&](int lane) { step.reg<std::uint32_t>(0)[lane] = static_cast<std::uint32_t>(leader); });
-  }
+  Mask elected = 0;
+  const bool together = each_group(step, 2, [&](Mask members) {
+    const int leader = std::countr_zero(members);
+    elected |= Mask{1} << leader;
+    for (Mask rest = members; rest != 0; rest &= rest - 1) {
+      step.reg<std::uint32_t>(0)[std::countr_zero(rest)] = static_cast<std::uint32_t>(leader);
+    }
+  });
+  if (!together) return Flow::kConverge;
   Mask& predicate = step.predicate(1);
-  predicate = (predicate & ~step.mask) | (Mask{1} << leader & step.mask);
+  predicate = (predicate & ~step.mask) | elected;
   return Flow::kNext;
 }
 
@@ -182,7 +254,16 @@ Flow activemask(Step& step) {
 }
 
 Flow warp_sync(Step& step) {
-  return together(step, step.value<std::uint32_t>(0)) ? Flow::kNext : Flow::kConverge;
+  return each_group(step, 0, [](Mask) {}) ? Flow::kNext : Flow::kConverge;
+}
+
+template <class F>
+void add_float_redux(Registry& registry, const std::string& name) {
+  using NanWins = OrNan<F, float>;
+  registry[name + ".f32"] = redux<float, Chosen<F, false>>;
+  registry[name + ".abs.f32"] = redux<float, Chosen<F, true>>;
+  registry[name + ".nan.f32"] = redux<float, Chosen<NanWins, false>>;
+  registry[name + ".abs.nan.f32"] = redux<float, Chosen<NanWins, true>>;
 }
 
 }  // namespace
@@ -191,6 +272,7 @@ void register_threads(Registry& registry) {
   registry["bra"] = bra;
   registry["exit"] = exit;
   registry["trap"] = trap;
+  registry["brx.idx.no_target"] = no_target;
   registry["nop"] = nothing;
   registry["shfl.up"] = shfl<Shuffle::kUp>;
   registry["shfl.down"] = shfl<Shuffle::kDown>;
@@ -209,6 +291,12 @@ void register_threads(Registry& registry) {
   registry["redux.and.b32"] = redux<std::uint32_t, Both>;
   registry["redux.or.b32"] = redux<std::uint32_t, Either>;
   registry["redux.xor.b32"] = redux<std::uint32_t, Differ>;
+  add_float_redux<FloatMin<float>>(registry, "redux.min");
+  add_float_redux<FloatMax<float>>(registry, "redux.max");
+  registry["match.any.b32"] = match<std::uint32_t, false>;
+  registry["match.any.b64"] = match<std::uint64_t, false>;
+  registry["match.all.b32"] = match<std::uint32_t, true>;
+  registry["match.all.b64"] = match<std::uint64_t, true>;
   registry["elect"] = elect;
   registry["activemask"] = activemask;
   registry["bar.warp.sync"] = warp_sync;

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from ts_gpusim import _machine
 from ts_gpusim.decode import decode
+from ts_gpusim.decode.module_variables import ModuleVariables, lay_out
 from ts_gpusim.faults import Fault, Finding
 from ts_gpusim.launch import Launch
 from ts_gpusim.memory import MemoryMap
 from ts_gpusim.ptx.parser import parse
-from ts_gpusim.ptx.syntax import Kernel
+from ts_gpusim.ptx.syntax import Kernel, Module
 
 _ALIGNMENT = 128  # of the block of parameters: tensor maps are in it
 
@@ -33,10 +34,16 @@ class Counters:
 
 
 @functools.lru_cache(maxsize=64)
-def _decoded(ptx: str, name: str) -> tuple[Kernel, _machine.Program]:
+def _loaded(ptx: str) -> tuple[Module, ModuleVariables]:
     module = parse(ptx)
+    return module, lay_out(module)
+
+
+@functools.lru_cache(maxsize=64)
+def _decoded(ptx: str, name: str) -> tuple[Kernel, _machine.Program, ModuleVariables]:
+    module, variables = _loaded(ptx)
     kernel = module.kernels[name]
-    return kernel, decode(module, kernel)
+    return kernel, decode(module, kernel, variables.addresses), variables
 
 
 @dataclass(frozen=True)
@@ -83,13 +90,14 @@ def execute(launch: Launch, memory: MemoryMap, seed: int = 0) -> Counters:
 
 
 def _run(launch: Launch, memory: MemoryMap, seed: int) -> Run:
-    kernel, program = _decoded(launch.ptx, launch.kernel)
+    kernel, program, variables = _decoded(launch.ptx, launch.kernel)
     size = max((p.offset + p.size for p in kernel.parameters), default=0)
     block = ctypes.create_string_buffer(size + 2 * _ALIGNMENT)
     begin = -(-ctypes.addressof(block) // _ALIGNMENT) * _ALIGNMENT
     for parameter, value in zip(kernel.parameters, launch.parameters, strict=True):
         ctypes.memmove(begin + parameter.offset, value, parameter.size)
     allocations = [(str(found), found.begin, found.size) for found in memory]
+    allocations += variables.allocations
     allocations.append(("the kernel's parameters", begin, size))
     result = _machine.launch(
         program=program,

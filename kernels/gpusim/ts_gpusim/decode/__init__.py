@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ts_gpusim import _machine
 from ts_gpusim.decode.builder import Builder
 from ts_gpusim.decode.copies import copy
 from ts_gpusim.decode.families import FAMILIES
 from ts_gpusim.decode.tensor_cores import tcgen05, wgmma
+from ts_gpusim.ptx import isa
 from ts_gpusim.ptx.syntax import Address, Instruction, Kernel, Module, Symbol, Variable
-
 
 
 def _fence(builder: Builder, instruction: Instruction) -> None:
@@ -21,16 +23,21 @@ def _fence(builder: Builder, instruction: Instruction) -> None:
 _FAMILIES = {**FAMILIES, "fence": _fence, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
 
 
-def decode(module: Module, kernel: Kernel) -> _machine.Program:
-    """PtxError, with line and text, for what the machine does not execute."""
-    builder = Builder(kernel, [*_mentioned(module, kernel), *kernel.variables.values()])
+def decode(
+    module: Module, kernel: Kernel, module_addresses: Mapping[str, int] | None = None
+) -> _machine.Program:
+    """PtxError, with line, text and section, for what PTX does not have or the machine does not
+    execute. `module_addresses`: of the module's global and const variables."""
+    variables = [*_mentioned(module, kernel), *kernel.variables.values()]
+    builder = Builder(kernel, variables, module_addresses or {})
     builder.starts = []
     for instruction in kernel.instructions:
+        isa.check(instruction)
         builder.instruction = instruction
         builder.starts.append(builder.position)
         family = _FAMILIES.get(instruction.opcode)
         if family is None:
-            raise builder.error("the machine does not execute this yet")
+            raise builder.not_executed(f"`{instruction.opcode}`")
         family(builder, instruction)
     builder.instruction = None
     builder.starts.append(builder.position)

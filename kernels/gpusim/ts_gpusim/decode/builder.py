@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ts_gpusim import _machine
-from ts_gpusim.decode.registers import NOWHERE, WIDTH, RegisterFile
+from ts_gpusim.decode.registers import NOWHERE, SPECIALS, WIDE_SPECIALS, WIDTH, RegisterFile
+from ts_gpusim.ptx import isa
 from ts_gpusim.ptx.errors import PtxError
 from ts_gpusim.ptx.syntax import (
     Address,
@@ -47,8 +52,12 @@ SINK = Place(NOWHERE)
 
 
 class Builder:
-    def __init__(self, kernel: Kernel, variables: list[Variable]) -> None:
+    def __init__(
+        self, kernel: Kernel, variables: list[Variable], module_addresses: Mapping[str, int]
+    ) -> None:
+        """`module_addresses`: of the module's global and const variables."""
         self.kernel = kernel
+        self.module_addresses = module_addresses
         self.program = _machine.Program()
         self.registers = RegisterFile()
         self.shared_offsets: dict[str, int] = {}
@@ -81,8 +90,13 @@ class Builder:
         self.local_bytes = -(-local // 16) * 16
 
     def error(self, why: str) -> PtxError:
+        """About the instruction: with its line, text and section of the PTX ISA."""
         assert self.instruction is not None
-        return PtxError(f"`{self.instruction.text}`: {why}", self.instruction.line)
+        section = isa.match(self.instruction).section
+        return PtxError(f"`{self.instruction.text}`: {why} ({section})", self.instruction.line)
+
+    def not_executed(self, what: str) -> PtxError:
+        return self.error(f"{what} is not executed yet")
 
     # Steps
 
@@ -97,7 +111,7 @@ class Builder:
     ) -> None:
         """`always`: whatever the instruction's guard says (a step that only computes a value)."""
         if handler not in HANDLERS:
-            raise self.error(f"the machine does not execute this yet (it has no {handler})")
+            raise self.not_executed(f"this (the machine has no {handler})")
         if guard is None and not always and self.instruction is not None:
             guard = self.instruction.guard
         self._pending.append((handler, operands, modifiers, guard, target, self.instruction))
@@ -147,24 +161,34 @@ class Builder:
         return Place(self.registers.constant(value, width), 0, width)
 
     def special(self, name: str) -> Place:
-        return Place(self.registers.special(name), 0, 8 if name == "%parameters" else 4)
+        if name not in SPECIALS:
+            raise self.error(f"the special register {name} is not known here")
+        return Place(self.registers.special(name), 0, 8 if name in WIDE_SPECIALS else 4)
+
+    def width(self, type_: str) -> int:
+        """Bytes of a value of `type_`."""
+        if type_ not in WIDTH:
+            raise self.not_executed(f".{type_}")
+        return WIDTH[type_]
 
     def result(self, operand: Operand, type_: str) -> Place:
         """Where an instruction leaves a value of `type_`, in a register of that width."""
-        if isinstance(operand, Sink):
-            return SINK
+        if isinstance(operand, Sink):  # a register that nobody reads
+            return self.temporary(self.width(type_))
         if not isinstance(operand, Register):
             raise self.error(f"{operand} cannot take a result")
-        width = WIDTH[operand.type]
-        if width != WIDTH[type_]:
-            raise self.error(f"{operand.name} has {8 * width} bits, {type_} has others")
+        width = self.width(operand.type)
+        if width != self.width(type_):
+            raise self.error(
+                f"{operand.name} is .{operand.type}, but the result is .{type_}: declare another"
+            )
         return Place(self.registers.register(operand), 0, width)
 
     def source(self, operand: Operand, type_: str) -> Place:
-        width = WIDTH[type_]
+        width = self.width(type_)
         match operand:
             case Register():
-                place = Place(self.registers.register(operand), 0, WIDTH[operand.type])
+                place = Place(self.registers.register(operand), 0, self.width(operand.type))
                 return place if place.width == width else self.fitted(place, width)
             case Immediate(value):
                 if type_ in ("f32", "f64"):
@@ -173,6 +197,8 @@ class Builder:
             case FloatImmediate(bits, given):
                 if given == 8 * width:
                     return self.constant(bits, width)
+                if given == 64 and type_ == "f32":
+                    return self.constant(_as_f32(bits), width)
                 raise self.error(f"a constant of {given} bits is given for {type_}")
             case SpecialRegister(name):
                 place = self.special(name)
@@ -213,6 +239,8 @@ class Builder:
         elif symbol.name in self.local_offsets:
             offset = self.constant(self.local_offsets[symbol.name] + symbol.offset, 8)
             self.step("add.u64", [place, Place(self.local_base, 0, 8), offset], always=True)
+        elif symbol.name in self.module_addresses and width == 8:
+            return self.constant(self.module_addresses[symbol.name] + symbol.offset, 8)
         else:
             raise self.error(f"{symbol.name} is neither a parameter nor a variable of the kernel")
         return place
@@ -241,6 +269,13 @@ class Builder:
 
     def vector(self, operand: Operand) -> list[Operand]:
         return list(operand.elements) if isinstance(operand, Vector) else [operand]
+
+
+def _as_f32(bits: int) -> int:
+    """Of a double, which a decimal constant is (PTX ISA 4.5.2)."""
+    (value,) = struct.unpack("<d", struct.pack("<Q", bits))
+    (rounded,) = struct.unpack("<I", np.float32(value).tobytes())
+    return int(rounded)
 
 
 def describe(instruction: Instruction | None) -> str:

@@ -19,11 +19,28 @@ WIDTH = {
     "pred": 0,
     "b8": 1, "u8": 1, "s8": 1,
     "b16": 2, "u16": 2, "s16": 2, "f16": 2, "bf16": 2, "e4m3x2": 2, "e5m2x2": 2,
+    "e2m3x2": 2, "e3m2x2": 2, "e2m1x2": 1,
     "b32": 4, "u32": 4, "s32": 4, "f32": 4, "f16x2": 4, "bf16x2": 4, "tf32": 4,
+    "u16x2": 4, "s16x2": 4,
     "b64": 8, "u64": 8, "s64": 8, "f64": 8, "f32x2": 8,
 }  # fmt: skip
 
-# Special registers that hold 64 bits; the others hold 32.
+_DIMENSIONS = (
+    *("tid", "ntid", "ctaid", "nctaid"),
+    *("clusterid", "nclusterid", "cluster_ctaid", "cluster_nctaid"),
+)
+
+# Special registers that the machine has (PTX ISA 10), and two of its own: where the block of
+# parameters and the CTA's shared memory begin.
+SPECIALS = {
+    *(f"%{name}.{axis}" for name in _DIMENSIONS for axis in "xyz"),
+    *(f"%lanemask_{which}" for which in ("eq", "le", "lt", "ge", "gt")),
+    *("%laneid", "%warpid", "%smid", "%cluster_ctarank", "%cluster_nctarank"),
+    *("%clock", "%clock64", "%globaltimer", "%globaltimer_lo"),
+    *("%dynamic_smem_size", "%total_smem_size", "%parameters", "%shared"),
+}  # fmt: skip
+
+# Those that hold 64 bits; the others hold 32.
 WIDE_SPECIALS = {"%parameters", "%clock64", "%globaltimer"}
 
 
