@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 import ts_gpusim
-from gpusim_executor import Executor
 from gpusim_tensor_map import swizzled, tensor_map
 from ts_gpusim.faults import Fault
+from ts_gpusim.machine import Machine
 
 BYTES = {"u8": 1, "u16": 2, "u32": 4, "s32": 4, "u64": 8, "s64": 8, "f16": 2, "f32": 4,
          "f32.ftz": 4, "f64": 8, "bf16": 2, "tf32": 4, "tf32.ftz": 4}  # fmt: skip
@@ -22,10 +22,10 @@ THREADS = 32
 
 
 @pytest.fixture
-def executor() -> Iterator[Executor]:
-    executor = Executor()
-    with ts_gpusim.device("sm_100a", execute=executor):
-        yield executor
+def machine() -> Iterator[Machine]:
+    machine = Machine()
+    with ts_gpusim.device("sm_100a", execute=machine):
+        yield machine
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def corners(tensor: np.ndarray, box: tuple[int, ...]) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("swizzle", [16, 32, 64, 128])
 @pytest.mark.parametrize("rank", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("type_", BYTES)
-def test_a_tensor_load_brings_a_box_with_zeros_outside(type_, rank, swizzle, executor, random):
+def test_a_tensor_load_brings_a_box_with_zeros_outside(type_, rank, swizzle, machine, random):
     tensor, box = random_case(random, type_, rank, swizzle)
     size = int(np.prod(box)) * BYTES[type_]
     for at in corners(tensor, box):
@@ -260,7 +260,7 @@ def test_a_tensor_load_brings_a_box_with_zeros_outside(type_, rank, swizzle, exe
 @pytest.mark.parametrize("swizzle", [16, 32, 64, 128])
 @pytest.mark.parametrize("rank", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("type_", ["u8", "bf16", "s32", "f64"])
-def test_a_tensor_store_writes_what_is_inside(type_, rank, swizzle, executor, random):
+def test_a_tensor_store_writes_what_is_inside(type_, rank, swizzle, machine, random):
     tensor, box = random_case(random, type_, rank, swizzle)
     content = random.integers(0, 256, int(np.prod(box)) * BYTES[type_], np.uint8)
     values = content.view(bits_of(type_)).reshape(box)
@@ -275,15 +275,15 @@ def test_a_tensor_store_writes_what_is_inside(type_, rank, swizzle, executor, ra
 
 
 def test_maps_are_those_that_the_dsl_encodes():
-    executor = Executor()
+    machine = Machine()
     a, b, c = (
         torch.zeros(128, 192).bfloat16(),
         torch.zeros(64, 192).bfloat16(),
         torch.zeros(128, 64),
     )
-    with ts_gpusim.device("sm_90a", execute=executor):
+    with ts_gpusim.device("sm_90a", execute=machine):
         gpusim_hopper_gemm.compiled(b_mn_major=False)(a, b, c)
-    maps = [bytes_ for bytes_ in executor.launches[0].parameters if len(bytes_) == 128]
+    maps = [bytes_ for bytes_ in machine.runs[0].launch.parameters if len(bytes_) == 128]
     for found, matrix in zip(maps, (a, b), strict=True):
         ours = tensor_map(matrix.view(torch.int16).numpy().view(np.uint16), "bf16", (64, 64), 128)
         found, ours = (np.frombuffer(map_, np.uint32).copy() for map_ in (found, ours))
@@ -328,7 +328,7 @@ def numbers(random: np.random.Generator, type_: str, shape: tuple[int, ...]) -> 
 
 
 @pytest.mark.parametrize(("operation", "type_"), TENSOR_REDUCTIONS)
-def test_a_tensor_reduction_combines_what_is_inside(operation, type_, executor, random):
+def test_a_tensor_reduction_combines_what_is_inside(operation, type_, machine, random):
     tensor, values = numbers(random, type_, (6, 24)), numbers(random, type_, (4, 16))
     for at in ((1, 2), (-2, -3), (4, 20)):
         expected = tensor.copy()
@@ -364,7 +364,7 @@ BULK_REDUCTIONS = [
 
 
 @pytest.mark.parametrize(("operation", "type_"), BULK_REDUCTIONS)
-def test_a_bulk_reduction_combines_global_memory(operation, type_, executor, random):
+def test_a_bulk_reduction_combines_global_memory(operation, type_, machine, random):
     number = type_.replace("b", "u")
     values, out = numbers(random, number, (64,)), numbers(random, number, (64,))
     expected = OPERATIONS[operation](out, values)
@@ -373,7 +373,7 @@ def test_a_bulk_reduction_combines_global_memory(operation, type_, executor, ran
 
 
 @pytest.mark.parametrize("operation", ["add", "min", "max"])
-def test_a_bulk_reduction_of_bfloat16_rounds_once(operation, executor, random):
+def test_a_bulk_reduction_of_bfloat16_rounds_once(operation, machine, random):
     values = torch.from_numpy(random.standard_normal(64)).bfloat16()
     out = torch.from_numpy(random.standard_normal(64)).bfloat16()
     torch_operation = {"add": torch.add, "min": torch.minimum, "max": torch.maximum}[operation]
@@ -386,7 +386,7 @@ def test_a_bulk_reduction_of_bfloat16_rounds_once(operation, executor, random):
 
 
 @pytest.mark.parametrize("size", [16, 48, 4096])
-def test_bulk_copies_bring_bytes_in_and_out(size, executor, random):
+def test_bulk_copies_bring_bytes_in_and_out(size, machine, random):
     code = f"""
     @%first mbarrier.arrive.expect_tx.shared.b64 _, [%bar], {size};
     @%first cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes
@@ -405,7 +405,7 @@ def test_bulk_copies_bring_bytes_in_and_out(size, executor, random):
     ("size", "offset", "kind"),
     [(40, 0, "misaligned"), (64, 8, "misaligned"), (64, 16, "out-of-bounds")],
 )
-def test_a_bulk_copy_that_does_not_fit_is_a_fault(size, offset, kind, executor):
+def test_a_bulk_copy_that_does_not_fit_is_a_fault(size, offset, kind, machine):
     code = f"""
     @%first mbarrier.arrive.expect_tx.shared.b64 _, [%bar], {size};
     @%first cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes
@@ -418,7 +418,7 @@ def test_a_bulk_copy_that_does_not_fit_is_a_fault(size, offset, kind, executor):
 
 @pytest.mark.parametrize("size", [4, 8, 16])
 @pytest.mark.parametrize("copied", [None, 0, 3, 4])
-def test_cp_async_fills_the_rest_with_zeros(size, copied, executor, random):
+def test_cp_async_fills_the_rest_with_zeros(size, copied, machine, random):
     cache = "cg" if size == 16 else "ca"
     source = "" if copied is None else f", {copied}"
     code = f"""
@@ -438,9 +438,9 @@ def test_cp_async_fills_the_rest_with_zeros(size, copied, executor, random):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_wait_group_leaves_only_the_newest_groups_under_way(seed, executor, random):
+def test_wait_group_leaves_only_the_newest_groups_under_way(seed, machine, random):
     """The older of two stores has been done: what it wrote is overwritten in shared memory."""
-    executor.seed = seed
+    machine.seed = seed
     code = f"""{in_to_box(64)}
     @%first cp.async.bulk.global.shared::cta.bulk_group [%out], [%box], 32;
     cp.async.bulk.commit_group;
@@ -453,7 +453,7 @@ def test_wait_group_leaves_only_the_newest_groups_under_way(seed, executor, rand
 """
     given, out = random.integers(1, 256, 64, np.uint8), np.zeros(64, np.uint8)
     launch(kernel(".param .u64 in, .param .u64 out", 64, code), [given, out])
-    executor.seed = 0
+    machine.seed = 0
     np.testing.assert_array_equal(out, given)
 
 
@@ -462,21 +462,21 @@ def test_wait_group_leaves_only_the_newest_groups_under_way(seed, executor, rand
 
 @pytest.mark.parametrize("mask", [0b1, 0b1111, 0b1010])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_multicast_brings_the_box_to_the_ctas_of_its_mask(mask, seed, executor, random):
-    executor.seed = seed
+def test_a_multicast_brings_the_box_to_the_ctas_of_its_mask(mask, seed, machine, random):
+    machine.seed = seed
     tensor = random.integers(0, 2**16, (16, 64), np.uint16)
     out = np.zeros((4, 8, 64), np.uint16)
     arguments = [*map_arguments(tensor, "u16", (8, 64), 128, (3, 0)), out]
     launch(tensor_load(2, 1024, mask), arguments, ctas=4)
-    executor.seed = 0
+    machine.seed = 0
     expected = swizzled(tensor[3:11].reshape(-1).view(np.uint8), 128).view(np.uint16)
     for cta in range(4):
         np.testing.assert_array_equal(out[cta].reshape(-1), expected * (mask >> cta & 1))
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_bulk_multicast_brings_bytes_to_every_cta(seed, executor, random):
-    executor.seed = seed
+def test_a_bulk_multicast_brings_bytes_to_every_cta(seed, machine, random):
+    machine.seed = seed
     code = f"""
     mov.u16 %mask, 3;
     setp.eq.and.u32 %leads, %rank, 0, %first;
@@ -486,7 +486,7 @@ def test_a_bulk_multicast_brings_bytes_to_every_cta(seed, executor, random):
 {WAIT}{box_to_out(256)}"""
     given, out = random.integers(0, 256, (2, 256), np.uint8), np.zeros((2, 256), np.uint8)
     launch(kernel(".param .u64 in, .param .u64 out", 256, code), [given, out], ctas=2)
-    executor.seed = 0
+    machine.seed = 0
     np.testing.assert_array_equal(out, [given[0], given[0]])
 
 
@@ -501,8 +501,8 @@ TO_THE_NEXT = """
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_cta_copies_to_the_shared_memory_of_the_next(seed, executor, random):
-    executor.seed = seed
+def test_a_cta_copies_to_the_shared_memory_of_the_next(seed, machine, random):
+    machine.seed = seed
     code = f"""{in_to_box(512)}{TO_THE_NEXT}
     @%first mbarrier.arrive.expect_tx.shared.b64 _, [%bar], 256;
     @%first cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes
@@ -510,7 +510,7 @@ def test_a_cta_copies_to_the_shared_memory_of_the_next(seed, executor, random):
 {WAIT}{box_to_out(512)}"""
     given, out = random.integers(0, 256, (4, 512), np.uint8), np.zeros((4, 512), np.uint8)
     launch(kernel(".param .u64 in, .param .u64 out", 512, code), [given, out], ctas=4)
-    executor.seed = 0
+    machine.seed = 0
     expected = given.copy()
     for cta in range(4):
         expected[(cta + 1) % 4, 256:] = given[cta, :256]
@@ -526,7 +526,7 @@ def test_a_cta_copies_to_the_shared_memory_of_the_next(seed, executor, random):
         ("add", "u64"),
     ],
 )
-def test_a_cta_reduces_in_the_shared_memory_of_the_next(operation, type_, executor, random):
+def test_a_cta_reduces_in_the_shared_memory_of_the_next(operation, type_, machine, random):
     code = f"""{in_to_box(512)}
 {TO_THE_NEXT}
     @%first mbarrier.arrive.expect_tx.shared.b64 _, [%bar], 256;

@@ -18,8 +18,8 @@ import tokenspeed_mla.mla_decode
 import tokenspeed_mla.utils
 import torch
 import ts_gpusim
-from gpusim_executor import Executor
 from ts_gpusim.faults import Fault
+from ts_gpusim.machine import Machine
 
 LATENT, ROPE = 512, 64
 TILE = 128  # keys that the decode kernels take at a time
@@ -29,19 +29,19 @@ FP8 = torch.float8_e4m3fn
 
 
 @pytest.fixture
-def blackwell() -> Iterator[Executor]:
-    executor = Executor()
+def blackwell() -> Iterator[Machine]:
+    machine = Machine()
     tokenspeed_mla.utils.get_num_sm.cache_clear()
-    with ts_gpusim.device("sm_100a", sms=SMS, execute=executor):
-        yield executor
+    with ts_gpusim.device("sm_100a", sms=SMS, execute=machine):
+        yield machine
     tokenspeed_mla.utils.get_num_sm.cache_clear()
 
 
 @pytest.fixture
-def hopper() -> Iterator[Executor]:
-    executor = Executor()
-    with ts_gpusim.device("sm_90a", execute=executor):
-        yield executor
+def hopper() -> Iterator[Machine]:
+    machine = Machine()
+    with ts_gpusim.device("sm_90a", execute=machine):
+        yield machine
 
 
 # Decode
@@ -160,7 +160,7 @@ def name_of(shape: tuple) -> str:
 def test_mla_decode_is_attention(shape, blackwell):
     given = decode_input(*shape)
     output, lse = decode(given)
-    splits = blackwell.launches[0].grid[2]
+    splits = blackwell.runs[0].launch.grid[2]
     for request in range(len(given.lengths)):
         scores = given.scores(request)
         weights = rounded_weights(scores, given.query.dtype, splits)
@@ -227,12 +227,12 @@ def assert_close(
 
 
 def assert_same_bits_for_three_seeds(
-    executor: Executor, run: Callable[[], Sequence[torch.Tensor]]
+    machine: Machine, run: Callable[[], Sequence[torch.Tensor]]
 ) -> None:
     runs = []
-    for executor.seed in (1, 2, 3):
+    for machine.seed in (1, 2, 3):
         runs.append([tensor.view(torch.uint8) for tensor in run()])
-    executor.seed = 0
+    machine.seed = 0
     assert all(
         torch.equal(*pair) for other in runs[1:] for pair in zip(runs[0], other, strict=True)
     )

@@ -9,6 +9,16 @@ from ts_gpusim.decode.builder import NARROW_SHARED, Builder, Place
 from ts_gpusim.decode.families import immediate
 from ts_gpusim.ptx.syntax import Address, Instruction, Register, Vector
 
+# Of the PTX ISA: what has a form in the tables, but is not executed yet.
+REFUSED_SECTIONS = frozenset(
+    {
+        "9.7.15.6.4",  # wgmma.mma_async.sp
+        "9.7.16.9.3",  # tcgen05.shift
+        "9.7.16.10.9.2",  # tcgen05.mma.sp
+        "9.7.16.10.9.4",  # tcgen05.mma.ws.sp
+    }
+)
+
 # In the order of machine/tcgen05.cpp; registers of .x1 where it is not one.
 _SHAPES = ("32x32b", "16x64b", "16x128b", "16x256b", "16x32bx2")
 _REGISTERS = {"16x128b": 2, "16x256b": 4}

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""`python -m ts_gpusim`: what a kernel's author sees."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ts_gpusim.cli import main
+
+# Each of 32 threads doubles a number; the last of them at the offset that is asked for.
+SCRIPT = '''
+import sys
+import numpy as np
+import ts_gpusim
+
+PTX = """
+.version 8.8
+.target sm_100a
+.address_size 64
+.visible .entry double(.param .u64 data, .param .u32 shift) {
+    .reg .b32 %t, %v, %s;
+    .reg .b64 %a;
+    mov.u32 %t, %tid.x;
+    ld.param.u32 %s, [shift];
+    add.u32 %t, %t, %s;
+    ld.param.u64 %a, [data];
+    mad.wide.u32 %a, %t, 4, %a;
+    ld.global.u32 %v, [%a];
+    add.u32 %v, %v, %v;
+    st.global.u32 [%a], %v;
+    ret;
+}
+"""
+data = np.arange(32, dtype=np.uint32)
+ts_gpusim.launch_ptx(PTX, "double", (1, 1, 1), (32, 1, 1), [data, int(sys.argv[1])])
+assert (data == 2 * np.arange(32)).all()
+print("checked")
+'''
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    path = tmp_path / "double.py"
+    path.write_text(SCRIPT)
+    return str(path)
+
+
+def test_run_reports_on_each_launch(script, capsys):
+    assert main(["run", script, "--", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "launch 1: double\n  grid 1x1x1, block 32x1x1" in out
+    assert "B read, 128 B written" in out
+    assert "checked" in out
+    assert out.endswith("1 launch: nothing wrong was found\n")
+
+
+def test_run_shows_a_fault_and_exits_with_1(script, capsys):
+    assert main(["run", script, "--", "1"]) == 1
+    captured = capsys.readouterr()
+    assert "WRONG: out-of-bounds: 4 bytes of global memory" in captured.out
+    assert "4 bytes past the end of argument 0 [32] u32" in captured.out
+    assert "`ld.global.u32 %v, [%a];`" in captured.out
+    assert "PTX line 13" in captured.out
+    assert "Traceback" not in captured.err
+
+
+def test_run_tries_every_seed(script, capsys):
+    assert main(["run", script, "--seeds", "3", "--", "0"]) == 0
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if line.startswith("seed")] == [
+        "seed 0",
+        "seed 1",
+        "seed 2",
+    ]
+    assert out.endswith("3 launches: nothing wrong was found\n")
+
+
+def test_run_writes_its_report_as_json(script, tmp_path, capsys):
+    report = tmp_path / "run.json"
+    main(["run", script, "--arch", "sm_100a", "--seed", "7", "--json", str(report), "--", "1"])
+    written = json.loads(report.read_text())
+    (launch,) = written["launches"]
+    assert written["arch"] == "sm_100a"
+    assert (launch["kernel"], launch["block"], launch["seed"]) == ("double", [32, 1, 1], 7)
+    assert launch["counters"] is None
+    assert launch["problems"][0].startswith("out-of-bounds: ")
+
+
+def test_a_script_that_fails_shows_its_traceback(tmp_path, capsys):
+    path = tmp_path / "wrong.py"
+    path.write_text("assert 1 + 1 == 3\n")
+    assert main(["run", str(path)]) == 1
+    assert "AssertionError" in capsys.readouterr().err
+
+
+def test_a_script_that_is_not_there_is_named(capsys):
+    assert main(["run", "nowhere.py"]) == 2
+    assert capsys.readouterr().err == "nowhere.py is no file\n"
+
+
+def test_opcodes_lists_what_is_executed_with_its_section(capsys):
+    assert main(["opcodes"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["9.7.9.25.5.2", "cp.async.bulk.tensor"] in lines
+    assert ["9.7.16.10.9.1", "tcgen05.mma"] in lines
+    assert ["9.7.16.9.3", "tcgen05.shift"] not in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--help"], "run a Python script's kernels and report on each launch"),
+        (["run", "--help"], "python -m ts_gpusim run my_gemm.py --arch sm_90a --seeds 20"),
+        (["opcodes", "--help"], "Lists the instructions that the machine executes"),
+    ],
+)
+def test_help_says_how_it_is_used(arguments, sentence):
+    command = [sys.executable, "-m", "ts_gpusim", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert sentence in " ".join(done.stdout.split())
