@@ -23,6 +23,13 @@ void TensorMemory::writes(int quarter, int quarters, int column, int columns) {
   }
 }
 
+void TensorMemory::renew() {
+  std::ranges::fill(words_, 0xffffffff);
+  history_.forget();
+  owner_ = {};
+  relinquished = false;
+}
+
 int TensorMemory::allocate(int columns) {
   for (int first = 0; first + columns <= kTmemColumns; first += columns) {
     const auto begin = owner_.begin() + first;
@@ -74,8 +81,7 @@ Asynchronous::Operation Asynchronous::begin(Complete complete, Proxy proxy) {
 void Asynchronous::push(Complete complete, Proxy proxy) {
   Operation& operation = free_.emplace_back(begin(std::move(complete), proxy));
   const std::uint32_t slot = next_++ % kSlots;
-  operation.agent.now = {.slot = first_slot_ + kMostQueues + slot, .clock = ++clocks_[slot]};
-  operation.agent.knows.all.set(operation.agent.now);
+  operation.agent.become({.slot = first_slot_ + kMostQueues + slot, .clock = ++clocks_[slot]});
 }
 
 void Asynchronous::push(std::uint32_t queue, Complete complete) {
@@ -108,8 +114,8 @@ void Asynchronous::complete_one(std::mt19937_64& chance) {
     // The queue goes on from what it knew, and from what its next operation's beginner knew.
     Agent agent = operation.agent;
     agent.knows.join(queue.agent.knows);
-    agent.now = {.slot = first_slot_ + number, .clock = queue.agent.now.clock + 1};
-    agent.knows.all.set(agent.now);
+    const Clock before = std::max(queue.agent.now.clock, start_);
+    agent.become({.slot = first_slot_ + number, .clock = before + 1});
     queue.agent = std::move(agent);
     acting = &queue.agent;
     return operation.complete();

@@ -63,6 +63,8 @@ inline constexpr int kTmemColumns = 512;
 class TensorMemory {
  public:
   TensorMemory();
+  // As new, for another CTA.
+  void renew();
   // The first of `columns` free columns, or -1.
   [[nodiscard]] int allocate(int columns);
   void release(int column, int columns);
@@ -84,19 +86,26 @@ class TensorMemory {
   std::array<int, kTmemColumns> owner_{};  // first column of the allocation, plus one; 0: free
 };
 
+// What a CTA leaves to one that comes later.
+struct CtaMemory {
+  explicit CtaMemory(std::size_t shared_bytes) : shared(shared_bytes) {}
+  SharedMemory shared;
+  TensorMemory tmem;
+};
+
 class Cta {
  public:
-  Cta(Cluster& cluster, std::uint32_t rank, Dim index, std::size_t shared_bytes)
-      : shared(shared_bytes), cluster_(cluster), rank_(rank), index_(index) {}
+  Cta(Cluster& cluster, std::uint32_t rank, Dim index, CtaMemory& memory)
+      : shared(memory.shared), tmem(memory.tmem), cluster_(cluster), rank_(rank), index_(index) {}
 
   [[nodiscard]] Cluster& cluster() { return cluster_; }
   [[nodiscard]] std::uint32_t rank() const { return rank_; }
   [[nodiscard]] const Dim& index() const { return index_; }
 
-  SharedMemory shared;
+  SharedMemory& shared;
+  TensorMemory& tmem;
   std::map<std::uint32_t, Mbarrier> mbarriers;  // by offset
   std::array<Barrier, 16> barriers;
-  TensorMemory tmem;
   std::vector<std::unique_ptr<Warp>> warps;
   std::uint32_t threads = 0;
 
@@ -139,7 +148,8 @@ class Asynchronous {
 
   std::uint32_t first_slot_;
   std::uint32_t next_ = 0;
-  std::vector<Clock> clocks_ = std::vector<Clock>(kSlots, 0);
+  Clock start_ = latest;
+  std::vector<Clock> clocks_ = std::vector<Clock>(kSlots, start_);
   std::vector<Operation> free_;
   std::map<std::uint32_t, Queue> queues_;
   Agent last_;  // of the operation without a queue that completed last

@@ -11,6 +11,7 @@ namespace gpusim {
 
 thread_local Agent* acting = nullptr;
 thread_local Races* races = nullptr;
+thread_local Clock latest = 0;
 
 namespace {
 
@@ -42,7 +43,7 @@ AccessHistory::Access AccessHistory::access_by(const Agent& agent) {
 
 void AccessHistory::compare(const Access& earlier, const Access& now, bool earlier_wrote,
                             bool writes, std::size_t word) const {
-  if (earlier.clock == 0 || (earlier.bytes & now.bytes) == 0) return;
+  if (earlier.clock < first_ || (earlier.bytes & now.bytes) == 0) return;
   const Knowledge& knows = acting->knows;
   const bool ordered = knows.all.covers(earlier.epoch());
   // What was written through the generic proxy must be fenced before another proxy meets it.
@@ -74,7 +75,7 @@ void AccessHistory::read(std::uint32_t offset, std::uint32_t bytes) {
     // In the place of an access of the same agent, of one that happens before, or of any.
     Access* place = &word.readers[0];
     for (Access& reader : word.readers) {
-      if (reader.clock == 0 || reader.slot == now.slot) {
+      if (reader.clock < first_ || reader.slot == now.slot) {
         place = &reader;
         break;
       }

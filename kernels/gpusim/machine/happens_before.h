@@ -58,6 +58,9 @@ struct Knowledge {
   void fence() { fenced.join(all); }
 };
 
+// The latest of all agents of the launch.
+extern thread_local Clock latest;
+
 enum class Proxy : std::uint8_t { kGeneric, kAsync };
 
 // Who acts, at which instruction.
@@ -71,8 +74,10 @@ struct Agent {
   bool by_itself = false;  // an operation that the warp began
 
   // What it does from here on is later than what it has told others.
-  void tick() {
-    ++now.clock;
+  void tick() { become({.slot = now.slot, .clock = now.clock + 1}); }
+  void become(Epoch epoch) {
+    now = epoch;
+    latest = std::max(latest, epoch.clock);
     knows.all.set(now);
   }
 };
@@ -122,6 +127,9 @@ class AccessHistory {
   // `memory`: its name in races.
   AccessHistory(const char* memory, std::size_t bytes);
 
+  // What was accessed until now is another memory's history.
+  void forget() { first_ = latest + 1; }
+
   // The agent that acts reads; a race, if a write that does not happen before is among the last.
   void read(std::uint32_t offset, std::uint32_t bytes);
   // The same for a write or a read.
@@ -156,6 +164,7 @@ class AccessHistory {
                std::size_t word) const;
 
   const char* memory_;
+  Clock first_ = 1;  // accesses before are forgotten
   struct Free {
     void operator()(Word* words) const { std::free(words); }
   };

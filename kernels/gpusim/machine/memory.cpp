@@ -55,6 +55,12 @@ SharedMemory::SharedMemory(std::size_t bytes)
       written_(bytes_.size(), 0),
       history_("shared", bytes_.size()) {}
 
+void SharedMemory::renew() {
+  std::ranges::fill(bytes_, std::byte{0xff});
+  std::ranges::fill(written_, std::uint8_t{0});
+  history_.forget();
+}
+
 void SharedMemory::check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const {
   if (offset % align != 0) {
     throw Fault("misaligned", "an access of " + std::to_string(bytes) +

@@ -58,6 +58,9 @@ class SharedMemory {
   // `bytes`: without what the system keeps.
   explicit SharedMemory(std::size_t bytes);
 
+  // As new, for another CTA.
+  void renew();
+
   // Fault if the bytes are not all there, or misaligned.
   [[nodiscard]] std::byte* at(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) {
     check(offset, bytes, align);

@@ -304,7 +304,8 @@ std::string sentence(const Program& program, const Race& race) {
 }
 
 std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::uint64_t parameters,
-                                      std::vector<std::vector<std::byte>>& locals) {
+                                      std::vector<std::vector<std::byte>>& locals,
+                                      std::vector<std::unique_ptr<CtaMemory>>& memories) {
   const LaunchShape& shape = machine.shape;
   const auto threads = static_cast<std::uint32_t>(shape.block.count());
   const auto warps =
@@ -312,13 +313,20 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
   auto cluster = std::make_unique<Cluster>(shape.cluster, 2 * warps);
   cluster->index = index;
   std::uint32_t slot = 0;
+  const Clock start = latest;
   for (std::uint32_t rank = 0; rank < shape.cluster.count(); ++rank) {
     const Dim in_cluster = at_index(rank, shape.cluster);
     const Dim place{.x = index.x * shape.cluster.x + in_cluster.x,
                     .y = index.y * shape.cluster.y + in_cluster.y,
                     .z = index.z * shape.cluster.z + in_cluster.z};
-    auto cta = std::make_unique<Cta>(
-        *cluster, rank, place, machine.program.static_shared_bytes + shape.dynamic_shared_bytes);
+    if (memories.size() <= rank) {
+      memories.push_back(std::make_unique<CtaMemory>(machine.program.static_shared_bytes +
+                                                     shape.dynamic_shared_bytes));
+    } else {
+      memories[rank]->shared.renew();
+      memories[rank]->tmem.renew();
+    }
+    auto cta = std::make_unique<Cta>(*cluster, rank, place, *memories[rank]);
     cta->threads = threads;
     for (std::uint32_t first = 0; first < threads; first += kLanes) {
       const std::uint32_t count = std::min<std::uint32_t>(kLanes, threads - first);
@@ -326,12 +334,12 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
       cta->warps.push_back(std::make_unique<Warp>(machine, *cta, static_cast<int>(first / kLanes),
                                                   mask, machine.program.registers));
       Warp& warp = *cta->warps.back();
-      warp.agent.now.slot = slot++;
+      warp.agent.now = {.slot = slot++, .clock = start};
       warp.agent.cta = rank;
       warp.agent.warp = warp.id();
       warp.agent.tick();
       warp.tensor_agent = warp.agent;
-      warp.tensor_agent.now = {.slot = warps + warp.agent.now.slot, .clock = 0};
+      warp.tensor_agent.now = {.slot = warps + warp.agent.now.slot, .clock = start};
       warp.tensor_agent.by_itself = true;
       warp.tensor_agent.proxy = Proxy::kAsync;  // no proxy fence concerns tensor memory
       for (const Program::Special& special : machine.program.specials) {
@@ -370,6 +378,7 @@ const Registry& handlers() {
 Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
              std::uint64_t parameters, std::uint64_t seed, std::vector<Finding>& findings) {
   Races found;
+  latest = 0;
   races = &found;
   Machine machine{.program = program,
                   .shape = shape,
@@ -379,9 +388,11 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
   const Dim clusters{.x = shape.grid.x / shape.cluster.x,
                      .y = shape.grid.y / shape.cluster.y,
                      .z = shape.grid.z / shape.cluster.z};
+  std::vector<std::unique_ptr<CtaMemory>> memories;  // one cluster runs at a time
   for (std::uint64_t number = 0; number < clusters.count(); ++number) {
     std::vector<std::vector<std::byte>> locals;
-    const auto cluster = make_cluster(machine, at_index(number, clusters), parameters, locals);
+    const auto cluster =
+        make_cluster(machine, at_index(number, clusters), parameters, locals, memories);
     Runner(machine, *cluster).run();
   }
   for (const auto& [_, race] : found.found()) {
