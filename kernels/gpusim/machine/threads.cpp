@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cluster.h"
 #include "floating.h"
@@ -253,8 +254,25 @@ Flow activemask(Step& step) {
   return Flow::kNext;
 }
 
+// Threads may wait at different bar.warp.syncs for each other, and then go on together.
 Flow warp_sync(Step& step) {
-  return each_group(step, 0, [](Mask) {}) ? Flow::kNext : Flow::kConverge;
+  if (each_group(step, 0, [](Mask) {})) return Flow::kNext;
+  const Mask named = step.value<std::uint32_t>(0);
+  const std::vector<Op>& ops = step.warp.machine().program.ops;
+  const auto waits = [&](const Fragment& fragment) {
+    return ops[fragment.pc].run == warp_sync && (fragment.mask & ~named) == 0;
+  };
+  Mask here = 0;
+  for (const Fragment& fragment : step.warp.fragments) {
+    if (waits(fragment)) here |= fragment.mask;
+  }
+  if ((named & step.warp.live() & ~here) != 0) return Flow::kConverge;
+  for (Fragment& fragment : step.warp.fragments) {
+    if (&fragment == &step.fragment || !waits(fragment)) continue;
+    ++fragment.pc;
+    fragment.seen = 0;
+  }
+  return Flow::kNext;
 }
 
 template <class F>
