@@ -47,6 +47,9 @@ class Matrix:
 
 
 def random_matrix(rows: int, type_: str, seed: int, steps: int = STEPS) -> Matrix:
+    if type_ in ("s8", "u8"):
+        integers = np.random.default_rng(seed).integers(0, 256, (rows, steps * STEP), np.uint8)
+        return Matrix(integers, integers.view(np.int8 if type_ == "s8" else np.uint8).astype(float))
     dtype = TYPES[type_]
     shape = (rows, steps * STEP // dtype.itemsize)
     numbers = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
@@ -559,25 +562,22 @@ def test_misuse_of_tensor_memory_is_a_fault(name, blackwell):
 
 # wgmma
 
-WGMMA_KS = {"f16": 16, "bf16": 16, "tf32": 8, "e4m3": 32, "e5m2": 32}
+WGMMA_KS = {"f16": 16, "bf16": 16, "tf32": 8, "e4m3": 32, "e5m2": 32, "s8": 32, "u8": 32}
+D_TYPES = {"f32": np.float32, "f16": np.float16, "s32": np.int32}
 
 
 def wgmma_ptx(
-    n: int, a_type: str, b_type: str, size: int, in_registers: bool, negated: bool, majors: str
+    n: int, types: str, count: int, size: int, a_type: str, in_registers: bool, constants: str
 ) -> str:
-    """`majors`: the constants after the signs. D, and A in registers, are words of a thread."""
-    count = n // 2
-    shape = f"m64n{n}k{WGMMA_KS[a_type]}.f32.{a_type}.{b_type}"
+    """`count`: registers of D. D, and A in registers, are words of a thread."""
+    shape = f"m64n{n}k{WGMMA_KS[a_type]}.{types}"
     steps = ""
     for step in range(STEPS):
         a = "%a" if not in_registers else registers(4, count + 4 * step)
         steps += f"    ld.param.u64 %a, [descriptions+{16 * step}];\n"
         steps += f"    ld.param.u64 %b, [descriptions+{16 * step + 8}];\n"
-        sign = -1 if negated else 1
-        steps += (
-            f"    wgmma.mma_async.sync.aligned.{shape} {registers(count)}, {a}, %b, %enable, "
-            f"{sign}, 1{majors};\n"
-        )
+        operands = f"{registers(count)}, {a}, %b, %enable{constants}"
+        steps += f"    wgmma.mma_async.sync.aligned.{shape} {operands};\n"
     load_a = own_part("init", 0) + thread_words("init", 4 * STEPS, "ld", count)
     return kernel(
         ".param .u64 in, .param .u64 init, .param .u64 out, .param .align 8 .b8 descriptions[32]",
@@ -605,6 +605,8 @@ def run_wgmma(
     b_mn_major: bool = False,
     in_registers: bool = False,
     negated: bool = False,
+    d_type: str = "f32",
+    saturates: bool = False,
 ) -> None:
     a, b = random_matrix(64, a_type, 1), random_matrix(n, b_type, 2)
     own_a, own_b = operand(a.bits, swizzle, a_mn_major), operand(b.bits, swizzle, b_mn_major)
@@ -621,17 +623,33 @@ def run_wgmma(
     thread, j = np.meshgrid(np.arange(THREADS), np.arange(4 * STEPS), indexing="ij")
     row = thread // 32 * 16 + thread % 32 // 4
     fragment = words[row + 8 * (j % 2), j // 4 * 8 + thread % 4 + 4 * (j // 2 % 2)]
-    out = np.random.default_rng(3).standard_normal((THREADS, n // 2)).astype(np.float32)
+    before = np.random.default_rng(3).standard_normal((THREADS, n // 2)) * 4
+    if saturates:  # so that some sums are too large, and some too small
+        before = np.clip(before * 2**29, -(2**31), 2**31 - 1)
+    out = before.astype(D_TYPES[d_type])
     product = a.values @ b.values.T * (-1 if negated else 1)
     expected = out + product[rows, columns]
-    majors = ""
+    integers = out.astype(np.int64)
+    for step in range(STEPS):
+        ks = slice(step * WGMMA_KS[a_type], (step + 1) * WGMMA_KS[a_type])
+        integers += (a.values[:, ks] @ b.values[:, ks].T)[rows, columns].astype(np.int64)
+        if saturates:
+            integers = np.clip(integers, -(2**31), 2**31 - 1)
+    constants = ""
+    if d_type != "s32":
+        constants = f", {-1 if negated else 1}, 1"
     if a_type in ("f16", "bf16"):
-        majors = f", {int(b_mn_major)}"
-        if not in_registers:
-            majors = f", {int(a_mn_major)}{majors}"
-    ptx = wgmma_ptx(n, a_type, b_type, image.size, in_registers, negated, majors)
+        constants += "" if in_registers else f", {int(a_mn_major)}"
+        constants += f", {int(b_mn_major)}"
+    types = f"{'satfinite.' if saturates else ''}{d_type}.{a_type}.{b_type}"
+    count = out[0].nbytes // 4
+    ptx = wgmma_ptx(n, types, count, image.size, a_type, in_registers, constants)
     launch(ptx, [image, np.ascontiguousarray(fragment), out, descriptions])
-    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    if d_type == "s32":
+        np.testing.assert_array_equal(out, integers)
+    else:
+        tolerance = 1e-2 if d_type == "f16" else 1e-5
+        np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("in_registers", [False, True])
@@ -654,3 +672,16 @@ def test_wgmma_reads_every_layout(swizzle, a_mn_major, b_mn_major, hopper):
 @pytest.mark.parametrize("in_registers", [False, True])
 def test_wgmma_negates(in_registers, hopper):
     run_wgmma(32, "f16", "f16", in_registers=in_registers, negated=True)
+
+
+@pytest.mark.parametrize("in_registers", [False, True])
+@pytest.mark.parametrize("type_", ["f16", "e4m3", "e5m2"])
+def test_wgmma_accumulates_in_halves(type_, in_registers, hopper):
+    run_wgmma(64, type_, type_, in_registers=in_registers, d_type="f16")
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+@pytest.mark.parametrize("in_registers", [False, True])
+@pytest.mark.parametrize(("a_type", "b_type"), [("s8", "s8"), ("u8", "u8"), ("s8", "u8")])
+def test_wgmma_multiplies_integers(a_type, b_type, in_registers, saturates, hopper):
+    run_wgmma(64, a_type, b_type, in_registers=in_registers, d_type="s32", saturates=saturates)

@@ -91,6 +91,10 @@ float element_value(Element type, std::uint32_t bits) {
       return kE3m2Values[bits & 0x3f];
     case Element::kE2m1:
       return kE2m1Values[bits & 0xf];
+    case Element::kS8:
+      return static_cast<float>(static_cast<std::int8_t>(bits));
+    case Element::kU8:
+      return static_cast<float>(bits);
   }
   return 0;
 }
@@ -130,6 +134,10 @@ WidenPiece widen_piece_of(Element type) {
       return widen_piece<Element::kE3m2>;
     case Element::kE2m1:
       return widen_piece<Element::kE2m1>;
+    case Element::kS8:
+      return widen_piece<Element::kS8>;
+    case Element::kU8:
+      return widen_piece<Element::kU8>;
   }
   return nullptr;
 }

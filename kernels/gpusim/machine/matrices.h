@@ -13,7 +13,18 @@ namespace gpusim {
 
 inline constexpr int kOperandBytes = 32;  // of one row: K elements
 
-enum class Element : std::uint8_t { kF16, kBf16, kTf32, kE4m3, kE5m2, kE2m3, kE3m2, kE2m1 };
+enum class Element : std::uint8_t {
+  kF16,
+  kBf16,
+  kTf32,
+  kE4m3,
+  kE5m2,
+  kE2m3,
+  kE3m2,
+  kE2m1,
+  kS8,
+  kU8
+};
 
 [[nodiscard]] int element_bytes(Element type);
 [[nodiscard]] float element_value(Element type, std::uint32_t bits);

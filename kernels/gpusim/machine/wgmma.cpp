@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT
 // wgmma.mma_async of sm_90a (PTX ISA 9.7.15): four warps multiply 64 rows, 16 rows each.
 //
-// Operands: the N / 2 registers of D, A (a descriptor, or 4 registers), the descriptor of B, the
-// predicate scale-d, and as constants scale-a, scale-b, trans-a, trans-b.
+// Operands: the registers of D (N / 2, or N / 4 with two f16 each), A (a descriptor, or 4
+// registers), the descriptor of B, the predicate scale-d, and as constants scale-a, scale-b,
+// trans-a, trans-b.
+#include <algorithm>
+#include <bit>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
+#include "formats.h"
 #include "matrices.h"
 
 namespace gpusim {
@@ -17,6 +22,35 @@ constexpr int kTypeAShift = 10;
 constexpr int kTypeBShift = 14;
 constexpr std::int64_t kNBits = 0x1ff;
 constexpr std::int64_t kAInRegisters = 1 << 18;
+constexpr int kResultShift = 19;              // 2 bits
+constexpr std::int64_t kSaturates = 1 << 21;  // sums of integers
+
+enum class Result : std::uint8_t { kF32, kF16, kS32 };
+
+// A register of D before and after: `values` of its row, side by side.
+std::uint32_t accumulate(Result result, bool saturates, std::uint32_t before, bool accumulates,
+                         const float* values) {
+  if (result == Result::kF32) {
+    return std::bit_cast<std::uint32_t>(accumulates ? std::bit_cast<float>(before) + values[0]
+                                                    : values[0]);
+  }
+  if (result == Result::kF16) {
+    std::uint32_t word = 0;
+    for (int i = 0; i < 2; ++i) {
+      const float old = accumulates ? from_f16(before >> (16 * i) & 0xffff) : 0.0F;
+      word |= narrow(kF16, old + values[i], Rounding::kNearestEven, false) << (16 * i);
+    }
+    return word;
+  }
+  // The sum of one instruction is exact in float: 32 products of less than 2^16.
+  std::int64_t sum = static_cast<std::int64_t>(values[0]);
+  if (accumulates) sum += static_cast<std::int32_t>(before);
+  if (saturates) {
+    sum = std::clamp<std::int64_t>(sum, std::numeric_limits<std::int32_t>::min(),
+                                   std::numeric_limits<std::int32_t>::max());
+  }
+  return static_cast<std::uint32_t>(sum);
+}
 
 SharedDescriptor descriptor(std::uint64_t bits) {
   constexpr std::uint32_t kSwizzles[] = {0, 3, 2, 1};
@@ -58,7 +92,9 @@ Flow wgmma(Step& step) {
   const auto type_a = static_cast<Element>(step.op.modifiers >> kTypeAShift & 15);
   const auto type_b = static_cast<Element>(step.op.modifiers >> kTypeBShift & 15);
   const bool in_registers = (step.op.modifiers & kAInRegisters) != 0;
-  const int a_at = n / 2;
+  const auto result = static_cast<Result>(step.op.modifiers >> kResultShift & 3);
+  const int together = result == Result::kF16 ? 2 : 1;  // elements of D in a register
+  const int a_at = n / 2 / together;
   const int b_at = a_at + (in_registers ? 4 : 1);
   const auto constant = [&](int operand) { return *step.reg<std::int32_t>(operand); };
   const bool trans_a = constant(b_at + 4) != 0;
@@ -75,13 +111,16 @@ Flow wgmma(Step& step) {
   multiply(a, b, 16, n, ks, product.data());
   const auto sign = static_cast<float>(constant(b_at + 2) * constant(b_at + 3));
   const bool accumulates = (step.predicate(b_at + 1) & 1) != 0;
-  for (int i = 0; i < n / 2; ++i) {
-    float* const d = step.reg<float>(i);
+  for (float& value : product) value *= sign;
+  const bool saturates = (step.op.modifiers & kSaturates) != 0;
+  for (int i = 0; i < a_at; ++i) {
+    std::uint32_t* const d = step.reg<std::uint32_t>(i);
+    const int first = i * together;
     for (int lane = 0; lane < kLanes; ++lane) {
-      const int row = lane / 4 + 8 * (i / 2 % 2);
-      const int column = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
-      const float value = sign * product[static_cast<std::size_t>(row) * n + column];
-      d[lane] = accumulates ? d[lane] + value : value;
+      const int row = lane / 4 + 8 * (first / 2 % 2);
+      const int column = 8 * (first / 4) + 2 * (lane % 4) + first % 2;
+      d[lane] = accumulate(result, saturates, d[lane], accumulates,
+                           product.data() + (static_cast<std::size_t>(row) * n) + column);
     }
   }
   Counters& counters = step.warp.machine().counters;

@@ -24,7 +24,8 @@ _SHAPES = ("32x32b", "16x64b", "16x128b", "16x256b", "16x32bx2")
 _REGISTERS = {"16x128b": 2, "16x256b": 4}
 _SPREADS = ("warpx4", "warpx2::02_13", "warpx2::01_23")
 
-_ELEMENTS = ("f16", "bf16", "tf32", "e4m3", "e5m2", "e2m3", "e3m2", "e2m1")
+_ELEMENTS = ("f16", "bf16", "tf32", "e4m3", "e5m2", "e2m3", "e3m2", "e2m1", "s8", "u8")
+_RESULTS = ("f32", "f16", "s32")
 
 
 def wgmma(builder: Builder, instruction: Instruction) -> None:
@@ -33,14 +34,18 @@ def wgmma(builder: Builder, instruction: Instruction) -> None:
         return builder.step("nop", [])
     shape = next(m for m in modifiers if re.fullmatch(r"m64n\d+k\d+", m))
     n = int(re.findall(r"\d+", shape)[1])
-    result, type_a, type_b = modifiers[-3:]
-    if result != "f32" or "sp" in modifiers:
-        raise builder.error("only a dense wgmma that accumulates in f32 is executed yet")
+    after = modifiers.index(shape) + 1
+    satfinite = modifiers[after] == "satfinite"
+    result, type_a, type_b = modifiers[after + satfinite : after + satfinite + 3]
+    if "sp" in modifiers or type_a == "b1":
+        raise builder.error("a sparse wgmma and one of single bits are not executed yet")
     d, a, b, predicate, *scales = instruction.operands
-    places = [builder.result(r, "f32") for r in builder.vector(d)]
-    if len(places) != n // 2:
-        raise builder.error(f"{len(places)} registers are given for D; n = {n} needs {n // 2}")
+    places = [builder.result(r, "b32") for r in builder.vector(d)]
+    count = n // 4 if result == "f16" else n // 2
+    if len(places) != count:
+        raise builder.error(f"{len(places)} registers are given for D; n = {n} needs {count}")
     flags = n | _ELEMENTS.index(type_a) << 10 | _ELEMENTS.index(type_b) << 14
+    flags |= _RESULTS.index(result) << 19 | satfinite << 21
     if isinstance(a, Vector):
         flags |= 1 << 18
         places += [builder.source(r, "b32") for r in a.elements]
@@ -48,6 +53,8 @@ def wgmma(builder: Builder, instruction: Instruction) -> None:
         places.append(builder.source(a, "b64"))
     places += [builder.source(b, "b64"), builder.source(predicate, "pred")]
     constants = [builder.source(s, "s32") for s in scales]
+    if not constants:  # integers have no signs
+        constants = [builder.constant(1, 4)] * 2
     zero = builder.constant(0, 4)
     transposes = constants[2:]
     if isinstance(a, Vector) and len(transposes) == 1:
