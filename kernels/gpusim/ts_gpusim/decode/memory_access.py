@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""Addresses, ld, st, atom and red (PTX ISA 9.7.9.8 to 9.7.9.24, 9.7.13.5, 9.7.13.6)."""
+
+from __future__ import annotations
+
+from ts_gpusim.decode.builder import SINK, Builder
+from ts_gpusim.decode.fields import SIGNED, Decode, narrow, type_of
+from ts_gpusim.decode.registers import WIDTH
+from ts_gpusim.ptx.syntax import Instruction, Operand, Register, Sink
+
+_SPACES = ("global", "shared", "param", "local", "const")
+_SHARED = 1
+_GLOBAL = 4
+_WINDOW = 1 << 60  # bit of a generic address: it is in shared memory
+
+
+def _cvta(builder: Builder, instruction: Instruction) -> None:
+    destination, source = instruction.operands
+    to = instruction.modifiers[0] == "to"
+    space = instruction.modifiers[1 if to else 0].split("::")[0]
+    type_ = type_of(instruction)
+    if type_ != "u64":
+        raise builder.error("only 64-bit generic addresses are executed")
+    value = builder.source(source, type_)
+    result = builder.result(destination, type_)
+    if space != "shared":
+        return builder.step("mov.b64", [result, value])
+    if to:
+        mask = builder.constant(_WINDOW - 1, 8)
+        return builder.step("and.b64", [result, value, mask])
+    builder.step("or.b64", [result, value, builder.constant(_WINDOW, 8)])
+
+
+def _space(instruction: Instruction) -> int:
+    """Modifier of an access: shared memory or not, if the instruction says so."""
+    spaces = {m.split("::")[0] for m in instruction.modifiers} & set(_SPACES)
+    if not spaces:
+        return 0
+    return _SHARED if "shared" in spaces else _GLOBAL
+
+
+def _access(builder: Builder, instruction: Instruction) -> None:
+    """ld and st."""
+    for modifier in ("async", "bulk"):
+        if modifier in instruction.modifiers:
+            raise builder.not_executed(f".{modifier}")
+    loads = instruction.opcode.startswith("ld")
+    type_ = type_of(instruction)
+    registers, address = instruction.operands[:2] if loads else instruction.operands[1::-1]
+    elements = builder.vector(registers)
+    place = builder.address(address)
+    vector = next((int(m[1]) for m in instruction.modifiers if m in ("v2", "v4", "v8")), 1)
+    if len(elements) != vector:
+        raise builder.error(f"{len(elements)} registers are given for {vector} elements")
+    modifiers = vector << 8 | _space(instruction) | narrow(place)
+    width = builder.width(type_)
+    widths = {builder.width(e.type) for e in elements if isinstance(e, Register)}
+    container = max(widths, default=width)
+    if container < width:
+        raise builder.error(f"a register of {8 * container} bits is too narrow for .{type_}")
+    bits = f"b{8 * container}"
+    places = [builder.result(e, bits) if loads else builder.source(e, bits) for e in elements]
+    memory = type_ if type_ in SIGNED and loads and type_ != "s64" else f"u{8 * width}"
+    handler = f"{'ld' if loads else 'st'}.{memory}.{8 * container}"
+    builder.step(handler, [*places, place], modifiers=modifiers)
+
+
+_ATOMS = ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec")
+
+
+def _atom(builder: Builder, instruction: Instruction) -> None:
+    """atom, and red, which has no result."""
+    if "async" in instruction.modifiers:
+        raise builder.not_executed(".async")
+    type_ = type_of(instruction)
+    operands: list[Operand] = list(instruction.operands)
+    if "L2::cache_hint" in instruction.modifiers:
+        operands.pop()
+    name = next(m for m in instruction.modifiers if m in _ATOMS)
+    count = next((int(m[1]) for m in instruction.modifiers if m in ("v2", "v4", "v8")), 1)
+    results = [SINK] * count
+    if instruction.opcode == "atom":
+        wanted = operands.pop(0)
+        elements: list[Operand] = builder.vector(wanted)
+        if isinstance(wanted, Sink):
+            elements = [wanted] * count
+        results = [builder.result(element, type_) for element in elements]
+    address = builder.address(operands[0])
+    values = [builder.source(e, type_) for v in operands[1:] for e in builder.vector(v)]
+    if len(results) != count or len(values) != count * len(operands[1:]):
+        raise builder.error(f"the operands have not the {count} elements of the vector")
+    modifiers = count << 8 | _space(instruction) | narrow(address)
+    builder.step(f"atom.{name}.{type_}", [*results, address, *values], modifiers=modifiers)
+
+
+def _createpolicy(builder: Builder, instruction: Instruction) -> None:
+    result = builder.result(instruction.operands[0], "b64")
+    builder.step("mov.b64", [result, builder.constant(0, 8)])
+
+
+def _mapa(builder: Builder, instruction: Instruction) -> None:
+    """The address of the same place in another CTA of the cluster."""
+    type_ = type_of(instruction)
+    width = WIDTH[type_]
+    destination, address, rank = instruction.operands
+    inside = builder.temporary(width)
+    kept = ((1 << 24) - 1) | (0 if "shared::cluster" in instruction.modifiers else _WINDOW)
+    mask = builder.constant(kept, width)
+    bits = f"b{8 * width}"
+    builder.step(f"and.{bits}", [inside, builder.source(address, type_), mask], always=True)
+    shifted = builder.temporary(width)
+    number = builder.source(rank, "u32")
+    if width == 8:
+        number = builder.fitted(number, 8)
+    places = [shifted, number, builder.constant(24, 4)]
+    builder.step(f"shl.{bits}", places, always=True)
+    builder.step(f"or.{bits}", [builder.result(destination, type_), inside, shifted])
+
+
+MEMORY_ACCESS: dict[str, Decode] = {
+    "cvta": _cvta,
+    "ld": _access,
+    "st": _access,
+    "atom": _atom,
+    "red": _atom,
+    "mapa": _mapa,
+    "createpolicy": _createpolicy,
+}
