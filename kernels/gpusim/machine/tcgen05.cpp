@@ -358,8 +358,8 @@ void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
         // The second CTA of a pair has the second half of the mask.
         const std::size_t word = static_cast<std::size_t>(lane / 32) + (4 * i);
         if (word < mma.disabled.size() && (mma.disabled[word] >> (lane % 32) & 1) != 0) continue;
-        const float* const from =
-            product.data() + (static_cast<std::size_t>(row) * n) + (half * layout.columns);
+        const float* const from = product.data() + (static_cast<std::size_t>(row) * n) +
+                                  (static_cast<std::size_t>(half) * layout.columns);
         std::uint32_t* const d = cta->tmem.lane(lane) + mma.d.column;
         for (int column = 0; column < layout.columns; ++column) {
           const float before = mma.accumulates ? d_value(d[column], half_d) : 0.0F;
@@ -431,7 +431,8 @@ void copy_in(Cta& cta, TensorAddress to, std::uint64_t from, Spread spread, bool
   for (int lane = 0; lane < kTmemLanes; ++lane) {
     const int row = row_of_quarter(spread, lane / kLanes) + (lane % kLanes);
     for (int piece = 0; piece < columns / 4; ++piece) {
-      read_piece(cta, source, row, piece, cta.tmem.lane(lane) + to.column + (4 * piece));
+      std::uint32_t* const words = cta.tmem.lane(lane) + to.column;
+      read_piece(cta, source, row, piece, words + (std::size_t{4} * piece));
     }
   }
 }
