@@ -10,116 +10,32 @@ policy; page and slot ids follow because free ones are a stack (last in, first o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Literal
 
-from prefix_cache_model import Content, PrefixCacheModel
+from kv_events_model import Content
+from plan_model import what_the_device_is_told
+from prefix_cache_model import Match
+from scheduler_model_state import (
+    LOAD,
+    NONE,
+    STORE,
+    Config,
+    Request,
+    Row,
+    SchedulerState,
+    Sequence,
+    Step,
+    Transfer,
+)
 
-NONE, STOP, LENGTH = 0, 1, 2  # Output.finish
+__all__ = ["Config", "SchedulerModel"]
 
 WINDOW = 32  # requests passed over in one step
 LOOK_AGAIN = 16  # steps until a request that lacked pages is matched again
 
 
-@dataclass(frozen=True)
-class Config:
-    """The fields of `ts_scheduler.SchedulerConfig` that the policy depends on."""
-
-    page_size: int
-    num_pages: int
-    max_num_seqs: int
-    max_model_len: int
-    max_num_batched_tokens: int
-    chunked_prefill_size: int
-    max_overtakes: int
-    enable_prefix_caching: bool = True
-    overlap_depth: int = 0
-    num_speculative_tokens: int = 0
-
-
-@dataclass(eq=False)
-class Request:
-    request_id: int
-    tokens: list[int]  # prompt, then output
-    prompt_length: int
-    min_length: int  # of prompt and output together, as is max_length
-    max_length: int
-    stops: set[int]
-    salt: bytes
-    priority: int
-    arrival: int
-    params: bytes
-    cached_tokens: int | None = None  # of the prompt, at first admission
-    overtaken: int = 0  # by later requests, while this one did not fit
-    lacking: int = 0  # pages that had to be available when it did not fit
-    looked_up: int = 0  # after which step that was
-
-    @property
-    def service_order(self) -> tuple[int, int]:
-        return (-self.priority, self.arrival)
-
-    def finish_after(self, token: int) -> int:
-        """The finish reason when `token` is the last one."""
-        if token in self.stops and len(self.tokens) >= self.min_length:
-            return STOP
-        return LENGTH if len(self.tokens) >= self.max_length else NONE
-
-
-@dataclass(eq=False)
-class Sequence:
-    """A request with a slot."""
-
-    request: Request
-    slot: int
-    pages: list[int]  # by column
-    shared: int  # so many of them, the first, are references into the prefix cache
-    promised: int  # pages that finish the prefill and are not taken yet
-    computed: int  # tokens whose KV is committed
-    prefill_length: int  # tokens to compute before the first new one can be sampled
-    sent: int = 0  # columns before this one are in the device's block table
-    ended: bool = False  # finished or aborted; here only while a step in flight names it
-
-
-@dataclass(frozen=True)
-class Row:
-    sequence: Sequence
-    start: int  # if every draft in flight is accepted
-    earliest: int  # if every one is rejected
-    tokens: int
-    samples: int  # tokens that it may yield
-    decodes: bool
-
-
-@dataclass
-class Step:
-    number: int
-    rows: list[Row] = field(default_factory=list)
-    admitted: list[Sequence] = field(default_factory=list)
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(row.tokens for row in self.rows)
-
-
-class SchedulerModel:
+class SchedulerModel(SchedulerState):
     """Calls as `ts_scheduler.Scheduler` takes them; plans and outputs are dicts of lists."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.cache = PrefixCacheModel(config.page_size, announces=config.enable_prefix_caching)
-        self.free_pages = list(reversed(range(config.num_pages)))
-        self.free_slots = list(reversed(range(config.max_num_seqs)))
-        self.waiting: list[Request] = []  # in service order, as is running
-        self.running: list[Sequence] = []
-        self.draining: list[Sequence] = []
-        self.in_flight: list[Step] = []
-        self.replaced: list[tuple[int, int]] = []  # page, the last step that may read it
-        self.arrivals = 0
-        self.launched_steps = 0
-        self.committed_steps = 0
-        self.retractions = 0
-        self.prefix_query_tokens = 0
-        self.prefix_hit_tokens = 0
 
     # Requests
 
@@ -176,11 +92,12 @@ class SchedulerModel:
         # Whoever just gave way shall not fight for the pages in the same step.
         if not somebody_gave_way:
             self._admit()
-        if not self.step.rows:
+        self._begin_transfers()
+        if not (self.step.rows or self.step.admitted or self.step.transfers):
             return None
         self.launched_steps += 1
         self.in_flight.append(self.step)
-        return self._emit(self.step)
+        return what_the_device_is_told(self.step, self.config)
 
     def _plan_decodes(self) -> bool:
         """Every sequence whose next position opens a page takes one, oldest first, then drafts.
@@ -240,9 +157,7 @@ class SchedulerModel:
         tokens = min(rest, self.config.chunked_prefill_size, self._budget_left())
         if tokens == 0:
             return
-        columns = len(sequence.pages)
-        self._take_pages(sequence, start + tokens)
-        sequence.promised -= len(sequence.pages) - columns
+        self._take_promised_pages(sequence, start + tokens)
         samples = 1 if tokens == rest else 0
         self._append_row(sequence, start, tokens, samples, decodes=False)
 
@@ -261,7 +176,7 @@ class SchedulerModel:
         for request in list(self.waiting):
             if passed_over == WINDOW or not self.free_slots or self._budget_left() == 0:
                 return
-            prefix = self._cached_prefix(request)
+            prefix = self._found_prefix(request)
             verdict = self._consider(request, prefix)
             if verdict == "fits":
                 self._seat(request, prefix)
@@ -276,7 +191,7 @@ class SchedulerModel:
                     return
                 blocked.append(request)
 
-    def _consider(self, request: Request, prefix: list[int]) -> Literal["fits", "blocked", "waits"]:
+    def _consider(self, request: Request, prefix: Match) -> Literal["fits", "blocked", "waits"]:
         # A page for each running sequence stays available, so that admission retracts nobody.
         admissible = self._available() - len(self.running)
         looked_up_lately = self.launched_steps - request.looked_up < LOOK_AGAIN
@@ -284,88 +199,132 @@ class SchedulerModel:
             return "blocked"
         if self._next_page_is_being_computed(request, prefix):
             return "waits"
-        unreferenced = [page for page in prefix if self.cache.references[page] == 0]
+        unreferenced = [page for page in prefix.pages if self.cache.references[page] == 0]
         request.looked_up = self.launched_steps
         request.lacking = self._pages_to_finish(request, prefix) + len(unreferenced)
         return "fits" if request.lacking <= admissible else "blocked"
 
-    def _cached_prefix(self, request: Request) -> list[int]:
+    def _found_prefix(self, request: Request) -> Match:
         if not self.config.enable_prefix_caching:
-            return []
+            return Match()
         return self.cache.match(request.salt, request.tokens, self._matchable(request))
 
     def _matchable(self, request: Request) -> int:
         # At least one token must be computed, for its logits.
         return (len(request.tokens) - 1) // self.config.page_size
 
-    def _next_page_is_being_computed(self, request: Request, prefix: list[int]) -> bool:
-        """What a step in flight or a prefill of this one computes is better waited for."""
-        if not self.config.enable_prefix_caching or len(prefix) == self._matchable(request):
+    def _next_page_is_being_computed(self, request: Request, prefix: Match) -> bool:
+        """What a step in flight or a prefill of this one computes, or a transfer brings to the
+        device, is better waited for."""
+        on_device = len(prefix.pages)
+        if not self.config.enable_prefix_caching or on_device == self._matchable(request):
             return False
         in_flight = [sequence for sequence in self.running if self._in_flight(sequence)]
         planned = [row.sequence for row in self.step.rows if not row.decodes]
-        next_page = self._content(request, len(prefix))
+        next_page = self._content(request, on_device)
         return any(self._content(s.request, s.shared) == next_page for s in in_flight + planned)
 
-    def _pages_to_finish(self, request: Request, prefix: list[int]) -> int:
-        return self._pages_for(len(request.tokens)) - len(prefix)
+    def _pages_to_finish(self, request: Request, prefix: Match) -> int:
+        return self._pages_for(len(request.tokens)) - len(prefix.pages)
 
-    def _seat(self, request: Request, prefix: list[int]) -> None:
-        cached = len(prefix) * self.config.page_size
+    def _seat(self, request: Request, prefix: Match) -> None:
+        found = len(prefix) * self.config.page_size
         self.waiting.remove(request)
-        for page in prefix:
+        # References first: what was found must outlive the evictions that taking pages brings.
+        for page in prefix.pages:
             self.cache.acquire(page)
+        for content in prefix.in_host:
+            self.host.pin(content)
         if request.cached_tokens is None:
-            request.cached_tokens = cached
+            request.cached_tokens = found
             if self.config.enable_prefix_caching:
                 self.prefix_query_tokens += request.prompt_length
-                self.prefix_hit_tokens += cached
+                self.prefix_hit_tokens += found
         request.overtaken = 0
         request.lacking = 0
         sequence = Sequence(
             request=request,
             slot=self.free_slots.pop(),
-            pages=list(prefix),
-            shared=len(prefix),
+            pages=list(prefix.pages),
+            shared=len(prefix.pages),
             promised=self._pages_to_finish(request, prefix),
-            computed=cached,
+            computed=len(prefix.pages) * self.config.page_size,
             prefill_length=len(request.tokens),
         )
         self.running.append(sequence)
         self.running.sort(key=lambda s: s.request.service_order)
         self.step.admitted.append(sequence)
-        self._plan_chunk(sequence)
+        if prefix.in_host:
+            self._begin_load(sequence, prefix.in_host)
+        else:
+            self._plan_chunk(sequence)
 
-    def _emit(self, step: Step) -> dict:
-        # Rows that attention treats as decodes, by their length, come first.
-        longest = 1 + self.config.num_speculative_tokens
-        step.rows.sort(key=lambda row: row.tokens > longest)
-        rows, admitted = step.rows, step.admitted
-        offsets = [0]
-        for sequence in admitted:
-            offsets.append(offsets[-1] + len(sequence.request.tokens))
-        return {
-            "step": step.number,
-            "num_rows": len(rows),
-            "num_decode_rows": sum(row.tokens <= longest for row in rows),
-            "num_tokens": step.num_tokens,
-            "row_slot": [row.sequence.slot for row in rows],
-            "row_start": [row.start for row in rows],
-            "row_tokens": [row.tokens for row in rows],
-            "row_samples": [row.samples for row in rows],
-            "admitted_slot": [s.slot for s in admitted],
-            "admitted_request": [s.request.request_id for s in admitted],
-            "admitted_offset": offsets,
-            "admitted_prompt_tokens": [s.request.prompt_length for s in admitted],
-            "admitted_tokens": [token for s in admitted for token in s.request.tokens],
-            "admitted_params": [list(s.request.params) for s in admitted],
-            "page_patch": [patch for row in rows for patch in self._patches(row.sequence)],
-        }
+    # Transfers: begun by a plan, ended in any order
 
-    def _patches(self, sequence: Sequence) -> list[list[int]]:
-        columns = range(sequence.sent, len(sequence.pages))
-        sequence.sent = len(sequence.pages)
-        return [[sequence.slot, column, sequence.pages[column]] for column in columns]
+    def _begin_load(self, sequence: Sequence, contents: list[Content]) -> None:
+        loaded = sequence.computed + len(contents) * self.config.page_size
+        self._take_promised_pages(sequence, loaded)
+        self.begun.append(
+            Transfer(
+                number=self._next_transfer(),
+                kind=LOAD,
+                sequence=sequence,
+                device_pages=sequence.pages[sequence.shared :],
+                host_pages=[self.host.page_of[content] for content in contents],
+                contents=contents,
+                tokens=loaded,
+            )
+        )
+
+    def _begin_transfers(self) -> None:
+        """Stores come first: what the device evicts is read before anything is written over it."""
+        write_backs = self.host.take_pending()
+        if write_backs:
+            store = Transfer(
+                number=self._next_transfer(),
+                kind=STORE,
+                sequence=None,
+                device_pages=[store.device_page for store in write_backs],
+                host_pages=[store.host_page for store in write_backs],
+                write_backs=write_backs,
+            )
+            self.begun.insert(0, store)
+        self.step.transfers, self.begun = self.begun, []
+        self.transfers += self.step.transfers
+
+    def _next_transfer(self) -> int:
+        self.numbered_transfers += 1
+        return self.numbered_transfers
+
+    def complete_transfer(self, transfer_id: int, ok: bool = True) -> None:
+        """What did not arrive in the host tier is forgotten, what did not come back is computed."""
+        ended = [transfer for transfer in self.transfers if transfer.number == transfer_id]
+        if not ended:
+            raise ValueError("no transfer of that id is under way")
+        transfer, sequence = ended[0], ended[0].sequence
+        self.transfers.remove(transfer)
+        if sequence is None:
+            self.host.written(transfer.write_backs, ok)
+            return
+        for content in reversed(transfer.contents):
+            self.host.unpin(content)
+        if sequence.ended:
+            self.leaving.remove(sequence)
+            self._release(sequence)
+        elif ok:
+            sequence.computed = transfer.tokens
+            self._cache_full_pages(sequence)
+            self._free_replaced()
+        else:
+            self._count_as_not_found(sequence, transfer)
+
+    def _count_as_not_found(self, sequence: Sequence, transfer: Transfer) -> None:
+        request, missing = sequence.request, transfer.tokens - sequence.computed
+        if len(request.tokens) == request.prompt_length and (
+            request.cached_tokens == transfer.tokens
+        ):
+            request.cached_tokens -= missing
+            self.prefix_hit_tokens -= missing
 
     # A step is committed: rows advance, full pages enter the cache, requests end.
 
@@ -385,15 +344,18 @@ class SchedulerModel:
         output: dict = {"request": [], "token": [], "row": [], "finish": [], "cached_tokens": []}
         for row in retired.rows:
             if row.sequence.ended:
-                if not self._in_flight(row.sequence):
+                if not self._rows_in_flight(row.sequence):
                     self.draining.remove(row.sequence)
                     self._release(row.sequence)
                 continue
             self._commit_row(row, yielded.get(row, []), sampling_rows, output)
         self.committed_steps += 1
-        while self.replaced and self.replaced[0][1] <= step:
-            self.free_pages.append(self.replaced.pop(0)[0])
+        self._free_replaced()
         return output
+
+    def _free_replaced(self) -> None:
+        while self.replaced and self.replaced[0][1] <= self.committed_steps:
+            self.free_pages.append(self.replaced.pop(0)[0])
 
     def _commit_row(
         self, row: Row, tokens: list[int], sampling_rows: list[Row], output: dict
@@ -442,53 +404,13 @@ class SchedulerModel:
     # The rest of the interface
 
     def kv_events(self) -> list[dict] | None:
-        events, self.cache.events = self.cache.events, []
-        return events or None
+        return self.events.take() or None
 
     def clear_prefix_cache(self) -> bool:
-        if self.running or self.draining:
+        if self.running or self.draining or self.leaving:
             return False
         self.free_pages += self.cache.clear()
         return True
-
-    def stats(self) -> dict[str, int]:
-        free, cached = len(self.free_pages), len(self.cache.unreferenced)
-        return {
-            "waiting": len(self.waiting),
-            "running": len(self.running),
-            "pages_used": self.config.num_pages - free - cached,
-            "pages_cached": cached,
-            "pages_free": free,
-            "prefix_query_tokens": self.prefix_query_tokens,
-            "prefix_hit_tokens": self.prefix_hit_tokens,
-            "retractions": self.retractions,
-            "steps": self.committed_steps,
-        }
-
-    # What steps in flight do to a sequence
-
-    def _rows_in_flight(self, sequence: Sequence) -> list[Row]:
-        return [row for step in self.in_flight for row in step.rows if row.sequence is sequence]
-
-    def _in_flight(self, sequence: Sequence) -> bool:
-        return bool(self._rows_in_flight(sequence))
-
-    def _launched(self, sequence: Sequence) -> int:
-        """Tokens whose KV is computed when the steps in flight are, drafts taken as accepted."""
-        return sequence.computed + sum(row.tokens for row in self._rows_in_flight(sequence))
-
-    def _may_be_written(self, sequence: Sequence, column: int) -> bool:
-        """By a step in flight, for all that was known when it was planned."""
-        rows = self._rows_in_flight(sequence)
-        return any(column >= row.earliest // self.config.page_size for row in rows)
-
-    def _prefills(self, sequence: Sequence) -> bool:
-        return self._launched(sequence) < sequence.prefill_length
-
-    def _may_decode(self, sequence: Sequence) -> bool:
-        """It is decoding, and its last token is not in flight already."""
-        launched = self._launched(sequence)
-        return not self._prefills(sequence) and launched + 1 < sequence.request.max_length
 
     def _wants_row(self, sequence: Sequence) -> bool:
         return sequence in self.running and sequence not in self.without_row
@@ -496,46 +418,16 @@ class SchedulerModel:
     def _budget_left(self) -> int:
         return self.config.max_num_batched_tokens - self.step.num_tokens
 
-    # Pages
-
-    def _available(self) -> int:
-        """Pages that can be promised or taken: free or cached only, and not promised."""
-        promised = sum(sequence.promised for sequence in [*self.running, *self.draining])
-        return len(self.free_pages) + len(self.cache.unreferenced) - promised
-
-    def _take_page(self) -> int:
-        return self.free_pages.pop() if self.free_pages else self.cache.evict()
-
-    def _take_pages(self, sequence: Sequence, tokens: int) -> None:
-        while len(sequence.pages) < self._pages_for(tokens):
-            sequence.pages.append(self._take_page())
-
-    def _release(self, sequence: Sequence) -> None:
-        """Last page first, so that a page is evicted before the one it continues."""
-        for page in reversed(sequence.pages[sequence.shared :]):
-            self.free_pages.append(page)
-        for page in reversed(sequence.pages[: sequence.shared]):
-            self.cache.release(page)
-        self.free_slots.append(sequence.slot)
-
     def _end(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         sequence.ended = True
-        if self._in_flight(sequence):
+        if self._rows_in_flight(sequence):
             self.draining.append(sequence)
+        elif self._loads(sequence):
+            self.leaving.append(sequence)
         else:
             self._release(sequence)
 
     def _queue(self, request: Request) -> None:
         self.waiting.append(request)
         self.waiting.sort(key=lambda other: other.service_order)
-
-    def _pages_for(self, tokens: int) -> int:
-        return -(-tokens // self.config.page_size)
-
-    def _room(self, sequence: Sequence) -> int:
-        """Tokens that its pages hold."""
-        return len(sequence.pages) * self.config.page_size
-
-    def _content(self, request: Request, column: int) -> Content:
-        return (request.salt, tuple(request.tokens[: (column + 1) * self.config.page_size]))

@@ -10,6 +10,7 @@ thing is test_scheduler.py's claim.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import hypothesis.strategies as st
@@ -29,6 +30,9 @@ from scheduler_device import Ask
 from scheduler_model import Config, SchedulerModel
 
 VOCAB = 3  # so few that sequences often come to the same content
+# Of each token: any content, or nearly always the same, so that one sequence decodes what others
+# compute, load or have cached.
+ODDS = ((1, 1, 1), (20, 1, 1))
 SALTS = (b"", b"", b"tenant", b"\xff no text")
 
 OUTPUT_FIELDS = ("request", "token", "row", "finish", "cached_tokens")
@@ -37,8 +41,11 @@ OUTPUT_FIELDS = ("request", "token", "row", "finish", "cached_tokens")
 class Pair:
     """The C++ scheduler and the model; every call goes to both and compares them."""
 
-    def __init__(self, config: Config, announce_always: bool) -> None:
+    def __init__(
+        self, config: Config, announce_always: bool, odds: Sequence[int] = ODDS[0]
+    ) -> None:
         self.config = config
+        self.odds = odds
         self.cpp = ts_scheduler.Scheduler(
             ts_scheduler.SchedulerConfig(vocab_size=VOCAB, params_size=8, **asdict(config))
         )
@@ -79,12 +86,28 @@ class Pair:
         most = [samples for samples in plan["row_samples"] if samples]
         counts = [rng.randint(1, samples) for samples in most] if rng.random() < 0.8 else None
         total = len(most) if counts is None else sum(counts)
-        tokens = np.asarray(rng.choices(range(VOCAB), k=total), np.int32)
+        tokens = np.asarray(rng.choices(range(VOCAB), self.odds, k=total), np.int32)
         output = self.cpp.commit(
             plan["step"], tokens, None if counts is None else np.asarray(counts, np.int32)
         )
         expected = self.model.commit(plan["step"], tokens, counts)
         assert {name: plain(getattr(output, name)) for name in OUTPUT_FIELDS} == expected
+        self._compare_state()
+
+    @property
+    def transfers(self) -> list[int]:
+        """Under way, as plans named them."""
+        return [transfer.number for transfer in self.model.transfers]
+
+    def complete_transfer(self, transfer_id: int, ok: bool) -> None:
+        self.model.complete_transfer(transfer_id, ok)
+        self.cpp.complete_transfer(transfer_id, ok)
+        self._compare_state()
+
+    def complete_unknown_transfer(self) -> None:
+        for transfer_id in (0, 1 + self.model.numbered_transfers):
+            with pytest.raises(ValueError):
+                self.cpp.complete_transfer(transfer_id)
         self._compare_state()
 
     def clear_prefix_cache(self) -> None:
@@ -102,15 +125,25 @@ class Pair:
             self._learn_hashes(event, wanted)
             assert self._with_contents(event) == wanted
 
+    def serve(self, rng: random.Random) -> bool:
+        """One call of those that an engine makes all the time; False if none is left to make."""
+        if self.transfers and rng.random() < 0.4:
+            self.complete_transfer(rng.choice(self.transfers), rng.random() < 0.8)
+        elif self.can_plan and self.plan():
+            pass
+        elif self.in_flight:
+            self.commit(rng)
+        elif self.transfers:
+            self.complete_transfer(rng.choice(self.transfers), rng.random() < 0.8)
+        else:
+            return False
+        return True
+
     def finish(self) -> None:
         """Run whatever is left to its end."""
         rng = random.Random(0)
-        while True:
-            if self.can_plan and self.plan():
-                continue
-            if not self.in_flight:
-                break
-            self.commit(rng)
+        while self.serve(rng):
+            pass
         stats = self.model.stats()
         assert (stats["waiting"], stats["running"], stats["pages_used"]) == (0, 0, 0)
 
@@ -147,7 +180,9 @@ def plain(value: object) -> object:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def random_config(rng: random.Random, overlap_depth: int, num_speculative_tokens: int) -> Config:
+def random_config(
+    rng: random.Random, overlap_depth: int, num_speculative_tokens: int, has_host_tier: bool
+) -> Config:
     """A pool in which the longest request just fits, and little more."""
     page_size = rng.randint(1, 5)
     max_model_len = rng.randint(2, 60)
@@ -164,6 +199,7 @@ def random_config(rng: random.Random, overlap_depth: int, num_speculative_tokens
         enable_prefix_caching=rng.random() < 0.8,
         overlap_depth=overlap_depth,
         num_speculative_tokens=num_speculative_tokens,
+        num_host_pages=rng.choice([1, 20, 100, 100]) if has_host_tier else 0,
     )
 
 
@@ -177,7 +213,7 @@ def random_ask(rng: random.Random, request_id: int, common: list[int], config: C
         prompt=(*common[:shared], *rng.choices(range(VOCAB), k=length - shared)),
         max_tokens=max_tokens,
         min_tokens=rng.randint(0, max_tokens),
-        eos_token_ids=(0,) if rng.random() < 0.3 else (),
+        eos_token_ids=(2,) if rng.random() < 0.3 else (),
         stop_token_ids=(1,) if rng.random() < 0.1 else (),
         ignore_eos=rng.random() < 0.3,
         cache_salt=rng.choice(SALTS),
@@ -190,15 +226,22 @@ class PairMachine(RuleBasedStateMachine):
         seed=st.integers(0, 2**32),
         overlap_depth=st.integers(0, 1),
         num_speculative_tokens=st.integers(0, 3),
+        has_host_tier=st.booleans(),
         announce_always=st.booleans(),
     )
     def start(
-        self, seed: int, overlap_depth: int, num_speculative_tokens: int, announce_always: bool
+        self,
+        seed: int,
+        overlap_depth: int,
+        num_speculative_tokens: int,
+        has_host_tier: bool,
+        announce_always: bool,
     ) -> None:
         rng = random.Random(seed)
-        config = random_config(rng, overlap_depth, num_speculative_tokens)
-        self.pair = Pair(config, announce_always)
-        self.common = rng.choices(range(VOCAB), k=60)
+        config = random_config(rng, overlap_depth, num_speculative_tokens, has_host_tier)
+        odds = rng.choice(ODDS)
+        self.pair = Pair(config, announce_always, odds)
+        self.common = rng.choices(range(VOCAB), odds, k=60)
         self.submitted = 0
 
     @rule(seed=st.integers(0, 2**32))
@@ -206,6 +249,13 @@ class PairMachine(RuleBasedStateMachine):
         rng = random.Random(seed)
         self.pair.submit(random_ask(rng, self.submitted, self.common, self.pair.config))
         self.submitted += 1
+
+    @rule(seed=st.integers(0, 2**32), calls=st.integers(1, 40))
+    def serve(self, seed: int, calls: int) -> None:
+        """A while without other calls, in which requests come to their end."""
+        rng = random.Random(seed)
+        for _ in range(calls):
+            self.pair.serve(rng)
 
     @precondition(lambda self: self.pair.can_plan)
     @rule()
@@ -221,6 +271,15 @@ class PairMachine(RuleBasedStateMachine):
     @rule(seed=st.integers(0, 2**32))
     def commit(self, seed: int) -> None:
         self.pair.commit(random.Random(seed))
+
+    @precondition(lambda self: self.pair.transfers)
+    @rule(data=st.data(), ok=st.booleans())
+    def complete_transfer(self, data: st.DataObject, ok: bool) -> None:
+        self.pair.complete_transfer(data.draw(st.sampled_from(self.pair.transfers)), ok)
+
+    @rule()
+    def complete_unknown_transfer(self) -> None:
+        self.pair.complete_unknown_transfer()
 
     @precondition(lambda self: self.submitted)
     @rule(data=st.data())
@@ -254,21 +313,21 @@ def test_any_calls_give_the_plans_of_the_policy() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("has_host_tier", [False, True], ids=["device", "host_tier"])
 @pytest.mark.parametrize("num_speculative_tokens", range(4))
 @pytest.mark.parametrize("overlap_depth", range(2))
 def test_a_long_load_gives_the_plans_of_the_policy(
-    overlap_depth: int, num_speculative_tokens: int, seed: int
+    overlap_depth: int, num_speculative_tokens: int, has_host_tier: bool, seed: int
 ) -> None:
-    run_load(random.Random(seed), overlap_depth, num_speculative_tokens, calls=1000)
+    rng = random.Random(seed)
+    run_load(rng, random_config(rng, overlap_depth, num_speculative_tokens, has_host_tier))
 
 
-def run_load(
-    rng: random.Random, overlap_depth: int, num_speculative_tokens: int, calls: int
-) -> None:
+def run_load(rng: random.Random, config: Config, calls: int = 1000) -> None:
     """Many more calls than Hypothesis makes, the queue never empty for long."""
-    config = random_config(rng, overlap_depth, num_speculative_tokens)
-    pair = Pair(config, announce_always=rng.random() < 0.5)
-    common = rng.choices(range(VOCAB), k=60)
+    odds = rng.choice(ODDS)
+    pair = Pair(config, announce_always=rng.random() < 0.5, odds=odds)
+    common = rng.choices(range(VOCAB), odds, k=60)
     longest_queue = rng.choice([3, 12, 12, 45])
     submitted = 0
     for _ in range(calls):
@@ -279,11 +338,13 @@ def run_load(
         elif luck < 0.18 and submitted:
             running = [sequence.request.request_id for sequence in pair.model.running]
             pair.abort(rng.choice([*running, rng.randrange(submitted)]))
-        elif luck < 0.20:
+        elif luck < 0.185:
             pair.clear_prefix_cache()
-        elif luck < 0.25:
+        elif luck < 0.22:
             pair.announce()
-        elif pair.can_plan and (luck < 0.65 or not pair.in_flight):
+        elif pair.transfers and luck < 0.45:
+            pair.complete_transfer(rng.choice(pair.transfers), rng.random() < 0.8)
+        elif pair.can_plan and (luck < 0.75 or not pair.in_flight):
             pair.plan()
         elif pair.in_flight:
             pair.commit(rng)
