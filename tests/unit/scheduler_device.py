@@ -35,6 +35,7 @@ class Ask:
     ignore_eos: bool = False
     cache_salt: bytes = b""
     priority: int = 0
+    role: str = "aggregated"
 
     def submit_to(self, scheduler: ts_scheduler.Scheduler) -> None:
         scheduler.submit(
@@ -48,6 +49,7 @@ class Ask:
             cache_salt=self.cache_salt,
             priority=self.priority,
             params=self.request_id.to_bytes(8, "little"),
+            role=self.role,
         )
 
 

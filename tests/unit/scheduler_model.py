@@ -12,17 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from commit_model import CommitModel
 from kv_events_model import Content
 from plan_model import what_the_device_is_told
 from prefix_cache_model import Match
 from scheduler_model_state import (
     LOAD,
-    NONE,
+    NO_PAGE,
+    RECEIVE,
+    SEND,
     STORE,
     Config,
     Request,
     Row,
-    SchedulerState,
     Sequence,
     Step,
     Transfer,
@@ -34,7 +36,7 @@ WINDOW = 32  # requests passed over in one step
 LOOK_AGAIN = 16  # steps until a request that lacked pages is matched again
 
 
-class SchedulerModel(SchedulerState):
+class SchedulerModel(CommitModel):
     """Calls as `ts_scheduler.Scheduler` takes them; plans and outputs are dicts of lists."""
 
     # Requests
@@ -52,6 +54,7 @@ class SchedulerModel(SchedulerState):
         cache_salt: bytes = b"",
         priority: int = 0,
         params: bytes = b"",
+        role: str = "aggregated",
     ) -> None:
         tokens = [int(token) for token in prompt]
         request = Request(
@@ -65,6 +68,7 @@ class SchedulerModel(SchedulerState):
             priority=priority,
             arrival=self.arrivals,
             params=params,
+            role=role,
         )
         self.arrivals += 1
         self._queue(request)
@@ -92,7 +96,7 @@ class SchedulerModel(SchedulerState):
         # Whoever just gave way shall not fight for the pages in the same step.
         if not somebody_gave_way:
             self._admit()
-        self._begin_transfers()
+        self._tell_of_transfers()
         if not (self.step.rows or self.step.admitted or self.step.transfers):
             return None
         self.launched_steps += 1
@@ -207,7 +211,9 @@ class SchedulerModel(SchedulerState):
     def _found_prefix(self, request: Request) -> Match:
         if not self.config.enable_prefix_caching:
             return Match()
-        return self.cache.match(request.salt, request.tokens, self._matchable(request))
+        found = self.cache.match(request.salt, request.tokens, self._matchable(request))
+        # A peer sends what is not on the device.
+        return Match(found.pages) if request.role == "decode" else found
 
     def _matchable(self, request: Request) -> int:
         # At least one token must be computed, for its logits.
@@ -254,7 +260,9 @@ class SchedulerModel(SchedulerState):
         self.running.append(sequence)
         self.running.sort(key=lambda s: s.request.service_order)
         self.step.admitted.append(sequence)
-        if prefix.in_host:
+        if request.role == "decode":
+            self._begin_receive(sequence)
+        elif prefix.in_host:
             self._begin_load(sequence, prefix.in_host)
         else:
             self._plan_chunk(sequence)
@@ -264,142 +272,31 @@ class SchedulerModel(SchedulerState):
     def _begin_load(self, sequence: Sequence, contents: list[Content]) -> None:
         loaded = sequence.computed + len(contents) * self.config.page_size
         self._take_promised_pages(sequence, loaded)
-        self.begun.append(
-            Transfer(
-                number=self._next_transfer(),
-                kind=LOAD,
-                sequence=sequence,
-                device_pages=sequence.pages[sequence.shared :],
-                host_pages=[self.host.page_of[content] for content in contents],
-                contents=contents,
-                tokens=loaded,
-            )
-        )
+        pages = sequence.pages[sequence.shared :]
+        host_pages = [self.host.page_of[content] for content in contents]
+        self._begin(Transfer(LOAD, sequence, pages, host_pages, contents=contents, tokens=loaded))
 
-    def _begin_transfers(self) -> None:
-        """Stores come first: what the device evicts is read before anything is written over it."""
-        write_backs = self.host.take_pending()
-        if write_backs:
-            store = Transfer(
-                number=self._next_transfer(),
-                kind=STORE,
-                sequence=None,
-                device_pages=[store.device_page for store in write_backs],
-                host_pages=[store.host_page for store in write_backs],
-                write_backs=write_backs,
-            )
-            self.begun.insert(0, store)
-        self.step.transfers, self.begun = self.begun, []
-        self.transfers += self.step.transfers
+    def _begin_receive(self, sequence: Sequence) -> None:
+        """All but the last token of the prompt, which is computed here, for its logits. If it has
+        to be done again, the prompt is computed here."""
+        received = max(sequence.computed, len(sequence.request.tokens) - 1)
+        sequence.request.role = "aggregated"
+        self._take_promised_pages(sequence, received)
+        pages = sequence.pages[sequence.shared :]
+        self._begin(Transfer(RECEIVE, sequence, pages, [NO_PAGE] * len(pages), tokens=received))
 
-    def _next_transfer(self) -> int:
-        self.numbered_transfers += 1
-        return self.numbered_transfers
-
-    def complete_transfer(self, transfer_id: int, ok: bool = True) -> None:
-        """What did not arrive in the host tier is forgotten, what did not come back is computed."""
-        ended = [transfer for transfer in self.transfers if transfer.number == transfer_id]
-        if not ended:
-            raise ValueError("no transfer of that id is under way")
-        transfer, sequence = ended[0], ended[0].sequence
-        self.transfers.remove(transfer)
-        if sequence is None:
-            self.host.written(transfer.write_backs, ok)
-            return
-        for content in reversed(transfer.contents):
-            self.host.unpin(content)
-        if sequence.ended:
-            self.leaving.remove(sequence)
-            self._release(sequence)
-        elif ok:
-            sequence.computed = transfer.tokens
-            self._cache_full_pages(sequence)
-            self._free_replaced()
-        else:
-            self._count_as_not_found(sequence, transfer)
-
-    def _count_as_not_found(self, sequence: Sequence, transfer: Transfer) -> None:
-        request, missing = sequence.request, transfer.tokens - sequence.computed
-        if len(request.tokens) == request.prompt_length and (
-            request.cached_tokens == transfer.tokens
-        ):
-            request.cached_tokens -= missing
-            self.prefix_hit_tokens -= missing
-
-    # A step is committed: rows advance, full pages enter the cache, requests end.
-
-    def commit(
-        self, step: int, token_ids: Iterable[int], counts: Iterable[int] | None = None
-    ) -> dict:
-        """`counts`: how many of `token_ids` each sampling row yielded; all one if not given."""
-        retired = self.in_flight.pop(0)
-        assert retired.number == step
-        sampling_rows = [row for row in retired.rows if row.samples]
-        tokens = iter(token_ids)
-        counts = [1] * len(sampling_rows) if counts is None else counts
-        yielded = {
-            row: [int(next(tokens)) for _ in range(count)]
-            for row, count in zip(sampling_rows, counts, strict=True)
-        }
-        output: dict = {"request": [], "token": [], "row": [], "finish": [], "cached_tokens": []}
-        for row in retired.rows:
-            if row.sequence.ended:
-                if not self._rows_in_flight(row.sequence):
-                    self.draining.remove(row.sequence)
-                    self._release(row.sequence)
-                continue
-            self._commit_row(row, yielded.get(row, []), sampling_rows, output)
-        self.committed_steps += 1
-        self._free_replaced()
-        return output
-
-    def _free_replaced(self) -> None:
-        while self.replaced and self.replaced[0][1] <= self.committed_steps:
-            self.free_pages.append(self.replaced.pop(0)[0])
-
-    def _commit_row(
-        self, row: Row, tokens: list[int], sampling_rows: list[Row], output: dict
-    ) -> None:
-        sequence, request = row.sequence, row.sequence.request
-        finish = NONE
-        kept = 0
-        for token in tokens:
-            request.tokens.append(token)
-            kept += 1
-            finish = request.finish_after(token)
-            output["request"].append(request.request_id)
-            output["token"].append(token)
-            output["row"].append(sampling_rows.index(row))
-            output["finish"].append(finish)
-            output["cached_tokens"].append(request.cached_tokens)
-            if finish:
-                break
-        sequence.computed += kept if row.decodes else row.tokens
-        self._cache_full_pages(sequence)
-        if finish:
-            self._end(sequence)
-
-    def _cache_full_pages(self, sequence: Sequence) -> None:
-        """If the content was cached meanwhile, that page takes the column of this sequence's."""
-        if not self.config.enable_prefix_caching:
-            return
-        while sequence.computed >= (sequence.shared + 1) * self.config.page_size:
-            column = sequence.shared
-            if self._may_be_written(sequence, column):
-                return
-            content = self._content(sequence.request, column)
-            cached = self.cache.page_of.get(content)
-            # A replaced page is not back before steps in flight have read it: one must be to spare.
-            if self.in_flight and self._available() == 0 and cached in self.cache.unreferenced:
-                return
-            if cached is not None:
-                self.replaced.append((sequence.pages[column], self.launched_steps))
-                sequence.pages[column] = cached
-                self.cache.acquire(cached)
-                sequence.sent = min(sequence.sent, column)
-            else:
-                self.cache.insert(content, sequence.pages[column])
-            sequence.shared += 1
+    def _tell_of_transfers(self) -> None:
+        """Stores come first: what the device evicts is read before anything is written over it.
+        Sends come last."""
+        stores = self.host.take_pending()
+        if stores:
+            pages = [store.device_page for store in stores]
+            host_pages = [store.host_page for store in stores]
+            self._begin(Transfer(STORE, None, pages, host_pages, write_backs=stores))
+        order = {STORE: 0, LOAD: 1, RECEIVE: 1, SEND: 2}
+        self.step.transfers = sorted(self.begun, key=lambda transfer: order[transfer.kind])
+        self.transfers += self.begun
+        self.begun = []
 
     # The rest of the interface
 
@@ -407,7 +304,7 @@ class SchedulerModel(SchedulerState):
         return self.events.take() or None
 
     def clear_prefix_cache(self) -> bool:
-        if self.running or self.draining or self.leaving:
+        if self.stats()["pages_used"] > 0:
             return False
         self.free_pages += self.cache.clear()
         return True
@@ -417,16 +314,6 @@ class SchedulerModel(SchedulerState):
 
     def _budget_left(self) -> int:
         return self.config.max_num_batched_tokens - self.step.num_tokens
-
-    def _end(self, sequence: Sequence) -> None:
-        self.running.remove(sequence)
-        sequence.ended = True
-        if self._rows_in_flight(sequence):
-            self.draining.append(sequence)
-        elif self._loads(sequence):
-            self.leaving.append(sequence)
-        else:
-            self._release(sequence)
 
     def _queue(self, request: Request) -> None:
         self.waiting.append(request)

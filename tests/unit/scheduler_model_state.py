@@ -10,7 +10,8 @@ from kv_events_model import Content, KvEventsModel
 from prefix_cache_model import PrefixCacheModel
 
 NONE, STOP, LENGTH = 0, 1, 2  # Output.finish
-STORE, LOAD = 0, 1  # Plan.transfer_kind
+STORE, LOAD, SEND, RECEIVE = 0, 1, 2, 3  # Plan.transfer_kind
+NO_PAGE = -1  # Plan.transfer_host_page with a peer
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Request:
     priority: int
     arrival: int
     params: bytes
+    role: str
     cached_tokens: int | None = None  # of the prompt, at first admission
     overtaken: int = 0  # by later requests, while this one did not fit
     lacking: int = 0  # pages that had to be available when it did not fit
@@ -87,7 +89,6 @@ class Row:
 class Transfer:
     """Pages on their way between the device and what is behind it."""
 
-    number: int
     kind: int
     sequence: Sequence | None  # whose pages; a store's are nobody's
     device_pages: list[int]
@@ -95,6 +96,7 @@ class Transfer:
     write_backs: list[WriteBack] = field(default_factory=list)  # of a store
     contents: list[Content] = field(default_factory=list)  # that a load reads
     tokens: int = 0  # of the sequence, that have their KV once this has ended well
+    number: int = 0
 
 
 @dataclass
@@ -160,8 +162,11 @@ class SchedulerState:
         return bool(self._rows_in_flight(sequence)) or self._loads(sequence)
 
     def _loads(self, sequence: Sequence) -> bool:
-        """Its pages are on their way to the device."""
-        return any(transfer.sequence is sequence for transfer in self.begun + self.transfers)
+        """Its pages are on their way to the device, from the host tier or a peer."""
+        return any(t.kind in (LOAD, RECEIVE) for t in self._transfers_of(sequence))
+
+    def _transfers_of(self, sequence: Sequence) -> list[Transfer]:
+        return [t for t in self.begun + self.transfers if t.sequence is sequence]
 
     def _launched(self, sequence: Sequence) -> int:
         """Tokens whose KV is computed when the steps in flight are, drafts taken as accepted."""

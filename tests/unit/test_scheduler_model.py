@@ -32,8 +32,11 @@ from scheduler_model import Config, SchedulerModel
 VOCAB = 3  # so few that sequences often come to the same content
 # Of each token: any content, or nearly always the same, so that one sequence decodes what others
 # compute, load or have cached.
-ODDS = ((1, 1, 1), (20, 1, 1))
+ODDS = ((1, 1, 1), (100, 1, 1))
 SALTS = (b"", b"", b"tenant", b"\xff no text")
+
+# What a long load and a run of Hypothesis is about, beside drafts and overlap.
+FEATURES = ("device", "host_tier", "roles", "host_tier_and_roles")
 
 OUTPUT_FIELDS = ("request", "token", "row", "finish", "cached_tokens")
 
@@ -181,7 +184,7 @@ def plain(value: object) -> object:
 
 
 def random_config(
-    rng: random.Random, overlap_depth: int, num_speculative_tokens: int, has_host_tier: bool
+    rng: random.Random, overlap_depth: int, num_speculative_tokens: int, feature: str
 ) -> Config:
     """A pool in which the longest request just fits, and little more."""
     page_size = rng.randint(1, 5)
@@ -199,15 +202,18 @@ def random_config(
         enable_prefix_caching=rng.random() < 0.8,
         overlap_depth=overlap_depth,
         num_speculative_tokens=num_speculative_tokens,
-        num_host_pages=rng.choice([1, 20, 100, 100]) if has_host_tier else 0,
+        num_host_pages=rng.choice([1, 20, 100, 100]) if "host_tier" in feature else 0,
     )
 
 
-def random_ask(rng: random.Random, request_id: int, common: list[int], config: Config) -> Ask:
+def random_ask(
+    rng: random.Random, request_id: int, common: list[int], config: Config, feature: str
+) -> Ask:
     """Prompts share a beginning of `common`, some of them all of theirs."""
     length = rng.randint(1, rng.randint(1, config.max_model_len - 1))
     shared = rng.choice([0, length, rng.randint(0, length)])
-    max_tokens = rng.randint(1, 60)
+    role = rng.choice(("aggregated", "prefill", "decode")) if "roles" in feature else "aggregated"
+    max_tokens = 1 if role == "prefill" else rng.randint(1, 60)
     return Ask(
         request_id=request_id,
         prompt=(*common[:shared], *rng.choices(range(VOCAB), k=length - shared)),
@@ -218,6 +224,7 @@ def random_ask(rng: random.Random, request_id: int, common: list[int], config: C
         ignore_eos=rng.random() < 0.3,
         cache_salt=rng.choice(SALTS),
         priority=rng.choice([-1, 0, 0, 0, 1]),
+        role=role,
     )
 
 
@@ -226,7 +233,7 @@ class PairMachine(RuleBasedStateMachine):
         seed=st.integers(0, 2**32),
         overlap_depth=st.integers(0, 1),
         num_speculative_tokens=st.integers(0, 3),
-        has_host_tier=st.booleans(),
+        feature=st.sampled_from(FEATURES),
         announce_always=st.booleans(),
     )
     def start(
@@ -234,11 +241,12 @@ class PairMachine(RuleBasedStateMachine):
         seed: int,
         overlap_depth: int,
         num_speculative_tokens: int,
-        has_host_tier: bool,
+        feature: str,
         announce_always: bool,
     ) -> None:
         rng = random.Random(seed)
-        config = random_config(rng, overlap_depth, num_speculative_tokens, has_host_tier)
+        self.feature = feature
+        config = random_config(rng, overlap_depth, num_speculative_tokens, feature)
         odds = rng.choice(ODDS)
         self.pair = Pair(config, announce_always, odds)
         self.common = rng.choices(range(VOCAB), odds, k=60)
@@ -247,7 +255,8 @@ class PairMachine(RuleBasedStateMachine):
     @rule(seed=st.integers(0, 2**32))
     def submit(self, seed: int) -> None:
         rng = random.Random(seed)
-        self.pair.submit(random_ask(rng, self.submitted, self.common, self.pair.config))
+        config = self.pair.config
+        self.pair.submit(random_ask(rng, self.submitted, self.common, config, self.feature))
         self.submitted += 1
 
     @rule(seed=st.integers(0, 2**32), calls=st.integers(1, 40))
@@ -313,17 +322,18 @@ def test_any_calls_give_the_plans_of_the_policy() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("has_host_tier", [False, True], ids=["device", "host_tier"])
+@pytest.mark.parametrize("feature", FEATURES)
 @pytest.mark.parametrize("num_speculative_tokens", range(4))
 @pytest.mark.parametrize("overlap_depth", range(2))
 def test_a_long_load_gives_the_plans_of_the_policy(
-    overlap_depth: int, num_speculative_tokens: int, has_host_tier: bool, seed: int
+    overlap_depth: int, num_speculative_tokens: int, feature: str, seed: int
 ) -> None:
     rng = random.Random(seed)
-    run_load(rng, random_config(rng, overlap_depth, num_speculative_tokens, has_host_tier))
+    config = random_config(rng, overlap_depth, num_speculative_tokens, feature)
+    run_load(rng, config, feature, calls=1000)
 
 
-def run_load(rng: random.Random, config: Config, calls: int = 1000) -> None:
+def run_load(rng: random.Random, config: Config, feature: str, calls: int) -> None:
     """Many more calls than Hypothesis makes, the queue never empty for long."""
     odds = rng.choice(ODDS)
     pair = Pair(config, announce_always=rng.random() < 0.5, odds=odds)
@@ -333,7 +343,7 @@ def run_load(rng: random.Random, config: Config, calls: int = 1000) -> None:
     for _ in range(calls):
         luck = rng.random()
         if luck < 0.15 and len(pair.model.waiting) < longest_queue:
-            pair.submit(random_ask(rng, submitted, common, config))
+            pair.submit(random_ask(rng, submitted, common, config, feature))
             submitted += 1
         elif luck < 0.18 and submitted:
             running = [sequence.request.request_id for sequence in pair.model.running]
