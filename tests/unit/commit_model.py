@@ -5,6 +5,7 @@ scheduler_model.py."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from scheduler_model_state import (
     NO_PAGE,
@@ -16,13 +17,15 @@ from scheduler_model_state import (
     Transfer,
 )
 
+Output = dict[str, list[Any]]
+
 
 class CommitModel(SchedulerState):
     # A step is committed: rows advance, full pages enter the cache, requests end.
 
     def commit(
         self, step: int, token_ids: Iterable[int], counts: Iterable[int] | None = None
-    ) -> dict:
+    ) -> Output:
         """`counts`: how many of `token_ids` each sampling row yielded; all one if not given."""
         retired = self.in_flight.pop(0)
         assert retired.number == step
@@ -33,7 +36,7 @@ class CommitModel(SchedulerState):
             row: [int(next(tokens)) for _ in range(count)]
             for row, count in zip(sampling_rows, counts, strict=True)
         }
-        output: dict = {"request": [], "token": [], "row": [], "finish": [], "cached_tokens": []}
+        output: Output = {"request": [], "token": [], "row": [], "finish": [], "cached_tokens": []}
         for row in retired.rows:
             if row.sequence.ended:
                 if not self._rows_in_flight(row.sequence):
@@ -50,7 +53,7 @@ class CommitModel(SchedulerState):
             self.free_pages.append(self.replaced.pop(0)[0])
 
     def _commit_row(
-        self, row: Row, tokens: list[int], sampling_rows: list[Row], output: dict
+        self, row: Row, tokens: list[int], sampling_rows: list[Row], output: Output
     ) -> None:
         sequence, request = row.sequence, row.sequence.request
         finish = NONE
@@ -68,6 +71,7 @@ class CommitModel(SchedulerState):
                 break
         sequence.computed += kept if row.decodes else row.tokens
         self._cache_full_pages(sequence)
+        self._give_up_old_pages(sequence)
         if finish and request.role == "prefill":
             self._begin_send(sequence)
         if finish:
@@ -94,6 +98,33 @@ class CommitModel(SchedulerState):
             else:
                 self.cache.insert(content, sequence.pages[column])
             sequence.shared += 1
+            self._cache_in_groups(sequence, column)
+
+    def _cache_in_groups(self, sequence: Sequence, column: int) -> None:
+        """Beside the full-attention page, now or never: a recurrent group's page only if it holds
+        the state at the column's end. If there is one already, this one stays the sequence's."""
+        content = self._content(sequence.request, column)
+        for pages, own in zip(self.groups, sequence.groups, strict=True):
+            held = own.at(column)
+            if held is None or held.shared or self._may_be_written(sequence, column):
+                continue
+            if own.group.kind == "recurrent" and (
+                held.state_after != (column + 1) * self.config.page_size
+            ):
+                continue
+            if content not in pages.page_of:
+                pages.insert(content, held.page)
+                held.shared = True
+
+    def _give_up_old_pages(self, sequence: Sequence) -> None:
+        """Those that nothing behind the committed tokens reads, and no step in flight writes."""
+        for pages, own in zip(self.groups, sequence.groups, strict=True):
+            first = own.group.first_column(sequence.computed, self.config.page_size)
+            while own.held and own.held[0].column < first:
+                oldest = own.held[0]
+                if not oldest.shared and self._may_be_written(sequence, oldest.column):
+                    break
+                self._give_up(pages, own.held.pop(0))
 
     # A transfer ends, in any order
 

@@ -6,11 +6,12 @@ Events name pages by their content where the C++ gives a hash.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 # What a page holds: (salt, every token from the first to the page's last).
 Content = tuple[bytes, tuple[int, ...]]
 Medium = Literal["GPU", "CPU_TIER1"]
+Event = dict[str, Any]
 
 
 class KvEventsModel:
@@ -19,9 +20,9 @@ class KvEventsModel:
     def __init__(self, page_size: int, announces: bool) -> None:
         self.page_size = page_size
         self.announces = announces
-        self.events: list[dict] = []
+        self.events: list[Event] = []
 
-    def take(self) -> list[dict]:
+    def take(self) -> list[Event]:
         events, self.events = self.events, []
         return events
 
@@ -31,7 +32,7 @@ class KvEventsModel:
             return
         before, own = tokens[: -self.page_size], tokens[-self.page_size :]
         parent = (salt, before) if before else None
-        last = self.events[-1] if self.events else {"type": None}
+        last: Event = self.events[-1] if self.events else {"type": None}
         if (
             last["type"] == "BlockStored"
             and last["medium"] == medium
@@ -40,7 +41,7 @@ class KvEventsModel:
             last["block_hashes"] += [content]
             last["token_ids"] += own
             return
-        event = {
+        event: Event = {
             "type": "BlockStored",
             "block_hashes": [content],
             "parent_block_hash": parent,
@@ -53,7 +54,7 @@ class KvEventsModel:
     def removed(self, content: Content, medium: Medium = "GPU") -> None:
         if not (self.announces and is_text(content[0])):
             return
-        last = self.events[-1] if self.events else {"type": None}
+        last: Event = self.events[-1] if self.events else {"type": None}
         if not (last["type"] == "BlockRemoved" and last["medium"] == medium):
             self.events.append({"type": "BlockRemoved", "block_hashes": [], "medium": medium})
         self.events[-1]["block_hashes"] += [content]

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from scheduler_model_state import Config, Sequence, Step, Transfer
 
 NOBODY = 2**64 - 1  # Plan.transfer_request of a store
 
 
-def what_the_device_is_told(step: Step, config: Config) -> dict:
+def what_the_device_is_told(step: Step, config: Config) -> dict[str, Any]:
     # Rows that attention treats as decodes, by their length, come first.
     longest = 1 + config.num_speculative_tokens
     rows = step.rows = sorted(step.rows, key=lambda row: row.tokens > longest)
@@ -29,6 +31,7 @@ def what_the_device_is_told(step: Step, config: Config) -> dict:
         "admitted_tokens": [token for s in admitted for token in s.request.tokens],
         "admitted_params": [list(s.request.params) for s in admitted],
         "page_patch": [patch for row in rows for patch in page_patches(row.sequence)],
+        "group_page_patch": step.group_patches,
         "transfer_id": [transfer.number for transfer in transfers],
         "transfer_kind": [transfer.kind for transfer in transfers],
         "transfer_request": [owner(transfer) for transfer in transfers],

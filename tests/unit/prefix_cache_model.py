@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cache_group_model import CacheGroupPages
 from host_tier_model import HostTierModel
 from kv_events_model import Content, KvEventsModel
 
@@ -27,8 +28,15 @@ class Match:
 class PrefixCacheModel:
     """Full pages by content; those that no sequence refers to, least recently used first."""
 
-    def __init__(self, page_size: int, host: HostTierModel, events: KvEventsModel) -> None:
+    def __init__(
+        self,
+        page_size: int,
+        groups: list[CacheGroupPages],
+        host: HostTierModel,
+        events: KvEventsModel,
+    ) -> None:
         self.page_size = page_size
+        self.groups = groups
         self.host = host
         self.events = events
         self.page_of: dict[Content, int] = {}
@@ -40,14 +48,32 @@ class PrefixCacheModel:
         no use where the one before it is missing."""
         found = Match()
         for column in range(max_pages):
-            content = (salt, tuple(tokens[: (column + 1) * self.page_size]))
+            content = self._content(salt, tokens, column)
             if content in self.page_of and not found.in_host:
                 found.pages.append(self.page_of[content])
             elif content in self.host.page_of:
                 found.in_host.append(content)
             else:
                 break
+        if self.groups:  # they exclude a host tier
+            while not self._every_group_can_go_on(salt, tokens, len(found)):
+                found.pages.pop()
         return found
+
+    def _every_group_can_go_on(self, salt: bytes, tokens: list[int], columns: int) -> bool:
+        return all(
+            self._content(salt, tokens, column) in pages.page_of
+            for pages in self.groups
+            for column in self.columns_read(pages, columns)
+        )
+
+    def columns_read(self, pages: CacheGroupPages, columns: int) -> range:
+        """By what goes on behind so many columns."""
+        position = columns * self.page_size
+        return range(pages.group.first_column(position, self.page_size), columns)
+
+    def _content(self, salt: bytes, tokens: list[int], column: int) -> Content:
+        return (salt, tuple(tokens[: (column + 1) * self.page_size]))
 
     def acquire(self, page: int) -> None:
         if self.references[page] == 0:
@@ -81,4 +107,6 @@ class PrefixCacheModel:
         page = self.unreferenced.pop(0)
         content = next(c for c, cached in self.page_of.items() if cached == page)
         del self.page_of[content], self.references[page]
+        for pages in self.groups:
+            pages.forget(content)
         return page, content

@@ -5,15 +5,20 @@ Nothing here is indexed, cached or incremental: a page's content is named by its
 and every token up to its end, what steps in flight do is looked up in their rows, and
 each list is searched from its beginning. The one thing it shares with the C++ is the
 policy; page and slot ids follow because free ones are a stack (last in, first out).
+
+This file plans. scheduler_model_state.py is what there is to plan with, commit_model.py ends
+what was planned, plan_model.py puts it into a plan's fields; pages that no sequence holds are
+the business of prefix_cache_model.py, host_tier_model.py and cache_group_model.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
+from cache_group_model import CacheGroup, CacheGroupPages, GroupPage, SequenceGroupPages
 from commit_model import CommitModel
-from kv_events_model import Content
+from kv_events_model import Content, Event
 from plan_model import what_the_device_is_told
 from prefix_cache_model import Match
 from scheduler_model_state import (
@@ -30,10 +35,11 @@ from scheduler_model_state import (
     Transfer,
 )
 
-__all__ = ["Config", "SchedulerModel"]
+__all__ = ["CacheGroup", "Config", "SchedulerModel"]
 
 WINDOW = 32  # requests passed over in one step
 LOOK_AGAIN = 16  # steps until a request that lacked pages is matched again
+FULL_ATTENTION = -1  # where a number counts further cache groups
 
 
 class SchedulerModel(CommitModel):
@@ -86,10 +92,11 @@ class SchedulerModel(CommitModel):
 
     # A step is planned: decodes, then the prefills under way, then admissions.
 
-    def plan(self) -> dict | None:
+    def plan(self) -> dict[str, Any] | None:
         if len(self.in_flight) > self.config.overlap_depth:
             raise RuntimeError("too many steps are in flight")
         self.step = Step(self.launched_steps + 1)
+        self.step.group_patches = [[] for _ in self.groups]
         self.without_row: list[Sequence] = []
         somebody_gave_way = self._plan_decodes()
         self._plan_prefills()
@@ -104,22 +111,19 @@ class SchedulerModel(CommitModel):
         return what_the_device_is_told(self.step, self.config)
 
     def _plan_decodes(self) -> bool:
-        """Every sequence whose next position opens a page takes one, oldest first, then drafts.
+        """Every sequence takes the pages without which it cannot go on, oldest first; who decodes
+        gets a row, with drafts if it can.
 
-        While none is available the youngest gives way: it is retracted, or, as long as a step
-        in flight names it, gets no row in this step; the sequence in need then gets none either.
-        Nobody else gives way while pages of an ended sequence are on their way back.
+        While there is no page the youngest gives way: it is retracted, or, as long as a step or a
+        transfer in flight names it, gets no row in this step; the sequence in need then gets none
+        either. Nobody else gives way while pages of an ended sequence are on their way back.
         """
         somebody_gave_way = False
         for sequence in list(self.running):
-            if not self._may_decode(sequence):
-                continue
-            start = self._launched(sequence)
-            while (
-                start == self._room(sequence)
-                and self._wants_row(sequence)
-                and self._available() == 0
-            ):
+            while self._wants_row(sequence) and (lacking := self._lacking(sequence)) is not None:
+                if self._available_in(lacking) > 0:
+                    self._take_to_go_on(sequence, lacking)
+                    continue
                 somebody_gave_way = True
                 youngest = [s for s in self.running if self._wants_row(s)][-1]
                 if self.draining:
@@ -128,27 +132,55 @@ class SchedulerModel(CommitModel):
                     self.without_row += [youngest, sequence]
                 else:
                     self._retract(youngest)
-            if not self._wants_row(sequence):
-                continue
-            self._take_pages(sequence, start + 1)
-            drafts = self._drafts(sequence, start)
-            self._take_pages(sequence, start + 1 + drafts)
-            self._append_row(sequence, start, 1 + drafts, 1 + drafts, decodes=True)
+            if self._wants_row(sequence) and self._may_decode(sequence):
+                self._plan_decode(sequence)
         return somebody_gave_way
+
+    def _lacking(self, sequence: Sequence) -> int | None:
+        """The group of a page without which the sequence cannot go on. A prefill's pages of full
+        attention are promised to it; of each further group it wants one in hand, since where its
+        chunk will end is not known yet."""
+        start = self._launched(sequence)
+        if self._may_decode(sequence):
+            if start == self._room(sequence):
+                return FULL_ATTENTION
+            needy = [bool(own.to_open(start, start + 1)) for own in sequence.groups]
+        else:
+            needy = [self._prefills(sequence)] * len(sequence.groups)
+        for index, own in enumerate(sequence.groups):
+            if needy[index] and own.spare is None:
+                return index
+        return None
+
+    def _available_in(self, group: int) -> int:
+        return self._available() if group == FULL_ATTENTION else self.groups[group].available()
+
+    def _take_to_go_on(self, sequence: Sequence, group: int) -> None:
+        if group == FULL_ATTENTION:
+            sequence.pages.append(self._take_page())
+        else:
+            sequence.groups[group].spare = self.groups[group].take()
+
+    def _plan_decode(self, sequence: Sequence) -> None:
+        """Drafts: as many as may still be kept and as pages allow if one is left to each younger
+        sequence."""
+        start = self._launched(sequence)
+        younger = self.running[self.running.index(sequence) + 1 :]
+        left = sum(map(self._wants_row, younger))
+        most = min(self.config.num_speculative_tokens, sequence.request.max_length - start - 2)
+        spare = max(0, self._available() - left)
+        reachable = self._room(sequence) + spare * self.config.page_size
+        drafts = min(most, reachable - start - 1)
+        self._take_pages(sequence, start + 1 + drafts)
+        tokens = min(1 + drafts, self._room_in_groups(sequence, left))
+        self._open_in_groups(sequence, tokens)
+        self._append_row(sequence, start, tokens, tokens, decodes=True)
 
     def _retract(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self._release(sequence)
         self._queue(sequence.request)
         self.retractions += 1
-
-    def _drafts(self, sequence: Sequence, start: int) -> int:
-        """As many as may still be kept and as pages allow if one is left to each younger one."""
-        most = min(self.config.num_speculative_tokens, sequence.request.max_length - start - 2)
-        younger = self.running[self.running.index(sequence) + 1 :]
-        spare = max(0, self._available() - sum(map(self._wants_row, younger)))
-        reachable = self._room(sequence) + spare * self.config.page_size
-        return min(most, reachable - start - 1)
 
     def _plan_prefills(self) -> None:
         for sequence in self.running:
@@ -158,12 +190,52 @@ class SchedulerModel(CommitModel):
     def _plan_chunk(self, sequence: Sequence) -> None:
         start = self._launched(sequence)
         rest = sequence.prefill_length - start
-        tokens = min(rest, self.config.chunked_prefill_size, self._budget_left())
+        tokens = min(
+            rest,
+            self.config.chunked_prefill_size,
+            self._budget_left(),
+            self._room_in_groups(sequence, 0),
+        )
+        if any(own.group.kind == "recurrent" for own in sequence.groups):
+            tokens = self._up_to_a_boundary(start, tokens)
         if tokens == 0:
             return
+        self._open_in_groups(sequence, tokens)
         self._take_promised_pages(sequence, start + tokens)
         samples = 1 if tokens == rest else 0
         self._append_row(sequence, start, tokens, samples, decodes=False)
+
+    def _up_to_a_boundary(self, start: int, tokens: int) -> int:
+        """The state at the end of a page can be matched later, and only the state at a chunk's end
+        is kept: so it ends at the last boundary that it reaches."""
+        boundary = (start + tokens) // self.config.page_size * self.config.page_size
+        return boundary - start if boundary > start else tokens
+
+    def _room_in_groups(self, sequence: Sequence, left: int) -> int:
+        """Tokens that it can compute in this step with the windows' pages there are, if so many are
+        left to others. (Of a recurrent group a row opens one page at most, which is in hand.)"""
+        start = self._launched(sequence)
+        room = self.config.max_model_len
+        for pages, own in zip(self.groups, sequence.groups, strict=True):
+            if own.group.kind == "recurrent":
+                continue
+            more = int(own.spare is not None) + max(0, pages.available() - left)
+            first = own.to_open(start, start + 1).start
+            room = min(room, (first + more) * self.config.page_size - start)
+        return room
+
+    def _open_in_groups(self, sequence: Sequence, tokens: int) -> None:
+        start = self._launched(sequence)
+        for index, own in enumerate(sequence.groups):
+            for column in own.to_open(start, start + tokens):
+                page, own.spare = own.spare, None
+                page = self.groups[index].take() if page is None else page
+                own.held.append(GroupPage(column, page, shared=False))
+            own.held[-1].state_after = start + tokens
+            for held in own.held:
+                if not held.sent:
+                    held.sent = True
+                    self.step.group_patches[index].append([sequence.slot, held.column, held.page])
 
     def _append_row(
         self, sequence: Sequence, start: int, tokens: int, samples: int, decodes: bool
@@ -206,7 +278,17 @@ class SchedulerModel(CommitModel):
         unreferenced = [page for page in prefix.pages if self.cache.references[page] == 0]
         request.looked_up = self.launched_steps
         request.lacking = self._pages_to_finish(request, prefix) + len(unreferenced)
-        return "fits" if request.lacking <= admissible else "blocked"
+        fits = request.lacking <= admissible and self._groups_fit(request)
+        return "fits" if fits else "blocked"
+
+    def _groups_fit(self, request: Request) -> bool:
+        """Nothing is promised in further groups, but nobody is admitted into a shortage."""
+        needed = self._pages_for(len(request.tokens))
+        return not self.running or all(
+            pages.available() - len(self.running)
+            >= min(needed, pages.group.least_pages(self.config.page_size))
+            for pages in self.groups
+        )
 
     def _found_prefix(self, request: Request) -> Match:
         if not self.config.enable_prefix_caching:
@@ -256,6 +338,7 @@ class SchedulerModel(CommitModel):
             promised=self._pages_to_finish(request, prefix),
             computed=len(prefix.pages) * self.config.page_size,
             prefill_length=len(request.tokens),
+            groups=[self._matched_in_group(request, pages, len(prefix)) for pages in self.groups],
         )
         self.running.append(sequence)
         self.running.sort(key=lambda s: s.request.service_order)
@@ -265,7 +348,23 @@ class SchedulerModel(CommitModel):
         elif prefix.in_host:
             self._begin_load(sequence, prefix.in_host)
         else:
-            self._plan_chunk(sequence)
+            self._plan_first_chunk(sequence)
+
+    def _matched_in_group(
+        self, request: Request, pages: CacheGroupPages, columns: int
+    ) -> SequenceGroupPages:
+        own = SequenceGroupPages(pages.group, self.config.page_size)
+        for column in self.cache.columns_read(pages, columns):
+            page = pages.acquire(self._content(request, column))
+            own.held.append(GroupPage(column, page, shared=True))
+        return own
+
+    def _plan_first_chunk(self, sequence: Sequence) -> None:
+        while (lacking := self._lacking(sequence)) is not None:
+            if self._available_in(lacking) == 0:
+                return
+            self._take_to_go_on(sequence, lacking)
+        self._plan_chunk(sequence)
 
     # Transfers: begun by a plan, ended in any order
 
@@ -300,7 +399,7 @@ class SchedulerModel(CommitModel):
 
     # The rest of the interface
 
-    def kv_events(self) -> list[dict] | None:
+    def kv_events(self) -> list[Event] | None:
         return self.events.take() or None
 
     def clear_prefix_cache(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cache_group_model import CacheGroup, CacheGroupPages, GroupPage, SequenceGroupPages
 from host_tier_model import HostTierModel, WriteBack
 from kv_events_model import Content, KvEventsModel
 from prefix_cache_model import PrefixCacheModel
@@ -29,6 +30,7 @@ class Config:
     overlap_depth: int = 0
     num_speculative_tokens: int = 0
     num_host_pages: int = 0
+    cache_groups: tuple[CacheGroup, ...] = ()
 
 
 @dataclass(eq=False)
@@ -71,6 +73,7 @@ class Sequence:
     promised: int  # pages that finish the prefill and are not taken yet
     computed: int  # tokens whose KV is committed
     prefill_length: int  # tokens to compute before the first new one can be sampled
+    groups: list[SequenceGroupPages]  # of further cache groups
     sent: int = 0  # columns before this one are in the device's block table
     ended: bool = False  # finished or aborted; here only while something in flight names it
 
@@ -105,6 +108,7 @@ class Step:
     rows: list[Row] = field(default_factory=list)
     admitted: list[Sequence] = field(default_factory=list)
     transfers: list[Transfer] = field(default_factory=list)
+    group_patches: list[list[list[int]]] = field(default_factory=list)  # by further group
 
     @property
     def num_tokens(self) -> int:
@@ -118,7 +122,8 @@ class SchedulerState:
         self.config = config
         self.events = KvEventsModel(config.page_size, announces=config.enable_prefix_caching)
         self.host = HostTierModel(config.num_host_pages, self.events)
-        self.cache = PrefixCacheModel(config.page_size, self.host, self.events)
+        self.groups = [CacheGroupPages(group) for group in config.cache_groups]
+        self.cache = PrefixCacheModel(config.page_size, self.groups, self.host, self.events)
         self.free_pages = list(reversed(range(config.num_pages)))
         self.free_slots = list(reversed(range(config.max_num_seqs)))
         self.waiting: list[Request] = []  # in service order, as is running
@@ -213,7 +218,18 @@ class SchedulerState:
             self.free_pages.append(page)
         for page in reversed(sequence.pages[: sequence.shared]):
             self.cache.release(page)
+        for pages, own in zip(self.groups, sequence.groups, strict=True):
+            if own.spare is not None:
+                pages.free_pages.append(own.spare)
+            for held in reversed(own.held):
+                self._give_up(pages, held)
         self.free_slots.append(sequence.slot)
+
+    def _give_up(self, pages: CacheGroupPages, held: GroupPage) -> None:
+        if held.shared:
+            pages.release(held.page)
+        else:
+            pages.free_pages.append(held.page)
 
     def _pages_for(self, tokens: int) -> int:
         return -(-tokens // self.config.page_size)
