@@ -106,7 +106,7 @@ class CommitModel(SchedulerState):
         content = self._content(sequence.request, column)
         for pages, own in zip(self.groups, sequence.groups, strict=True):
             held = own.at(column)
-            if held is None or held.shared or self._may_be_written(sequence, column):
+            if held is None or held.shared:
                 continue
             if own.group.kind == "recurrent" and (
                 held.state_after != (column + 1) * self.config.page_size
@@ -151,10 +151,10 @@ class CommitModel(SchedulerState):
             self._count_as_not_found(sequence, transfer)
 
     def _count_as_not_found(self, sequence: Sequence, transfer: Transfer) -> None:
+        """As long as no token was reported, what was counted as found can still be taken back."""
         request, missing = sequence.request, transfer.tokens - sequence.computed
-        if len(request.tokens) == request.prompt_length and (
-            request.cached_tokens == transfer.tokens
-        ):
+        unreported = len(request.tokens) == request.prompt_length
+        if unreported and request.cached_tokens == transfer.tokens:
             request.cached_tokens -= missing
             self.prefix_hit_tokens -= missing
 
