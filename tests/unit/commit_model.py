@@ -151,10 +151,10 @@ class CommitModel(SchedulerState):
             self._count_as_not_found(sequence, transfer)
 
     def _count_as_not_found(self, sequence: Sequence, transfer: Transfer) -> None:
-        """As long as no token was reported, what was counted as found can still be taken back."""
+        """What the first admission counted as found is taken back; later ones count nothing."""
         request, missing = sequence.request, transfer.tokens - sequence.computed
-        unreported = len(request.tokens) == request.prompt_length
-        if unreported and request.cached_tokens == transfer.tokens:
+        if request.counts_on_load:
+            assert request.cached_tokens is not None
             request.cached_tokens -= missing
             self.prefix_hit_tokens -= missing
 

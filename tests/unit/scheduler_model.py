@@ -323,6 +323,7 @@ class SchedulerModel(CommitModel):
             self.cache.acquire(page)
         for content in prefix.in_host:
             self.host.pin(content)
+        request.counts_on_load = request.cached_tokens is None and bool(prefix.in_host)
         if request.cached_tokens is None:
             request.cached_tokens = found
             if self.config.enable_prefix_caching:
