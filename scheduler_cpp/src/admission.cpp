@@ -131,7 +131,9 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
   if (!config_.enable_prefix_caching) seat->pages.never_cache();
 
   const std::int32_t found = match_.pages() * config_.page_size;
-  if (request.cached_tokens == Request::kUnset) {
+  const bool first = request.cached_tokens == Request::kUnset;
+  request.counts_on_load = first && !in_host.empty();
+  if (first) {
     request.cached_tokens = found;
     if (config_.enable_prefix_caching) {
       totals_.prefix_query_tokens += request.prompt_length;

@@ -59,7 +59,7 @@ void Scheduler::arrived(SlotId id, Loading&& loading, bool ok) {
   }
   // What was counted as found is computed after all.
   Request& request = loading.request();
-  if (request.length() == request.prompt_length && request.cached_tokens == loading.loaded()) {
+  if (request.counts_on_load) {
     request.cached_tokens = loading.computed();
     totals_.prefix_hit_tokens -= loading.loaded() - loading.computed();
   }

@@ -2,34 +2,78 @@
 """The prefix cache's policy, slow and obvious; see scheduler_model.py.
 
 A page is found under everything it stands for, its salt and all tokens up to its end,
-so there is no hash and no collision. Events name pages by that content too.
+so there is no hash and no collision.
 """
 
 from __future__ import annotations
 
-# What a page holds: (salt, every token from the first to the page's last).
-Content = tuple[bytes, tuple[int, ...]]
+from dataclasses import dataclass, field
+
+from cache_group_model import CacheGroupPages
+from host_tier_model import HostTierModel
+from kv_events_model import Content, KvEventsModel
+
+
+@dataclass
+class Match:
+    """A prefix: pages on the device, then what would have to be loaded."""
+
+    pages: list[int] = field(default_factory=list)
+    in_host: list[Content] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.pages) + len(self.in_host)
 
 
 class PrefixCacheModel:
     """Full pages by content; those that no sequence refers to, least recently used first."""
 
-    def __init__(self, page_size: int, announces: bool) -> None:
+    def __init__(
+        self,
+        page_size: int,
+        groups: list[CacheGroupPages],
+        host: HostTierModel,
+        events: KvEventsModel,
+    ) -> None:
         self.page_size = page_size
+        self.groups = groups
+        self.host = host
+        self.events = events
         self.page_of: dict[Content, int] = {}
         self.references: dict[int, int] = {}  # of every cached page
         self.unreferenced: list[int] = []
-        self.announces = announces
-        self.events: list[dict] = []  # with contents in place of hashes
 
-    def match(self, salt: bytes, tokens: list[int], max_pages: int) -> list[int]:
-        pages: list[int] = []
+    def match(self, salt: bytes, tokens: list[int], max_pages: int) -> Match:
+        """Behind the first page that is not on the device only the host is asked: a page is of
+        no use where the one before it is missing."""
+        found = Match()
         for column in range(max_pages):
-            content = (salt, tuple(tokens[: (column + 1) * self.page_size]))
-            if content not in self.page_of:
+            content = self._content(salt, tokens, column)
+            if content in self.page_of and not found.in_host:
+                found.pages.append(self.page_of[content])
+            elif content in self.host.page_of:
+                found.in_host.append(content)
+            else:
                 break
-            pages.append(self.page_of[content])
-        return pages
+        if self.groups:  # they exclude a host tier
+            while not self._every_group_can_go_on(salt, tokens, len(found)):
+                found.pages.pop()
+        return found
+
+    def _every_group_can_go_on(self, salt: bytes, tokens: list[int], columns: int) -> bool:
+        return all(
+            self._content(salt, tokens, column) in pages.page_of
+            for pages in self.groups
+            for column in self.columns_read(pages, columns)
+        )
+
+    def columns_read(self, pages: CacheGroupPages, columns: int) -> range:
+        """By what goes on behind so many columns."""
+        position = columns * self.page_size
+        return range(pages.group.first_column(position, self.page_size), columns)
+
+    def _content(self, salt: bytes, tokens: list[int], column: int) -> Content:
+        return (salt, tuple(tokens[: (column + 1) * self.page_size]))
 
     def acquire(self, page: int) -> None:
         if self.references[page] == 0:
@@ -39,7 +83,7 @@ class PrefixCacheModel:
     def insert(self, content: Content, page: int) -> None:
         self.page_of[content] = page
         self.references[page] = 1
-        self._announce_stored(content)
+        self.events.stored(content)
 
     def release(self, page: int) -> None:
         self.references[page] -= 1
@@ -48,55 +92,21 @@ class PrefixCacheModel:
 
     def evict(self) -> int:
         page, content = self._remove_oldest()
-        self._announce_removed(content)
+        self.events.removed(content)
+        self.host.evicted(content, page)
         return page
 
     def clear(self) -> list[int]:
         """The pages that are free now, least recently used first."""
         pages = [self._remove_oldest()[0] for _ in list(self.unreferenced)]
-        if self.announces:
-            self.events.append({"type": "AllBlocksCleared"})
+        self.host.clear()
+        self.events.cleared()
         return pages
 
     def _remove_oldest(self) -> tuple[int, Content]:
         page = self.unreferenced.pop(0)
         content = next(c for c, cached in self.page_of.items() if cached == page)
         del self.page_of[content], self.references[page]
+        for pages in self.groups:
+            pages.forget(content)
         return page, content
-
-    def _announce_stored(self, content: Content) -> None:
-        salt, tokens = content
-        if not (self.announces and is_text(salt)):
-            return
-        before, own = tokens[: -self.page_size], tokens[-self.page_size :]
-        parent = (salt, before) if before else None
-        last = self.events[-1] if self.events else {"type": None}
-        if last["type"] == "BlockStored" and last["block_hashes"][-1] == parent:
-            last["block_hashes"] += [content]
-            last["token_ids"] += own
-            return
-        event = {
-            "type": "BlockStored",
-            "block_hashes": [content],
-            "parent_block_hash": parent,
-            "token_ids": list(own),
-            "block_size": self.page_size,
-            "medium": "GPU",
-        }
-        self.events.append(event | ({"cache_salt": salt.decode()} if salt else {}))
-
-    def _announce_removed(self, content: Content) -> None:
-        if not (self.announces and is_text(content[0])):
-            return
-        if not (self.events and self.events[-1]["type"] == "BlockRemoved"):
-            self.events.append({"type": "BlockRemoved", "block_hashes": [], "medium": "GPU"})
-        self.events[-1]["block_hashes"] += [content]
-
-
-def is_text(salt: bytes) -> bool:
-    """A salt that is no UTF-8 text cannot travel in an event."""
-    try:
-        salt.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import ts_scheduler
+
+if TYPE_CHECKING:
+    from scheduler_model import SchedulerModel
 
 UNWRITTEN = -1
 
@@ -35,8 +39,9 @@ class Ask:
     ignore_eos: bool = False
     cache_salt: bytes = b""
     priority: int = 0
+    role: str = "aggregated"
 
-    def submit_to(self, scheduler: ts_scheduler.Scheduler) -> None:
+    def submit_to(self, scheduler: ts_scheduler.Scheduler | SchedulerModel) -> None:
         scheduler.submit(
             self.request_id,
             np.asarray(self.prompt, np.int32),
@@ -48,6 +53,7 @@ class Ask:
             cache_salt=self.cache_salt,
             priority=self.priority,
             params=self.request_id.to_bytes(8, "little"),
+            role=self.role,
         )
 
 

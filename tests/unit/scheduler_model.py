@@ -5,121 +5,45 @@ Nothing here is indexed, cached or incremental: a page's content is named by its
 and every token up to its end, what steps in flight do is looked up in their rows, and
 each list is searched from its beginning. The one thing it shares with the C++ is the
 policy; page and slot ids follow because free ones are a stack (last in, first out).
+
+This file plans. scheduler_model_state.py is what there is to plan with, commit_model.py ends
+what was planned, plan_model.py puts it into a plan's fields; pages that no sequence holds are
+the business of prefix_cache_model.py, host_tier_model.py and cache_group_model.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from prefix_cache_model import Content, PrefixCacheModel
+from cache_group_model import CacheGroup, CacheGroupPages, GroupPage, SequenceGroupPages
+from commit_model import CommitModel
+from kv_events_model import Content, Event
+from plan_model import what_the_device_is_told
+from prefix_cache_model import Match
+from scheduler_model_state import (
+    LOAD,
+    NO_PAGE,
+    RECEIVE,
+    SEND,
+    STORE,
+    Config,
+    Request,
+    Row,
+    Sequence,
+    Step,
+    Transfer,
+)
 
-NONE, STOP, LENGTH = 0, 1, 2  # Output.finish
+__all__ = ["CacheGroup", "Config", "SchedulerModel"]
 
 WINDOW = 32  # requests passed over in one step
 LOOK_AGAIN = 16  # steps until a request that lacked pages is matched again
+FULL_ATTENTION = -1  # where a number counts further cache groups
 
 
-@dataclass(frozen=True)
-class Config:
-    """The fields of `ts_scheduler.SchedulerConfig` that the policy depends on."""
-
-    page_size: int
-    num_pages: int
-    max_num_seqs: int
-    max_model_len: int
-    max_num_batched_tokens: int
-    chunked_prefill_size: int
-    max_overtakes: int
-    enable_prefix_caching: bool = True
-    overlap_depth: int = 0
-    num_speculative_tokens: int = 0
-
-
-@dataclass(eq=False)
-class Request:
-    request_id: int
-    tokens: list[int]  # prompt, then output
-    prompt_length: int
-    min_length: int  # of prompt and output together, as is max_length
-    max_length: int
-    stops: set[int]
-    salt: bytes
-    priority: int
-    arrival: int
-    params: bytes
-    cached_tokens: int | None = None  # of the prompt, at first admission
-    overtaken: int = 0  # by later requests, while this one did not fit
-    lacking: int = 0  # pages that had to be available when it did not fit
-    looked_up: int = 0  # after which step that was
-
-    @property
-    def service_order(self) -> tuple[int, int]:
-        return (-self.priority, self.arrival)
-
-    def finish_after(self, token: int) -> int:
-        """The finish reason when `token` is the last one."""
-        if token in self.stops and len(self.tokens) >= self.min_length:
-            return STOP
-        return LENGTH if len(self.tokens) >= self.max_length else NONE
-
-
-@dataclass(eq=False)
-class Sequence:
-    """A request with a slot."""
-
-    request: Request
-    slot: int
-    pages: list[int]  # by column
-    shared: int  # so many of them, the first, are references into the prefix cache
-    promised: int  # pages that finish the prefill and are not taken yet
-    computed: int  # tokens whose KV is committed
-    prefill_length: int  # tokens to compute before the first new one can be sampled
-    sent: int = 0  # columns before this one are in the device's block table
-    ended: bool = False  # finished or aborted; here only while a step in flight names it
-
-
-@dataclass(frozen=True)
-class Row:
-    sequence: Sequence
-    start: int  # if every draft in flight is accepted
-    earliest: int  # if every one is rejected
-    tokens: int
-    samples: int  # tokens that it may yield
-    decodes: bool
-
-
-@dataclass
-class Step:
-    number: int
-    rows: list[Row] = field(default_factory=list)
-    admitted: list[Sequence] = field(default_factory=list)
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(row.tokens for row in self.rows)
-
-
-class SchedulerModel:
+class SchedulerModel(CommitModel):
     """Calls as `ts_scheduler.Scheduler` takes them; plans and outputs are dicts of lists."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.cache = PrefixCacheModel(config.page_size, announces=config.enable_prefix_caching)
-        self.free_pages = list(reversed(range(config.num_pages)))
-        self.free_slots = list(reversed(range(config.max_num_seqs)))
-        self.waiting: list[Request] = []  # in service order, as is running
-        self.running: list[Sequence] = []
-        self.draining: list[Sequence] = []
-        self.in_flight: list[Step] = []
-        self.replaced: list[tuple[int, int]] = []  # page, the last step that may read it
-        self.arrivals = 0
-        self.launched_steps = 0
-        self.committed_steps = 0
-        self.retractions = 0
-        self.prefix_query_tokens = 0
-        self.prefix_hit_tokens = 0
 
     # Requests
 
@@ -136,6 +60,7 @@ class SchedulerModel:
         cache_salt: bytes = b"",
         priority: int = 0,
         params: bytes = b"",
+        role: str = "aggregated",
     ) -> None:
         tokens = [int(token) for token in prompt]
         request = Request(
@@ -149,6 +74,7 @@ class SchedulerModel:
             priority=priority,
             arrival=self.arrivals,
             params=params,
+            role=role,
         )
         self.arrivals += 1
         self._queue(request)
@@ -166,39 +92,38 @@ class SchedulerModel:
 
     # A step is planned: decodes, then the prefills under way, then admissions.
 
-    def plan(self) -> dict | None:
+    def plan(self) -> dict[str, Any] | None:
         if len(self.in_flight) > self.config.overlap_depth:
             raise RuntimeError("too many steps are in flight")
         self.step = Step(self.launched_steps + 1)
+        self.step.group_patches = [[] for _ in self.groups]
         self.without_row: list[Sequence] = []
         somebody_gave_way = self._plan_decodes()
         self._plan_prefills()
         # Whoever just gave way shall not fight for the pages in the same step.
         if not somebody_gave_way:
             self._admit()
-        if not self.step.rows:
+        self._tell_of_transfers()
+        if not (self.step.rows or self.step.admitted or self.step.transfers):
             return None
         self.launched_steps += 1
         self.in_flight.append(self.step)
-        return self._emit(self.step)
+        return what_the_device_is_told(self.step, self.config)
 
     def _plan_decodes(self) -> bool:
-        """Every sequence whose next position opens a page takes one, oldest first, then drafts.
+        """Every sequence takes the pages without which it cannot go on, oldest first; who decodes
+        gets a row, with drafts if it can.
 
-        While none is available the youngest gives way: it is retracted, or, as long as a step
-        in flight names it, gets no row in this step; the sequence in need then gets none either.
-        Nobody else gives way while pages of an ended sequence are on their way back.
+        While there is no page the youngest gives way: it is retracted, or, as long as a step or a
+        transfer in flight names it, gets no row in this step; the sequence in need then gets none
+        either. Nobody else gives way while pages of an ended sequence are on their way back.
         """
         somebody_gave_way = False
         for sequence in list(self.running):
-            if not self._may_decode(sequence):
-                continue
-            start = self._launched(sequence)
-            while (
-                start == self._room(sequence)
-                and self._wants_row(sequence)
-                and self._available() == 0
-            ):
+            while self._wants_row(sequence) and (lacking := self._lacking(sequence)) is not None:
+                if self._available_in(lacking) > 0:
+                    self._take_to_go_on(sequence, lacking)
+                    continue
                 somebody_gave_way = True
                 youngest = [s for s in self.running if self._wants_row(s)][-1]
                 if self.draining:
@@ -207,27 +132,55 @@ class SchedulerModel:
                     self.without_row += [youngest, sequence]
                 else:
                     self._retract(youngest)
-            if not self._wants_row(sequence):
-                continue
-            self._take_pages(sequence, start + 1)
-            drafts = self._drafts(sequence, start)
-            self._take_pages(sequence, start + 1 + drafts)
-            self._append_row(sequence, start, 1 + drafts, 1 + drafts, decodes=True)
+            if self._wants_row(sequence) and self._may_decode(sequence):
+                self._plan_decode(sequence)
         return somebody_gave_way
+
+    def _lacking(self, sequence: Sequence) -> int | None:
+        """The group of a page without which the sequence cannot go on. A prefill's pages of full
+        attention are promised to it; of each further group it wants one in hand, since where its
+        chunk will end is not known yet."""
+        start = self._launched(sequence)
+        if self._may_decode(sequence):
+            if start == self._room(sequence):
+                return FULL_ATTENTION
+            needy = [bool(own.to_open(start, start + 1)) for own in sequence.groups]
+        else:
+            needy = [self._prefills(sequence)] * len(sequence.groups)
+        for index, own in enumerate(sequence.groups):
+            if needy[index] and own.spare is None:
+                return index
+        return None
+
+    def _available_in(self, group: int) -> int:
+        return self._available() if group == FULL_ATTENTION else self.groups[group].available()
+
+    def _take_to_go_on(self, sequence: Sequence, group: int) -> None:
+        if group == FULL_ATTENTION:
+            sequence.pages.append(self._take_page())
+        else:
+            sequence.groups[group].spare = self.groups[group].take()
+
+    def _plan_decode(self, sequence: Sequence) -> None:
+        """Drafts: as many as may still be kept and as pages allow if one is left to each younger
+        sequence."""
+        start = self._launched(sequence)
+        younger = self.running[self.running.index(sequence) + 1 :]
+        left = sum(map(self._wants_row, younger))
+        most = min(self.config.num_speculative_tokens, sequence.request.max_length - start - 2)
+        spare = max(0, self._available() - left)
+        reachable = self._room(sequence) + spare * self.config.page_size
+        drafts = min(most, reachable - start - 1)
+        self._take_pages(sequence, start + 1 + drafts)
+        tokens = min(1 + drafts, self._room_in_groups(sequence, left))
+        self._open_in_groups(sequence, tokens)
+        self._append_row(sequence, start, tokens, tokens, decodes=True)
 
     def _retract(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self._release(sequence)
         self._queue(sequence.request)
         self.retractions += 1
-
-    def _drafts(self, sequence: Sequence, start: int) -> int:
-        """As many as may still be kept and as pages allow if one is left to each younger one."""
-        most = min(self.config.num_speculative_tokens, sequence.request.max_length - start - 2)
-        younger = self.running[self.running.index(sequence) + 1 :]
-        spare = max(0, self._available() - sum(map(self._wants_row, younger)))
-        reachable = self._room(sequence) + spare * self.config.page_size
-        return min(most, reachable - start - 1)
 
     def _plan_prefills(self) -> None:
         for sequence in self.running:
@@ -237,14 +190,52 @@ class SchedulerModel:
     def _plan_chunk(self, sequence: Sequence) -> None:
         start = self._launched(sequence)
         rest = sequence.prefill_length - start
-        tokens = min(rest, self.config.chunked_prefill_size, self._budget_left())
+        tokens = min(
+            rest,
+            self.config.chunked_prefill_size,
+            self._budget_left(),
+            self._room_in_groups(sequence, 0),
+        )
+        if any(own.group.kind == "recurrent" for own in sequence.groups):
+            tokens = self._up_to_a_boundary(start, tokens)
         if tokens == 0:
             return
-        columns = len(sequence.pages)
-        self._take_pages(sequence, start + tokens)
-        sequence.promised -= len(sequence.pages) - columns
+        self._open_in_groups(sequence, tokens)
+        self._take_promised_pages(sequence, start + tokens)
         samples = 1 if tokens == rest else 0
         self._append_row(sequence, start, tokens, samples, decodes=False)
+
+    def _up_to_a_boundary(self, start: int, tokens: int) -> int:
+        """The state at the end of a page can be matched later, and only the state at a chunk's end
+        is kept: so it ends at the last boundary that it reaches."""
+        boundary = (start + tokens) // self.config.page_size * self.config.page_size
+        return boundary - start if boundary > start else tokens
+
+    def _room_in_groups(self, sequence: Sequence, left: int) -> int:
+        """Tokens that it can compute in this step with the windows' pages there are, if so many are
+        left to others. (Of a recurrent group a row opens one page at most, which is in hand.)"""
+        start = self._launched(sequence)
+        room = self.config.max_model_len
+        for pages, own in zip(self.groups, sequence.groups, strict=True):
+            if own.group.kind == "recurrent":
+                continue
+            more = int(own.spare is not None) + max(0, pages.available() - left)
+            first = own.to_open(start, start + 1).start
+            room = min(room, (first + more) * self.config.page_size - start)
+        return room
+
+    def _open_in_groups(self, sequence: Sequence, tokens: int) -> None:
+        start = self._launched(sequence)
+        for index, own in enumerate(sequence.groups):
+            for column in own.to_open(start, start + tokens):
+                page, own.spare = own.spare, None
+                page = self.groups[index].take() if page is None else page
+                own.held.append(GroupPage(column, page, shared=False))
+            own.held[-1].state_after = start + tokens
+            for held in own.held:
+                if not held.sent:
+                    held.sent = True
+                    self.step.group_patches[index].append([sequence.slot, held.column, held.page])
 
     def _append_row(
         self, sequence: Sequence, start: int, tokens: int, samples: int, decodes: bool
@@ -261,7 +252,7 @@ class SchedulerModel:
         for request in list(self.waiting):
             if passed_over == WINDOW or not self.free_slots or self._budget_left() == 0:
                 return
-            prefix = self._cached_prefix(request)
+            prefix = self._found_prefix(request)
             verdict = self._consider(request, prefix)
             if verdict == "fits":
                 self._seat(request, prefix)
@@ -276,7 +267,7 @@ class SchedulerModel:
                     return
                 blocked.append(request)
 
-    def _consider(self, request: Request, prefix: list[int]) -> Literal["fits", "blocked", "waits"]:
+    def _consider(self, request: Request, prefix: Match) -> Literal["fits", "blocked", "waits"]:
         # A page for each running sequence stays available, so that admission retracts nobody.
         admissible = self._available() - len(self.running)
         looked_up_lately = self.launched_steps - request.looked_up < LOOK_AGAIN
@@ -284,211 +275,139 @@ class SchedulerModel:
             return "blocked"
         if self._next_page_is_being_computed(request, prefix):
             return "waits"
-        unreferenced = [page for page in prefix if self.cache.references[page] == 0]
+        unreferenced = [page for page in prefix.pages if self.cache.references[page] == 0]
         request.looked_up = self.launched_steps
         request.lacking = self._pages_to_finish(request, prefix) + len(unreferenced)
-        return "fits" if request.lacking <= admissible else "blocked"
+        fits = request.lacking <= admissible and self._groups_fit(request)
+        return "fits" if fits else "blocked"
 
-    def _cached_prefix(self, request: Request) -> list[int]:
+    def _groups_fit(self, request: Request) -> bool:
+        """Nothing is promised in further groups, but nobody is admitted into a shortage."""
+        needed = self._pages_for(len(request.tokens))
+        return not self.running or all(
+            pages.available() - len(self.running)
+            >= min(needed, pages.group.least_pages(self.config.page_size))
+            for pages in self.groups
+        )
+
+    def _found_prefix(self, request: Request) -> Match:
         if not self.config.enable_prefix_caching:
-            return []
-        return self.cache.match(request.salt, request.tokens, self._matchable(request))
+            return Match()
+        found = self.cache.match(request.salt, request.tokens, self._matchable(request))
+        # A peer sends what is not on the device.
+        return Match(found.pages) if request.role == "decode" else found
 
     def _matchable(self, request: Request) -> int:
         # At least one token must be computed, for its logits.
         return (len(request.tokens) - 1) // self.config.page_size
 
-    def _next_page_is_being_computed(self, request: Request, prefix: list[int]) -> bool:
-        """What a step in flight or a prefill of this one computes is better waited for."""
-        if not self.config.enable_prefix_caching or len(prefix) == self._matchable(request):
+    def _next_page_is_being_computed(self, request: Request, prefix: Match) -> bool:
+        """What a step in flight or a prefill of this one computes, or a transfer brings to the
+        device, is better waited for."""
+        on_device = len(prefix.pages)
+        if not self.config.enable_prefix_caching or on_device == self._matchable(request):
             return False
         in_flight = [sequence for sequence in self.running if self._in_flight(sequence)]
         planned = [row.sequence for row in self.step.rows if not row.decodes]
-        next_page = self._content(request, len(prefix))
+        next_page = self._content(request, on_device)
         return any(self._content(s.request, s.shared) == next_page for s in in_flight + planned)
 
-    def _pages_to_finish(self, request: Request, prefix: list[int]) -> int:
-        return self._pages_for(len(request.tokens)) - len(prefix)
+    def _pages_to_finish(self, request: Request, prefix: Match) -> int:
+        return self._pages_for(len(request.tokens)) - len(prefix.pages)
 
-    def _seat(self, request: Request, prefix: list[int]) -> None:
-        cached = len(prefix) * self.config.page_size
+    def _seat(self, request: Request, prefix: Match) -> None:
+        found = len(prefix) * self.config.page_size
         self.waiting.remove(request)
-        for page in prefix:
+        # References first: what was found must outlive the evictions that taking pages brings.
+        for page in prefix.pages:
             self.cache.acquire(page)
+        for content in prefix.in_host:
+            self.host.pin(content)
+        request.counts_on_load = request.cached_tokens is None and bool(prefix.in_host)
         if request.cached_tokens is None:
-            request.cached_tokens = cached
+            request.cached_tokens = found
             if self.config.enable_prefix_caching:
                 self.prefix_query_tokens += request.prompt_length
-                self.prefix_hit_tokens += cached
+                self.prefix_hit_tokens += found
         request.overtaken = 0
         request.lacking = 0
         sequence = Sequence(
             request=request,
             slot=self.free_slots.pop(),
-            pages=list(prefix),
-            shared=len(prefix),
+            pages=list(prefix.pages),
+            shared=len(prefix.pages),
             promised=self._pages_to_finish(request, prefix),
-            computed=cached,
+            computed=len(prefix.pages) * self.config.page_size,
             prefill_length=len(request.tokens),
+            groups=[self._matched_in_group(request, pages, len(prefix)) for pages in self.groups],
         )
         self.running.append(sequence)
         self.running.sort(key=lambda s: s.request.service_order)
         self.step.admitted.append(sequence)
+        if request.role == "decode":
+            self._begin_receive(sequence)
+        elif prefix.in_host:
+            self._begin_load(sequence, prefix.in_host)
+        else:
+            self._plan_first_chunk(sequence)
+
+    def _matched_in_group(
+        self, request: Request, pages: CacheGroupPages, columns: int
+    ) -> SequenceGroupPages:
+        own = SequenceGroupPages(pages.group, self.config.page_size)
+        for column in self.cache.columns_read(pages, columns):
+            page = pages.acquire(self._content(request, column))
+            own.held.append(GroupPage(column, page, shared=True))
+        return own
+
+    def _plan_first_chunk(self, sequence: Sequence) -> None:
+        while (lacking := self._lacking(sequence)) is not None:
+            if self._available_in(lacking) == 0:
+                return
+            self._take_to_go_on(sequence, lacking)
         self._plan_chunk(sequence)
 
-    def _emit(self, step: Step) -> dict:
-        # Rows that attention treats as decodes, by their length, come first.
-        longest = 1 + self.config.num_speculative_tokens
-        step.rows.sort(key=lambda row: row.tokens > longest)
-        rows, admitted = step.rows, step.admitted
-        offsets = [0]
-        for sequence in admitted:
-            offsets.append(offsets[-1] + len(sequence.request.tokens))
-        return {
-            "step": step.number,
-            "num_rows": len(rows),
-            "num_decode_rows": sum(row.tokens <= longest for row in rows),
-            "num_tokens": step.num_tokens,
-            "row_slot": [row.sequence.slot for row in rows],
-            "row_start": [row.start for row in rows],
-            "row_tokens": [row.tokens for row in rows],
-            "row_samples": [row.samples for row in rows],
-            "admitted_slot": [s.slot for s in admitted],
-            "admitted_request": [s.request.request_id for s in admitted],
-            "admitted_offset": offsets,
-            "admitted_prompt_tokens": [s.request.prompt_length for s in admitted],
-            "admitted_tokens": [token for s in admitted for token in s.request.tokens],
-            "admitted_params": [list(s.request.params) for s in admitted],
-            "page_patch": [patch for row in rows for patch in self._patches(row.sequence)],
-        }
+    # Transfers: begun by a plan, ended in any order
 
-    def _patches(self, sequence: Sequence) -> list[list[int]]:
-        columns = range(sequence.sent, len(sequence.pages))
-        sequence.sent = len(sequence.pages)
-        return [[sequence.slot, column, sequence.pages[column]] for column in columns]
+    def _begin_load(self, sequence: Sequence, contents: list[Content]) -> None:
+        loaded = sequence.computed + len(contents) * self.config.page_size
+        self._take_promised_pages(sequence, loaded)
+        pages = sequence.pages[sequence.shared :]
+        host_pages = [self.host.page_of[content] for content in contents]
+        self._begin(Transfer(LOAD, sequence, pages, host_pages, contents=contents, tokens=loaded))
 
-    # A step is committed: rows advance, full pages enter the cache, requests end.
+    def _begin_receive(self, sequence: Sequence) -> None:
+        """All but the last token of the prompt, which is computed here, for its logits. If it has
+        to be done again, the prompt is computed here."""
+        received = max(sequence.computed, len(sequence.request.tokens) - 1)
+        sequence.request.role = "aggregated"
+        self._take_promised_pages(sequence, received)
+        pages = sequence.pages[sequence.shared :]
+        self._begin(Transfer(RECEIVE, sequence, pages, [NO_PAGE] * len(pages), tokens=received))
 
-    def commit(
-        self, step: int, token_ids: Iterable[int], counts: Iterable[int] | None = None
-    ) -> dict:
-        """`counts`: how many of `token_ids` each sampling row yielded; all one if not given."""
-        retired = self.in_flight.pop(0)
-        assert retired.number == step
-        sampling_rows = [row for row in retired.rows if row.samples]
-        tokens = iter(token_ids)
-        counts = [1] * len(sampling_rows) if counts is None else counts
-        yielded = {
-            row: [int(next(tokens)) for _ in range(count)]
-            for row, count in zip(sampling_rows, counts, strict=True)
-        }
-        output: dict = {"request": [], "token": [], "row": [], "finish": [], "cached_tokens": []}
-        for row in retired.rows:
-            if row.sequence.ended:
-                if not self._in_flight(row.sequence):
-                    self.draining.remove(row.sequence)
-                    self._release(row.sequence)
-                continue
-            self._commit_row(row, yielded.get(row, []), sampling_rows, output)
-        self.committed_steps += 1
-        while self.replaced and self.replaced[0][1] <= step:
-            self.free_pages.append(self.replaced.pop(0)[0])
-        return output
-
-    def _commit_row(
-        self, row: Row, tokens: list[int], sampling_rows: list[Row], output: dict
-    ) -> None:
-        sequence, request = row.sequence, row.sequence.request
-        finish = NONE
-        kept = 0
-        for token in tokens:
-            request.tokens.append(token)
-            kept += 1
-            finish = request.finish_after(token)
-            output["request"].append(request.request_id)
-            output["token"].append(token)
-            output["row"].append(sampling_rows.index(row))
-            output["finish"].append(finish)
-            output["cached_tokens"].append(request.cached_tokens)
-            if finish:
-                break
-        sequence.computed += kept if row.decodes else row.tokens
-        self._cache_full_pages(sequence)
-        if finish:
-            self._end(sequence)
-
-    def _cache_full_pages(self, sequence: Sequence) -> None:
-        """If the content was cached meanwhile, that page takes the column of this sequence's."""
-        if not self.config.enable_prefix_caching:
-            return
-        while sequence.computed >= (sequence.shared + 1) * self.config.page_size:
-            column = sequence.shared
-            if self._may_be_written(sequence, column):
-                return
-            content = self._content(sequence.request, column)
-            cached = self.cache.page_of.get(content)
-            # A replaced page is not back before steps in flight have read it: one must be to spare.
-            if self.in_flight and self._available() == 0 and cached in self.cache.unreferenced:
-                return
-            if cached is not None:
-                self.replaced.append((sequence.pages[column], self.launched_steps))
-                sequence.pages[column] = cached
-                self.cache.acquire(cached)
-                sequence.sent = min(sequence.sent, column)
-            else:
-                self.cache.insert(content, sequence.pages[column])
-            sequence.shared += 1
+    def _tell_of_transfers(self) -> None:
+        """Stores come first: what the device evicts is read before anything is written over it.
+        Sends come last."""
+        stores = self.host.take_pending()
+        if stores:
+            pages = [store.device_page for store in stores]
+            host_pages = [store.host_page for store in stores]
+            self._begin(Transfer(STORE, None, pages, host_pages, write_backs=stores))
+        order = {STORE: 0, LOAD: 1, RECEIVE: 1, SEND: 2}
+        self.step.transfers = sorted(self.begun, key=lambda transfer: order[transfer.kind])
+        self.transfers += self.begun
+        self.begun = []
 
     # The rest of the interface
 
-    def kv_events(self) -> list[dict] | None:
-        events, self.cache.events = self.cache.events, []
-        return events or None
+    def kv_events(self) -> list[Event] | None:
+        return self.events.take() or None
 
     def clear_prefix_cache(self) -> bool:
-        if self.running or self.draining:
+        if self.stats()["pages_used"] > 0:
             return False
         self.free_pages += self.cache.clear()
         return True
-
-    def stats(self) -> dict[str, int]:
-        free, cached = len(self.free_pages), len(self.cache.unreferenced)
-        return {
-            "waiting": len(self.waiting),
-            "running": len(self.running),
-            "pages_used": self.config.num_pages - free - cached,
-            "pages_cached": cached,
-            "pages_free": free,
-            "prefix_query_tokens": self.prefix_query_tokens,
-            "prefix_hit_tokens": self.prefix_hit_tokens,
-            "retractions": self.retractions,
-            "steps": self.committed_steps,
-        }
-
-    # What steps in flight do to a sequence
-
-    def _rows_in_flight(self, sequence: Sequence) -> list[Row]:
-        return [row for step in self.in_flight for row in step.rows if row.sequence is sequence]
-
-    def _in_flight(self, sequence: Sequence) -> bool:
-        return bool(self._rows_in_flight(sequence))
-
-    def _launched(self, sequence: Sequence) -> int:
-        """Tokens whose KV is computed when the steps in flight are, drafts taken as accepted."""
-        return sequence.computed + sum(row.tokens for row in self._rows_in_flight(sequence))
-
-    def _may_be_written(self, sequence: Sequence, column: int) -> bool:
-        """By a step in flight, for all that was known when it was planned."""
-        rows = self._rows_in_flight(sequence)
-        return any(column >= row.earliest // self.config.page_size for row in rows)
-
-    def _prefills(self, sequence: Sequence) -> bool:
-        return self._launched(sequence) < sequence.prefill_length
-
-    def _may_decode(self, sequence: Sequence) -> bool:
-        """It is decoding, and its last token is not in flight already."""
-        launched = self._launched(sequence)
-        return not self._prefills(sequence) and launched + 1 < sequence.request.max_length
 
     def _wants_row(self, sequence: Sequence) -> bool:
         return sequence in self.running and sequence not in self.without_row
@@ -496,46 +415,6 @@ class SchedulerModel:
     def _budget_left(self) -> int:
         return self.config.max_num_batched_tokens - self.step.num_tokens
 
-    # Pages
-
-    def _available(self) -> int:
-        """Pages that can be promised or taken: free or cached only, and not promised."""
-        promised = sum(sequence.promised for sequence in [*self.running, *self.draining])
-        return len(self.free_pages) + len(self.cache.unreferenced) - promised
-
-    def _take_page(self) -> int:
-        return self.free_pages.pop() if self.free_pages else self.cache.evict()
-
-    def _take_pages(self, sequence: Sequence, tokens: int) -> None:
-        while len(sequence.pages) < self._pages_for(tokens):
-            sequence.pages.append(self._take_page())
-
-    def _release(self, sequence: Sequence) -> None:
-        """Last page first, so that a page is evicted before the one it continues."""
-        for page in reversed(sequence.pages[sequence.shared :]):
-            self.free_pages.append(page)
-        for page in reversed(sequence.pages[: sequence.shared]):
-            self.cache.release(page)
-        self.free_slots.append(sequence.slot)
-
-    def _end(self, sequence: Sequence) -> None:
-        self.running.remove(sequence)
-        sequence.ended = True
-        if self._in_flight(sequence):
-            self.draining.append(sequence)
-        else:
-            self._release(sequence)
-
     def _queue(self, request: Request) -> None:
         self.waiting.append(request)
         self.waiting.sort(key=lambda other: other.service_order)
-
-    def _pages_for(self, tokens: int) -> int:
-        return -(-tokens // self.config.page_size)
-
-    def _room(self, sequence: Sequence) -> int:
-        """Tokens that its pages hold."""
-        return len(sequence.pages) * self.config.page_size
-
-    def _content(self, request: Request, column: int) -> Content:
-        return (request.salt, tuple(request.tokens[: (column + 1) * self.config.page_size]))

@@ -57,6 +57,7 @@ struct alignas(64) Request {
   std::int32_t lacking = 0;       // pages that had to be available when it did not fit
   std::uint64_t looked_up = 0;    // after which step that was
   Role role = Role::kAggregated;
+  bool counts_on_load = false;  // cached_tokens has some that the transfer under way loads
   double first_token_at = 0;    // on the clock of TpsFloor
   double paid_until = 0;        // on that clock: until when its tokens keep it at the floor
   std::int32_t held_until = 0;  // tokens before this were counted when the floor put them off
