@@ -46,7 +46,9 @@ bool in_local(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
 }
 
 std::byte* outside_shared(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
-  if (in_local(step, at, bytes, lane) && at % bytes == 0) return reinterpret_cast<std::byte*>(at);
+  if (in_local(step, at, bytes, lane) && at % bytes == 0) {
+    return reinterpret_cast<std::byte*>(at);  // NOLINT(performance-no-int-to-ptr)
+  }
   return step.warp.machine().memory.at(at, bytes, bytes);
 }
 
@@ -94,7 +96,7 @@ Flow load(Step& step) {
     for (int i = 0; i < count; ++i) {
       T value;
       std::memcpy(&value, memory + (static_cast<std::size_t>(i) * sizeof(T)), sizeof(T));
-      step.reg<R>(i)[lane] = static_cast<R>(value);
+      step.reg<R>(i)[lane] = static_cast<R>(value);  // NOLINT(bugprone-signed-char-misuse): s8
     }
   });
   return Flow::kNext;

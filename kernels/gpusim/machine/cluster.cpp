@@ -41,11 +41,11 @@ int TensorMemory::allocate(int columns) {
 }
 
 void TensorMemory::release(int column, int columns) {
-  const bool whole = column >= 0 && column + columns <= kTmemColumns &&
-                     std::all_of(owner_.begin() + column, owner_.begin() + column + columns,
-                                 [column](int owner) { return owner == column + 1; }) &&
-                     (column + columns == kTmemColumns ||
-                      owner_[static_cast<std::size_t>(column + columns)] != column + 1);
+  const bool whole =
+      column >= 0 && column + columns <= kTmemColumns &&
+      std::all_of(owner_.begin() + column, owner_.begin() + column + columns,
+                  [column](int owner) { return owner == column + 1; }) &&
+      (column + columns == kTmemColumns || *(owner_.begin() + column + columns) != column + 1);
   if (!whole) {
     throw Fault("tensor-memory", std::to_string(columns) + " columns of tensor memory from " +
                                      std::to_string(column) +

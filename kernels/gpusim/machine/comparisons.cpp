@@ -30,8 +30,11 @@ Mask compare_lanes(Step& step, int first) {
   return result;
 }
 
-// Modifiers of setp: how the result is combined with predicate operand 4, which may be negated.
-enum : int64_t { kAnd = 1, kOr = 2, kXor = 3, kNegated = 4 };
+// Modifiers of setp: how the result is combined with predicate operand 4 (3: xor), which may be
+// negated.
+constexpr int64_t kAnd = 1;
+constexpr int64_t kOr = 2;
+constexpr int64_t kNegated = 4;
 
 Mask combined(Step& step, Mask value, int operand) {
   const int64_t how = step.op.modifiers & 3;

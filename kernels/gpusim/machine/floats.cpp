@@ -62,7 +62,7 @@ struct DivApprox {
 };
 template <double (*kFunction)(double)>
 struct InDouble {
-  float operator()(float a) const { return static_cast<float>(kFunction(a)); }
+  float operator()(float a) const { return static_cast<float>(kFunction(static_cast<double>(a))); }
 };
 inline double reciprocal_root(double a) {
   return 1.0 / std::sqrt(a);

@@ -12,7 +12,7 @@
 namespace gpusim {
 namespace {
 
-enum : unsigned { kPlain = 0, kFtz = 1, kSat = 2, kRelu = 4 };
+enum : std::uint8_t { kPlain = 0, kFtz = 1, kSat = 2, kRelu = 4 };
 
 // F on numbers of a format, as the modifiers in kHow have it.
 template <class F, const Format& kFormat, unsigned kHow>

@@ -36,7 +36,7 @@ void add(Program& program, const std::string& handler,
   program.texts.push_back(std::move(text));
 }
 
-void finish(Program& program, nb::bytes registers,
+void finish(Program& program, const nb::bytes& registers,
             const std::vector<std::tuple<std::int32_t, std::string>>& specials,
             std::size_t static_shared_bytes, std::size_t local_bytes, std::int32_t local_base) {
   program.registers.resize(registers.size());
@@ -58,6 +58,7 @@ nb::dict launch(
                           .cluster = dim(cluster),
                           .dynamic_shared_bytes = dynamic_shared_bytes};
   std::vector<Allocation> known;
+  known.reserve(allocations.size());
   for (const auto& [name, begin, size] : allocations) known.push_back({name, begin, size});
   GlobalMemory memory(std::move(known));
   Counters counters;

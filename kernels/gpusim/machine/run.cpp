@@ -303,6 +303,17 @@ std::string sentence(const Program& program, const Race& race) {
          (race.unfenced ? ", but no fence.proxy.async lies between them" : "");
 }
 
+// Whose launch this thread executes, until it has.
+struct Observed {
+  explicit Observed(Races& found) { races = &found; }
+  ~Observed() {
+    races = nullptr;
+    acting = nullptr;
+  }
+  Observed(const Observed&) = delete;
+  Observed& operator=(const Observed&) = delete;
+};
+
 std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::uint64_t parameters,
                                       std::vector<std::vector<std::byte>>& locals,
                                       std::vector<std::unique_ptr<CtaMemory>>& memories) {
@@ -379,7 +390,7 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
              std::uint64_t parameters, std::uint64_t seed, std::vector<Finding>& findings) {
   Races found;
   latest = 0;
-  races = &found;
+  const Observed observed(found);
   Machine machine{.program = program,
                   .shape = shape,
                   .memory = memory,

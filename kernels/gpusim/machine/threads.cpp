@@ -185,6 +185,7 @@ Flow redux(Step& step) {
   T values[kLanes];
   std::copy_n(step.reg<T>(1), kLanes, values);
   const bool together = each_group(step, 2, [&](Mask members) {
+    if (members == 0) return;
     T result = F::first(values[std::countr_zero(members)]);
     for (Mask rest = members & (members - 1); rest != 0; rest &= rest - 1) {
       result = F()(result, values[std::countr_zero(rest)]);
