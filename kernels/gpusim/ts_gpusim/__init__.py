@@ -5,17 +5,21 @@ from ts_gpusim.device import Device, device
 from ts_gpusim.faults import Fault, Finding
 from ts_gpusim.launch import Dim3, Launch, LaunchAttributes
 from ts_gpusim.launch_ptx import launch_ptx
+from ts_gpusim.machine import Counters, Machine, Run
 from ts_gpusim.memory import Allocation, MemoryMap
 
 __all__ = [
     "Allocation",
+    "Counters",
     "Device",
     "Dim3",
     "Fault",
     "Finding",
     "Launch",
     "LaunchAttributes",
+    "Machine",
     "MemoryMap",
+    "Run",
     "device",
     "launch_ptx",
 ]
