@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ts_gpusim.ptx import isa
 from ts_gpusim.ptx.errors import PtxError
@@ -559,6 +559,7 @@ def test_text_that_is_no_ptx_raises_nothing_but_ptx_errors(text: str) -> None:
 
 
 @given(st.integers(0, len(_SAMPLE)), st.integers(0, 12), st.lists(_PIECES, max_size=4))
+@example(place=230, removed=0, added=["-"])  # a label within a statement
 @settings(deadline=None, max_examples=300)
 def test_damaged_ptx_raises_nothing_but_ptx_errors(
     place: int, removed: int, added: list[str]

@@ -96,9 +96,11 @@ class _Body:
 
     def _label(self) -> None:
         tokens = self.tokens
-        name = self.scopes.find_label(tokens.take())
+        line, written = tokens.line, tokens.take()
+        name = self.scopes.find_label(written)
         tokens.expect(":")
-        assert name is not None  # _labels_of_scopes has seen it
+        if name is None:  # _labels_of_scopes, too, takes a label only where a statement may begin
+            raise PtxError(f"label `{written}` stands within a statement; end that with `;`", line)
         if tokens.text == ".branchtargets":
             self._branch_targets(name)
         elif tokens.text == ".callprototype":

@@ -80,7 +80,7 @@ class Scopes:
 
     def find_label(self, name: str) -> str | None:
         for scope in reversed(self._open):
-            own = self.labels[scope.number].get(name)
+            own = self.labels[scope.number].get(name) if scope.number < len(self.labels) else None
             if own is not None:
                 return own
         return None
