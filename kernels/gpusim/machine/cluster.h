@@ -107,7 +107,6 @@ class Cta {
   std::map<std::uint32_t, Mbarrier> mbarriers;  // by offset
   std::array<Barrier, 16> barriers;
   std::vector<std::unique_ptr<Warp>> warps;
-  std::uint32_t threads = 0;
 
  private:
   Cluster& cluster_;

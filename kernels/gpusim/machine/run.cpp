@@ -216,7 +216,6 @@ class Runner {
         return false;
     }
     ++machine_.counters.instructions;
-    ++warp.executed;
     return true;
   }
 
@@ -338,7 +337,6 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
       memories[rank]->tmem.renew();
     }
     auto cta = std::make_unique<Cta>(*cluster, rank, place, *memories[rank]);
-    cta->threads = threads;
     for (std::uint32_t first = 0; first < threads; first += kLanes) {
       const std::uint32_t count = std::min<std::uint32_t>(kLanes, threads - first);
       const Mask mask = count == kLanes ? kAllLanes : (Mask{1} << count) - 1;

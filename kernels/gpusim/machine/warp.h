@@ -131,8 +131,7 @@ class Warp {
 
   std::vector<Fragment> fragments;  // by program counter
   Agent agent;
-  Agent tensor_agent;          // its tcgen05.ld and .st, until it waits for them
-  std::uint64_t executed = 0;  // instructions
+  Agent tensor_agent;  // its tcgen05.ld and .st, until it waits for them
   std::array<std::uint64_t, kLanes>
       cluster_phase{};                     // when a thread arrived at the cluster's barrier
   std::array<AsyncGroups, kLanes> copies;  // cp.async

@@ -28,7 +28,7 @@ struct Holdings {
   std::vector<GroupPages> groups;  // of further cache groups
 };
 
-// The right to them goes from state to state, twice in every step; they stay where they are.
+// The right to them goes from state to state; they stay where they are.
 using Seat = std::unique_ptr<Holdings>;
 
 // What may be done to a running sequence whether or not a step names it: nothing here gives up a
