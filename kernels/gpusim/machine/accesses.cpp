@@ -22,6 +22,7 @@ namespace {
 constexpr std::int64_t kShared = 1;
 constexpr std::int64_t kNarrowAddress = 2;  // the address is a 32-bit register
 constexpr std::int64_t kGlobal = 4;         // or const, local or param: not shared
+constexpr std::int64_t kPrivate = 8;        // with kGlobal: const, local or param
 constexpr int kCountShift = 8;              // elements of the vector
 
 std::uint64_t address(Step& step, int operand, int lane) {
@@ -45,45 +46,53 @@ bool in_local(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   return at >= begin && offset < program.local_bytes && bytes <= program.local_bytes - offset;
 }
 
-std::byte* outside_shared(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
+// Adds the bytes to `counter` if they are in global memory.
+std::byte* outside_shared(Step& step, std::uint64_t at, std::uint32_t bytes, int lane,
+                          std::uint64_t Counters::* counter) {
   if (in_local(step, at, bytes, lane) && at % bytes == 0) {
     return reinterpret_cast<std::byte*>(at);  // NOLINT(performance-no-int-to-ptr)
   }
+  if ((step.op.modifiers & kPrivate) == 0) step.warp.machine().counters.*counter += bytes;
   return step.warp.machine().memory.at(at, bytes, bytes);
+}
+
+void count_shared(Step& step, const Cluster::Place& place, std::uint32_t bytes,
+                  std::uint64_t Counters::* own, std::uint64_t Counters::* distributed) {
+  const bool is_own = place.cta == &step.warp.cta();
+  step.warp.machine().counters.*(is_own ? own : distributed) += bytes;
 }
 
 // The memory that a lane reads.
 const std::byte* readable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
+    count_shared(step, place, bytes, &Counters::shared_loaded, &Counters::distributed_loaded);
     const std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
     place.cta->shared.demand_written(place.offset, bytes);
     return memory;
   }
-  step.warp.machine().counters.global_bytes_loaded += bytes;
-  return outside_shared(step, at, bytes, lane);
+  return outside_shared(step, at, bytes, lane, &Counters::global_loaded);
 }
 
 std::byte* writable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
+    count_shared(step, place, bytes, &Counters::shared_stored, &Counters::distributed_stored);
     std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
     place.cta->shared.wrote(place.offset, bytes);
     return memory;
   }
-  step.warp.machine().counters.global_bytes_stored += bytes;
-  return outside_shared(step, at, bytes, lane);
+  return outside_shared(step, at, bytes, lane, &Counters::global_stored);
 }
 
 // That of an atomic operation: in no order with others on the same memory, and yet no race.
 std::byte* updatable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
+    count_shared(step, place, bytes, &Counters::shared_atomic, &Counters::distributed_atomic);
     return place.cta->shared.at(place.offset, bytes, bytes);
   }
-  step.warp.machine().counters.global_bytes_loaded += bytes;
-  step.warp.machine().counters.global_bytes_stored += bytes;
-  return outside_shared(step, at, bytes, lane);
+  return outside_shared(step, at, bytes, lane, &Counters::global_atomic);
 }
 
 // `T` in memory, `R` in a register that may be wider.

@@ -52,6 +52,17 @@ struct Box {
   TensorMap map;
   std::array<std::int64_t, kMostDimensions> begin{};
 
+  // Those that have a place in global memory.
+  [[nodiscard]] std::uint64_t bytes_inside() const {
+    std::int64_t elements = 1;
+    for (std::size_t d = 0; d < static_cast<std::size_t>(map.rank); ++d) {
+      const std::int64_t first = std::max<std::int64_t>(begin[d], 0);
+      const std::int64_t last = std::min(begin[d] + map.box[d], map.sizes[d]);
+      elements *= std::max<std::int64_t>(last - first, 0);
+    }
+    return static_cast<std::uint64_t>(elements) * map.element_bytes;
+  }
+
   // Calls act(byte offset in the box, global address, bytes inside, offset of the first of those).
   template <class Act>
   void each_row(Act act) const {
@@ -164,10 +175,11 @@ Flow tensor_load(Step& step) {
     } else {
       targets.emplace_back(to.cta, barrier.cta);
     }
-    ++machine.counters.bulk_requests;
+    ++machine.counters.tma_requests;
     const std::int64_t bytes = box.map.box_elements() * box.map.element_bytes;
+    machine.counters.global_copied_in += box.bytes_inside();
     for (const auto& [cta, announced] : targets) {
-      machine.counters.bulk_bytes_loaded += static_cast<std::uint64_t>(bytes);
+      machine.counters.shared_copied_in += static_cast<std::uint64_t>(bytes);
       cluster.asynchronous.push([&machine, &cluster, box, bytes, cta = cta, announced = announced,
                                  offset = to.offset, barrier = barrier.offset] {
         const auto rank_bits = announced->rank() << kRankShift;
@@ -228,7 +240,9 @@ Flow tensor_store(Step& step) {
     const Number type = reduction == Reduction::kNone ? Number::kU32 : number_of(box.map);
     const Cluster::Place from = cluster.place(address(step, 1 + rank, lane));
     demand_alignment(from.offset, 128, "the source of a tensor copy");
-    ++machine.counters.bulk_requests;
+    ++machine.counters.tma_requests;
+    machine.counters.shared_copied_out += box.bytes_inside();
+    machine.counters.global_copied_out += box.bytes_inside();
     cluster.asynchronous.push(
         [&machine, &cluster, box, from, reduction, type, group = begin_bulk(step, lane)] {
           std::vector<std::byte> row;
@@ -240,7 +254,6 @@ Flow tensor_store(Step& step) {
             row.resize(bytes);
             gather(*from.cta, from.offset, box.map.swizzle, at + skipped, row.data(), inside);
             put(reduction, type, to, row.data(), bytes);
-            machine.counters.bulk_bytes_stored += bytes;
           });
           --*group;
           cluster.happened();
@@ -267,9 +280,10 @@ Flow bulk_load(Step& step) {
     } else {
       targets.emplace_back(to.cta, barrier.cta);
     }
-    ++machine.counters.bulk_requests;
+    ++machine.counters.tma_requests;
+    machine.counters.global_copied_in += bytes;
     for (const auto& [cta, announced] : targets) {
-      machine.counters.bulk_bytes_loaded += bytes;
+      machine.counters.shared_copied_in += bytes;
       const std::uint64_t at = std::uint64_t{announced->rank()} << kRankShift | barrier.offset;
       cluster.asynchronous.push(
           [&machine, &cluster, cta = cta, offset = to.offset, from, bytes, at] {
@@ -297,7 +311,8 @@ Flow bulk_between(Step& step) {
     demand_alignment(to.offset, 16, "the destination of a bulk copy");
     demand_alignment(from.offset, 16, "the source of a bulk copy");
     demand_alignment(bytes, 16, "the size of a bulk copy");
-    ++machine.counters.bulk_requests;
+    ++machine.counters.tma_requests;
+    machine.counters.distributed_copied += bytes;
     cluster.asynchronous.push([&cluster, to, from, bytes, barrier, reduction, type] {
       const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
       from.cta->shared.demand_written(from.offset, bytes);
@@ -323,13 +338,14 @@ Flow bulk_store(Step& step) {
     const std::uint32_t bytes = step.reg<std::uint32_t>(2)[lane];
     demand_alignment(from.offset, 16, "the source of a bulk copy");
     demand_alignment(bytes, 16, "the size of a bulk copy");
-    ++machine.counters.bulk_requests;
+    ++machine.counters.tma_requests;
+    machine.counters.shared_copied_out += bytes;
+    machine.counters.global_copied_out += bytes;
     cluster.asynchronous.push(
         [&machine, &cluster, to, from, bytes, reduction, type, group = begin_bulk(step, lane)] {
           const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
           from.cta->shared.demand_written(from.offset, bytes);
           put(reduction, type, machine.memory.at(to, bytes, 16), source, bytes);
-          machine.counters.bulk_bytes_stored += bytes;
           --*group;
           cluster.happened();
         });
@@ -347,7 +363,8 @@ Flow cp_async(Step& step) {
     const std::uint64_t from = address(step, 1, lane);
     const std::uint32_t bytes = std::min(size, step.reg<std::uint32_t>(2)[lane]);
     const AsyncGroups::Counter group = step.warp.copies[static_cast<std::size_t>(lane)].begin();
-    machine.counters.global_bytes_loaded += bytes;
+    machine.counters.global_copied_in += bytes;
+    machine.counters.shared_copied_in += size;
     // Checked when issued: the fault belongs to this instruction.
     (void)to.cta->shared.at(to.offset, size, size);
     if (bytes > 0) (void)machine.memory.at(from, bytes, size);

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "counters.h"
 #include "memory.h"
 #include "warp.h"
 
@@ -181,17 +182,6 @@ class Cluster {
  private:
   Dim shape_;
   std::uint64_t events_ = 1;
-};
-
-struct Counters {
-  std::uint64_t instructions = 0;  // of warps
-  std::uint64_t mma_instructions = 0;
-  std::uint64_t mma_flops = 0;
-  std::uint64_t bulk_requests = 0;
-  std::uint64_t bulk_bytes_loaded = 0;
-  std::uint64_t bulk_bytes_stored = 0;
-  std::uint64_t global_bytes_loaded = 0;
-  std::uint64_t global_bytes_stored = 0;
 };
 
 struct LaunchShape {

@@ -68,6 +68,12 @@ int element_bytes(Element type) {
   }
 }
 
+const char* name_of(Element type) {
+  constexpr const char* kNames[] = {"f16",  "bf16", "tf32", "e4m3", "e5m2",
+                                    "e2m3", "e3m2", "e2m1", "s8",   "u8"};
+  return kNames[static_cast<std::size_t>(type)];
+}
+
 float element_value(Element type, std::uint32_t bits) {
   static const auto kE4m3Values = values_of(kE4m3);
   static const auto kE5m2Values = values_of(kE5m2);

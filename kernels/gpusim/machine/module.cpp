@@ -22,7 +22,7 @@ Dim dim(const std::array<std::uint32_t, 3>& of) {
 void add(Program& program, const std::string& handler,
          const std::vector<std::tuple<std::int32_t, std::int64_t>>& operands,
          std::int64_t modifiers, std::int32_t guard, bool guard_negated, std::uint32_t target,
-         std::string text) {
+         std::uint8_t work, std::string text) {
   const auto found = handlers().find(handler);
   if (found == handlers().end()) throw nb::key_error(handler.c_str());
   program.ops.push_back({.run = found->second,
@@ -31,7 +31,8 @@ void add(Program& program, const std::string& handler,
                          .first = static_cast<std::uint32_t>(program.operands.size()),
                          .count = static_cast<std::uint32_t>(operands.size()),
                          .modifiers = modifiers,
-                         .target = target});
+                         .target = target,
+                         .work = static_cast<Work>(work)});
   for (const auto& [at, offset] : operands) program.operands.push_back({at, offset});
   program.texts.push_back(std::move(text));
 }
@@ -45,6 +46,38 @@ void finish(Program& program, const nb::bytes& registers,
   program.static_shared_bytes = static_shared_bytes;
   program.local_bytes = local_bytes;
   program.local_base = local_base;
+}
+
+nb::dict as_dict(const Counters& counters) {
+  nb::dict result;
+  result["instructions"] = counters.instructions;
+  result["global_loaded"] = counters.global_loaded;
+  result["global_stored"] = counters.global_stored;
+  result["global_atomic"] = counters.global_atomic;
+  result["global_copied_in"] = counters.global_copied_in;
+  result["global_copied_out"] = counters.global_copied_out;
+  result["shared_loaded"] = counters.shared_loaded;
+  result["shared_stored"] = counters.shared_stored;
+  result["shared_atomic"] = counters.shared_atomic;
+  result["shared_copied_in"] = counters.shared_copied_in;
+  result["shared_copied_out"] = counters.shared_copied_out;
+  result["shared_mma"] = counters.shared_mma;
+  result["distributed_loaded"] = counters.distributed_loaded;
+  result["distributed_stored"] = counters.distributed_stored;
+  result["distributed_atomic"] = counters.distributed_atomic;
+  result["distributed_copied"] = counters.distributed_copied;
+  result["tensor_loaded"] = counters.tensor_loaded;
+  result["tensor_stored"] = counters.tensor_stored;
+  result["tensor_copied_in"] = counters.tensor_copied_in;
+  result["tensor_mma_read"] = counters.tensor_mma_read;
+  result["tensor_mma_written"] = counters.tensor_mma_written;
+  result["tma_requests"] = counters.tma_requests;
+  nb::dict kinds;
+  for (const auto& [kind, count] : counters.mma) {
+    kinds[kind.c_str()] = nb::make_tuple(count.instructions, count.flops);
+  }
+  result["mma"] = kinds;
+  return result;
 }
 
 nb::dict launch(
@@ -73,14 +106,7 @@ nb::dict launch(
   }
   nb::dict result;
   result["findings"] = found;
-  result["instructions"] = counters.instructions;
-  result["mma_instructions"] = counters.mma_instructions;
-  result["mma_flops"] = counters.mma_flops;
-  result["bulk_requests"] = counters.bulk_requests;
-  result["bulk_bytes_loaded"] = counters.bulk_bytes_loaded;
-  result["bulk_bytes_stored"] = counters.bulk_bytes_stored;
-  result["global_bytes_loaded"] = counters.global_bytes_loaded;
-  result["global_bytes_stored"] = counters.global_bytes_stored;
+  result["counters"] = as_dict(counters);
   return result;
 }
 
@@ -103,7 +129,7 @@ NB_MODULE(_machine, module) {
   nb::class_<Program>(module, "Program")
       .def(nb::init<>())
       .def("add", &gpusim::add, "handler"_a, "operands"_a, "modifiers"_a, "guard"_a,
-           "guard_negated"_a, "target"_a, "text"_a)
+           "guard_negated"_a, "target"_a, "work"_a, "text"_a)
       .def("finish", &gpusim::finish, "registers"_a, "specials"_a, "static_shared_bytes"_a,
            "local_bytes"_a, "local_base"_a);
   module.def("launch", &gpusim::launch, "program"_a, "grid"_a, "block"_a, "cluster"_a,

@@ -34,6 +34,26 @@ struct Operand {
 
 inline constexpr std::int32_t kNoGuard = -1;
 
+// What an instruction occupies, in the cost model (ts_gpusim/cost_model.py has the same order).
+enum class Work : std::uint8_t {
+  kNone,  // a step that the decoder adds: the first one of an instruction stands for it
+  kControl,
+  kInteger,
+  kFloat,
+  kDouble,
+  kSpecial,  // ex2, rcp, ...
+  kConversion,
+  kShuffle,
+  kLoad,
+  kStore,
+  kAtomic,
+  kTensorMemory,
+  kCopy,
+  kMma,
+  kSynchronise,
+};
+inline constexpr std::size_t kWorks = 15;
+
 struct Op {
   Handler run = nullptr;
   std::int32_t guard = kNoGuard;  // place of a predicate
@@ -42,6 +62,7 @@ struct Op {
   std::uint32_t count = 0;
   std::int64_t modifiers = 0;  // what they mean is the handler's affair
   std::uint32_t target = 0;    // of a branch
+  Work work = Work::kNone;
 };
 
 struct Program {

@@ -215,7 +215,7 @@ class Runner {
         fragment.seen = cluster_.events();
         return false;
     }
-    ++machine_.counters.instructions;
+    if (op.work != Work::kNone) ++machine_.counters.instructions;
     return true;
   }
 

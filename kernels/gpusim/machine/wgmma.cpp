@@ -124,8 +124,12 @@ Flow wgmma(Step& step) {
     }
   }
   Counters& counters = step.warp.machine().counters;
-  ++counters.mma_instructions;
-  counters.mma_flops += std::uint64_t{2} * 16 * static_cast<std::uint64_t>(n * ks);
+  const bool first_of_group = step.warp.id() % 4 == 0;  // its warps share the instruction, and B
+  counters.multiplied(std::string("wgmma.") + name_of(type_a), first_of_group ? 1 : 0,
+                      std::uint64_t{2} * 16 * static_cast<std::uint64_t>(n * ks));
+  counters.shared_mma +=
+      static_cast<std::uint64_t>(kOperandBytes) *
+      ((in_registers ? 0 : 16) + (first_of_group ? static_cast<unsigned>(n) : 0));
   return Flow::kNext;
 }
 

@@ -16,6 +16,7 @@ class Program:
         guard: int,
         guard_negated: bool,
         target: int,
+        work: int,
         text: str,
     ) -> None: ...
     def finish(

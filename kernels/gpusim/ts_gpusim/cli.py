@@ -14,15 +14,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from ts_gpusim.counters import Counters
 from ts_gpusim.decode.families import FAMILIES
 from ts_gpusim.decode.tensor_cores import REFUSED_SECTIONS
 from ts_gpusim.device import device
 from ts_gpusim.faults import Fault
 from ts_gpusim.launch import Dim3, Launch
-from ts_gpusim.machine import Counters, Machine
+from ts_gpusim.machine import Machine
 from ts_gpusim.memory import MemoryMap
 from ts_gpusim.ptx.isa import FORMS
 from ts_gpusim.ptx.isa.table import Section
+from ts_gpusim.report.text import counted, counted_noun
 
 _DESCRIPTION = "A software GPU: kernels for Hopper and Blackwell, run from their PTX on a CPU."
 _RUN = """\
@@ -105,7 +109,7 @@ class _Launched:
             "dynamic_shared_bytes": self.launch.shared_bytes,
             "seed": self.seed,
             "seconds": round(self.seconds, 3),
-            "counters": dataclasses.asdict(self.counters) if self.counters else None,
+            "counters": msgspec.to_builtins(self.counters),
             "problems": self.problems,
         }
 
@@ -152,9 +156,11 @@ def _run(given: argparse.Namespace) -> int:
         given.json.write_text(json.dumps(report, indent=2) + "\n")
     if wrong:
         by_seed = ", ".join(str(seed) for seed in sorted({done.seed for done in wrong}))
-        print(f"{len(wrong)} of {_count(len(launched), 'launch')} did wrong (seeds: {by_seed})")
+        print(
+            f"{len(wrong)} of {counted_noun(len(launched), 'launch')} did wrong (seeds: {by_seed})"
+        )
     else:
-        print(f"{_count(len(launched), 'launch')}: nothing wrong was found")
+        print(f"{counted_noun(len(launched), 'launch')}: nothing wrong was found")
     return 1 if wrong or failed else 0
 
 
@@ -192,46 +198,15 @@ def _report(number: int, done: _Launched) -> str:
         shape += f", cluster {_dim(done.launch.cluster)}"
     lines = [f"launch {number}: {name}", f"  {shape}, {done.seconds:.2f} s"]
     if done.counters is not None:
-        lines += [f"  {line}" for line in _counted(done.counters)]
+        lines += [f"  {line}" for line in counted(done.counters)]
     for problem in done.problems:
         first, *others = problem.splitlines()
         lines += [f"  WRONG: {first}", *(f"    {line}" for line in others)]
     return "\n".join(lines)
 
 
-def _counted(counters: Counters) -> list[str]:
-    lines = [f"{_count(counters.instructions, 'instruction')} of warps"]
-    if counters.mma_instructions:
-        flops = _with_unit(counters.mma_flops, "FLOP")
-        lines[0] += f"; {_count(counters.mma_instructions, 'MMA')}, {flops}"
-    loaded, stored = counters.global_bytes_loaded, counters.global_bytes_stored
-    lines.append(
-        f"global memory: {_with_unit(loaded, 'B')} read, {_with_unit(stored, 'B')} written"
-    )
-    if counters.bulk_requests:
-        loaded, stored = counters.bulk_bytes_loaded, counters.bulk_bytes_stored
-        lines.append(
-            f"{_count(counters.bulk_requests, 'bulk request')}: {_with_unit(loaded, 'B')} loaded, "
-            f"{_with_unit(stored, 'B')} stored"
-        )
-    return lines
-
-
 def _dim(dim: Dim3) -> str:
     return "x".join(str(size) for size in dim)
-
-
-def _count(number: int, what: str) -> str:
-    plural = "es" if what.endswith("ch") else "s"
-    return f"{number:,} {what}{'' if number == 1 else plural}"
-
-
-def _with_unit(number: float, unit: str) -> str:
-    for prefix in ("", "k", "M", "G"):
-        if number < 1000:
-            return f"{number:.3g} {prefix}{unit}"
-        number /= 1000
-    return f"{number:,.3g} T{unit}"
 
 
 # opcodes

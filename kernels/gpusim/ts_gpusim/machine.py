@@ -8,6 +8,7 @@ import functools
 from dataclasses import dataclass
 
 from ts_gpusim import _machine
+from ts_gpusim.counters import Counters
 from ts_gpusim.decode import decode
 from ts_gpusim.decode.module_variables import ModuleVariables, lay_out
 from ts_gpusim.faults import Fault, Finding
@@ -17,20 +18,6 @@ from ts_gpusim.ptx.parser import parse
 from ts_gpusim.ptx.syntax import Kernel, Module
 
 _ALIGNMENT = 128  # of the block of parameters: tensor maps are in it
-
-
-@dataclass(frozen=True)
-class Counters:
-    """What a launch did; bytes are those that instructions name, not those that caches move."""
-
-    instructions: int  # of warps
-    mma_instructions: int
-    mma_flops: int
-    bulk_requests: int
-    bulk_bytes_loaded: int
-    bulk_bytes_stored: int
-    global_bytes_loaded: int
-    global_bytes_stored: int
 
 
 @functools.lru_cache(maxsize=64)
@@ -109,5 +96,5 @@ def _run(launch: Launch, memory: MemoryMap, seed: int) -> Run:
         allocations=allocations,
         seed=seed,
     )
-    findings = tuple(Finding(*finding) for finding in result.pop("findings"))
-    return Run(launch, Counters(**result), findings)
+    findings = tuple(Finding(*finding) for finding in result["findings"])
+    return Run(launch, Counters.of(result["counters"]), findings)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ts_gpusim import _machine
+from ts_gpusim.cost_model import Work, work_of
 from ts_gpusim.decode.registers import NOWHERE, SPECIALS, WIDE_SPECIALS, WIDTH, RegisterFile
 from ts_gpusim.ptx import isa
 from ts_gpusim.ptx.errors import PtxError
@@ -118,7 +119,10 @@ class Builder:
 
     def finish(self) -> _machine.Program:
         starts = self.starts
+        before = None
         for handler, operands, modifiers, guard, target, instruction in self._pending:
+            first = instruction is not None and instruction is not before
+            before = instruction
             self.program.add(
                 handler=handler,
                 operands=[place.as_tuple() for place in operands],
@@ -126,6 +130,7 @@ class Builder:
                 guard=-1 if guard is None else self.registers.register(guard.predicate),
                 guard_negated=guard is not None and guard.negated,
                 target=0 if target is None else starts[self.kernel.labels[target]],
+                work=work_of(instruction) if first and instruction else Work.NONE,
                 text=describe(instruction),
             )
         local_base = self.registers.temporary(8) if self.local_bytes else -1

@@ -11,6 +11,7 @@ from ts_gpusim.ptx.syntax import Instruction, Operand, Register, Sink
 _SPACES = ("global", "shared", "param", "local", "const")
 _SHARED = 1
 _GLOBAL = 4
+_PRIVATE = 8
 _WINDOW = 1 << 60  # bit of a generic address: it is in shared memory
 
 
@@ -32,11 +33,13 @@ def _cvta(builder: Builder, instruction: Instruction) -> None:
 
 
 def _space(instruction: Instruction) -> int:
-    """Modifier of an access: shared memory or not, if the instruction says so."""
+    """Modifiers of an access: where it is, if the instruction says so."""
     spaces = {m.split("::")[0] for m in instruction.modifiers} & set(_SPACES)
     if not spaces:
         return 0
-    return _SHARED if "shared" in spaces else _GLOBAL
+    if "shared" in spaces:
+        return _SHARED
+    return _GLOBAL if "global" in spaces else _GLOBAL | _PRIVATE
 
 
 def _access(builder: Builder, instruction: Instruction) -> None:
