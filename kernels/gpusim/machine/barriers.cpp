@@ -68,6 +68,7 @@ Flow bar_sync(Step& step) {
     arrive_at(step, barrier);
   }
   complete(step, barrier);
+  note_barrier(step.value<std::uint32_t>(0));
   if (barrier.phase == fragment.phase) {
     fragment.waits_for = "barrier " + std::to_string(step.value<std::uint32_t>(0)) + " with " +
                          std::to_string(barrier.arrived) + " threads of " +
@@ -187,6 +188,7 @@ Flow mbarrier_wait(Step& step) {
   Mbarrier* late = nullptr;
   step.each_lane([&](int lane) {
     Mbarrier& barrier = cluster_of(step).mbarrier(address(step, 1, lane));
+    note_barrier(address(step, 1, lane) & ((1U << kRankShift) - 1));
     const bool over = kParity ? (barrier.phase & 1) != (step.reg<std::uint32_t>(2)[lane] & 1)
                               : barrier.phase != step.reg<std::uint64_t>(2)[lane];
     if (over) {

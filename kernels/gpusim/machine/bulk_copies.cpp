@@ -180,8 +180,13 @@ Flow tensor_load(Step& step) {
     machine.counters.global_copied_in += box.bytes_inside();
     for (const auto& [cta, announced] : targets) {
       machine.counters.shared_copied_in += static_cast<std::uint64_t>(bytes);
-      cluster.asynchronous.push([&machine, &cluster, box, bytes, cta = cta, announced = announced,
-                                 offset = to.offset, barrier = barrier.offset] {
+      // A multicast is one transfer.
+      const EngineWork work{
+          .engine = Engine::kTma,
+          .amount = cta == targets[0].first ? static_cast<std::uint64_t>(bytes) : 0};
+      cluster.asynchronous.push(work, [&machine, &cluster, box, bytes, cta = cta,
+                                       announced = announced, offset = to.offset,
+                                       barrier = barrier.offset] {
         const auto rank_bits = announced->rank() << kRankShift;
         box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
                          std::int64_t skipped) {
@@ -244,6 +249,7 @@ Flow tensor_store(Step& step) {
     machine.counters.shared_copied_out += box.bytes_inside();
     machine.counters.global_copied_out += box.bytes_inside();
     cluster.asynchronous.push(
+        {.engine = Engine::kTma, .amount = box.bytes_inside()},
         [&machine, &cluster, box, from, reduction, type, group = begin_bulk(step, lane)] {
           std::vector<std::byte> row;
           box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
@@ -285,8 +291,9 @@ Flow bulk_load(Step& step) {
     for (const auto& [cta, announced] : targets) {
       machine.counters.shared_copied_in += bytes;
       const std::uint64_t at = std::uint64_t{announced->rank()} << kRankShift | barrier.offset;
+      const EngineWork work{.engine = Engine::kTma, .amount = cta == targets[0].first ? bytes : 0};
       cluster.asynchronous.push(
-          [&machine, &cluster, cta = cta, offset = to.offset, from, bytes, at] {
+          work, [&machine, &cluster, cta = cta, offset = to.offset, from, bytes, at] {
             const std::byte* source = machine.memory.at(from, bytes, 16);
             std::memcpy(cta->shared.at(offset, bytes, 16), source, bytes);
             cta->shared.wrote(offset, bytes);
@@ -313,7 +320,8 @@ Flow bulk_between(Step& step) {
     demand_alignment(bytes, 16, "the size of a bulk copy");
     ++machine.counters.tma_requests;
     machine.counters.distributed_copied += bytes;
-    cluster.asynchronous.push([&cluster, to, from, bytes, barrier, reduction, type] {
+    const EngineWork work{.engine = Engine::kNetwork, .amount = bytes};
+    cluster.asynchronous.push(work, [&cluster, to, from, bytes, barrier, reduction, type] {
       const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
       from.cta->shared.demand_written(from.offset, bytes);
       std::byte* target = to.cta->shared.at(to.offset, bytes, 16);
@@ -342,6 +350,7 @@ Flow bulk_store(Step& step) {
     machine.counters.shared_copied_out += bytes;
     machine.counters.global_copied_out += bytes;
     cluster.asynchronous.push(
+        {.engine = Engine::kTma, .amount = bytes},
         [&machine, &cluster, to, from, bytes, reduction, type, group = begin_bulk(step, lane)] {
           const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
           from.cta->shared.demand_written(from.offset, bytes);
@@ -368,7 +377,8 @@ Flow cp_async(Step& step) {
     // Checked when issued: the fault belongs to this instruction.
     (void)to.cta->shared.at(to.offset, size, size);
     if (bytes > 0) (void)machine.memory.at(from, bytes, size);
-    cluster.asynchronous.push([&machine, &cluster, to, from, bytes, size, group] {
+    const EngineWork work{.engine = Engine::kAsyncCopy, .amount = bytes};
+    cluster.asynchronous.push(work, [&machine, &cluster, to, from, bytes, size, group] {
       std::byte* memory = to.cta->shared.at(to.offset, size, size);
       std::memset(memory, 0, size);
       if (bytes > 0) std::memcpy(memory, machine.memory.at(from, bytes, size), bytes);
@@ -411,7 +421,7 @@ void arrive_when_done(Cluster& cluster, std::uint64_t barrier,
     for (const auto& group : groups) acting->knows.join(group->done());
     return cluster.arrive(cluster.mbarrier(barrier), 1, 0);
   }
-  cluster.asynchronous.push([&cluster, barrier, groups = std::move(groups)]() mutable {
+  cluster.asynchronous.push({}, [&cluster, barrier, groups = std::move(groups)]() mutable {
     arrive_when_done(cluster, barrier, std::move(groups));
   });
 }

@@ -15,6 +15,7 @@
 
 #include "counters.h"
 #include "memory.h"
+#include "recorder.h"
 #include "warp.h"
 
 namespace gpusim {
@@ -125,16 +126,22 @@ class Asynchronous {
   explicit Asynchronous(std::uint32_t first) : first_slot_(first) {}
 
   // The agent that acts begins an operation.
-  void push(Complete complete, Proxy proxy = Proxy::kAsync);
-  void push(std::uint32_t queue, Complete complete);
+  void push(const EngineWork& work, Complete complete, Proxy proxy = Proxy::kAsync);
+  void push(std::uint32_t queue, const EngineWork& work, Complete complete);
   [[nodiscard]] bool empty() const;
   // Completes one, chosen by chance.
   void complete_one(std::mt19937_64& chance);
+  // Of a recorded launch: completes the one that is complete first in model time; and when that is.
+  void complete_first();
+  [[nodiscard]] Cycle first_completion() const { return first().end; }
 
  private:
   struct Operation {
     Complete complete;
     Agent agent;
+    Cycle end = 0;             // in model time
+    std::uint64_t number = 0;  // in the order in which they begin
+    bool waits = false;        // for others
   };
   struct Queue {
     std::deque<Operation> operations;
@@ -144,10 +151,21 @@ class Asynchronous {
   static constexpr std::uint32_t kSlots = 64;
   static constexpr std::uint32_t kMostQueues = 16;
 
-  [[nodiscard]] static Operation begin(Complete complete, Proxy proxy);
+  [[nodiscard]] Operation begin(const EngineWork& work, Complete complete, Proxy proxy);
+  struct First {
+    bool queued = false;
+    std::size_t which = 0;  // of those without a queue; or the queue
+    Cycle end = ~Cycle{0};  // none
+    std::uint64_t number = ~std::uint64_t{0};
+  };
+  [[nodiscard]] First first() const;
+  [[nodiscard]] Cycle first_of_engines() const;
+  void complete_free(std::size_t which);
+  void complete_queued(std::uint32_t number, Queue& queue);
 
   std::uint32_t first_slot_;
   std::uint32_t next_ = 0;
+  std::uint64_t begun_ = 0;
   Clock start_ = latest;
   std::vector<Clock> clocks_ = std::vector<Clock>(kSlots, start_);
   std::vector<Operation> free_;
@@ -201,6 +219,7 @@ struct Machine {
   GlobalMemory& memory;
   std::mt19937_64 chance;
   Counters counters;
+  Recorder* recorder = nullptr;  // of a recorded launch
 };
 
 // What operations on a whole cluster agree on.
@@ -220,9 +239,10 @@ void register_matrices(Registry& registry);
 [[nodiscard]] const Registry& handlers();
 
 // Executes every CTA of the launch. Fault, with the place in its sentence, if one does wrong.
-// What it can go on from, such as a race, is added to `findings`.
+// What it can go on from, such as a race, is added to `findings`. With a `recorder`, in the order
+// of its model's time; the seed has no say.
 [[nodiscard]] Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
                            std::uint64_t parameters, std::uint64_t seed,
-                           std::vector<Finding>& findings);
+                           std::vector<Finding>& findings, Recorder* recorder);
 
 }  // namespace gpusim

@@ -47,13 +47,21 @@ class VectorClock {
   std::vector<Clock> clocks_;
 };
 
+// In the time of the cost model, if the launch is recorded; and the instruction it took until then.
+struct Moment {
+  std::uint64_t cycle = 0;
+  std::uint32_t pc = 0;
+};
+
 struct Knowledge {
   VectorClock all;
   VectorClock fenced;
+  Moment reached;
 
   void join(const Knowledge& other) {
     all.join(other.all);
     fenced.join(other.fenced);
+    if (other.reached.cycle > reached.cycle) reached = other.reached;
   }
   void fence() { fenced.join(all); }
 };
@@ -63,6 +71,8 @@ extern thread_local Clock latest;
 
 enum class Proxy : std::uint8_t { kGeneric, kAsync };
 
+struct CtaRecord;
+
 // Who acts, at which instruction.
 struct Agent {
   Epoch now;
@@ -71,7 +81,8 @@ struct Agent {
   std::uint32_t pc = 0;   // of the instruction, or of that which began the operation
   std::uint32_t cta = 0;  // rank in the cluster
   std::int32_t warp = 0;
-  bool by_itself = false;  // an operation that the warp began
+  bool by_itself = false;       // an operation that the warp began
+  CtaRecord* record = nullptr;  // if the launch is recorded
 
   // What it does from here on is later than what it has told others.
   void tick() { become({.slot = now.slot, .clock = now.clock + 1}); }

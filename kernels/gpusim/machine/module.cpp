@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "cluster.h"
+#include "recorder_module.h"
 
 namespace nb = nanobind;
 
@@ -85,7 +86,7 @@ nb::dict launch(
     const std::array<std::uint32_t, 3>& block, const std::array<std::uint32_t, 3>& cluster,
     std::size_t dynamic_shared_bytes, std::uint64_t parameters,
     const std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>& allocations,
-    std::uint64_t seed) {
+    std::uint64_t seed, Recorder* recorder) {
   const LaunchShape shape{.grid = dim(grid),
                           .block = dim(block),
                           .cluster = dim(cluster),
@@ -98,7 +99,7 @@ nb::dict launch(
   std::vector<Finding> findings;
   {
     const nb::gil_scoped_release without_gil;
-    counters = run(program, shape, memory, parameters, seed, findings);
+    counters = run(program, shape, memory, parameters, seed, findings, recorder);
   }
   nb::list found;
   for (const Finding& finding : findings) {
@@ -126,6 +127,7 @@ NB_MODULE(_machine, module) {
       PyErr_SetObject(type.ptr(), value.ptr());
     }
   });
+  gpusim::add_recorder(module);
   nb::class_<Program>(module, "Program")
       .def(nb::init<>())
       .def("add", &gpusim::add, "handler"_a, "operands"_a, "modifiers"_a, "guard"_a,
@@ -133,7 +135,8 @@ NB_MODULE(_machine, module) {
       .def("finish", &gpusim::finish, "registers"_a, "specials"_a, "static_shared_bytes"_a,
            "local_bytes"_a, "local_base"_a);
   module.def("launch", &gpusim::launch, "program"_a, "grid"_a, "block"_a, "cluster"_a,
-             "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a);
+             "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a,
+             "recorder"_a.none());
   module.def("handlers", [] {
     std::vector<std::string> names;
     for (const auto& [name, _] : gpusim::handlers()) names.push_back(name);

@@ -114,6 +114,22 @@ class Runner {
   }
 
   void run() {
+    if (machine_.recorder != nullptr) {
+      run_in_model_time();
+    } else {
+      run_by_chance();
+    }
+    for (const auto& cta : cluster_.ctas) {
+      if (const int columns = cta->tmem.allocated(); columns > 0) {
+        throw Fault("tensor-memory", "CTA (" + describe(cta->index()) + ") ends with " +
+                                         std::to_string(columns) +
+                                         " columns of tensor memory not freed");
+      }
+    }
+  }
+
+ private:
+  void run_by_chance() {
     while (!warps_.empty()) {
       const std::uint64_t before = cluster_.events();
       bool went_on = false;
@@ -129,16 +145,42 @@ class Runner {
       if (!went_on && cluster_.events() == before) unstick();
     }
     while (!cluster_.asynchronous.empty()) complete_one();
-    for (const auto& cta : cluster_.ctas) {
-      if (const int columns = cta->tmem.allocated(); columns > 0) {
-        throw Fault("tensor-memory", "CTA (" + describe(cta->index()) + ") ends with " +
-                                         std::to_string(columns) +
-                                         " columns of tensor memory not freed");
+  }
+
+  // Always the warp or the operation that is the earliest.
+  void run_in_model_time() {
+    while (!warps_.empty()) {
+      Warp* next = nullptr;
+      Cycle limit = cluster_.asynchronous.first_completion();
+      for (Warp* warp : warps_) {
+        if (ready(*warp) == nullptr) continue;
+        if (next == nullptr || cycle(*warp) < cycle(*next)) std::swap(next, warp);
+        if (warp != nullptr) limit = std::min(limit, cycle(*warp));
       }
+      if (next != nullptr && cycle(*next) <= limit) {
+        turn_until(*next, limit);
+        if (next->live() == 0) std::erase(warps_, next);
+      } else if (!cluster_.asynchronous.empty()) {
+        complete_first();
+      } else {
+        unstick();
+      }
+    }
+    while (!cluster_.asynchronous.empty()) complete_first();
+  }
+
+  static Cycle cycle(const Warp& warp) { return warp.agent.knows.reached.cycle; }
+
+  // Until it is later than the limit, or something has happened for which others may wait.
+  void turn_until(Warp& warp, Cycle limit) {
+    const std::uint64_t events = cluster_.events();
+    while (cycle(warp) <= limit && cluster_.events() == events) {
+      Fragment* const fragment = ready(warp);
+      if (fragment == nullptr || machine_.recorder->stalls(warp, fragment->pc)) return;
+      execute(warp, *fragment);
     }
   }
 
- private:
   static std::string describe(const Dim& dim) {
     return std::to_string(dim.x) + ", " + std::to_string(dim.y) + ", " + std::to_string(dim.z);
   }
@@ -188,6 +230,7 @@ class Runner {
     }
     const std::uint32_t pc = fragment.pc;
     Flow flow = Flow::kNext;
+    if (machine_.recorder != nullptr) machine_.recorder->begins(warp, pc);
     if (mask != 0) {
       Step step{.warp = warp,
                 .fragment = fragment,
@@ -216,6 +259,7 @@ class Runner {
         return false;
     }
     if (op.work != Work::kNone) ++machine_.counters.instructions;
+    if (machine_.recorder != nullptr) machine_.recorder->executed(warp, pc);
     return true;
   }
 
@@ -227,8 +271,18 @@ class Runner {
   }
 
   void complete_one() {
+    complete([this] { cluster_.asynchronous.complete_one(machine_.chance); });
+  }
+
+  void complete_first() {
+    complete([this] { cluster_.asynchronous.complete_first(); });
+    cluster_.happened();
+  }
+
+  template <class Act>
+  void complete(Act act) {
     try {
-      cluster_.asynchronous.complete_one(machine_.chance);
+      act();
     } catch (const Fault& fault) {
       throw Fault(fault.kind, std::string(fault.what()) + "\n  " + whereabouts(*acting));
     }
@@ -313,6 +367,16 @@ struct Observed {
   Observed& operator=(const Observed&) = delete;
 };
 
+// Null if the launch is not recorded.
+CtaRecord* add_record(Machine& machine, const Cta& cta, std::uint32_t threads) {
+  if (machine.recorder == nullptr) return nullptr;
+  const Dim& at = cta.index();
+  const Dim& grid = machine.shape.grid;
+  const std::uint64_t number = at.x + grid.x * (at.y + std::uint64_t{grid.y} * at.z);
+  return &machine.recorder->add_cta(number, {at.x, at.y, at.z}, cta.rank(),
+                                    (threads + kLanes - 1) / kLanes, 0);
+}
+
 std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::uint64_t parameters,
                                       std::vector<std::vector<std::byte>>& locals,
                                       std::vector<std::unique_ptr<CtaMemory>>& memories) {
@@ -337,6 +401,7 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
       memories[rank]->tmem.renew();
     }
     auto cta = std::make_unique<Cta>(*cluster, rank, place, *memories[rank]);
+    CtaRecord* const record = add_record(machine, *cta, threads);
     for (std::uint32_t first = 0; first < threads; first += kLanes) {
       const std::uint32_t count = std::min<std::uint32_t>(kLanes, threads - first);
       const Mask mask = count == kLanes ? kAllLanes : (Mask{1} << count) - 1;
@@ -346,6 +411,10 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
       warp.agent.now = {.slot = slot++, .clock = start};
       warp.agent.cta = rank;
       warp.agent.warp = warp.id();
+      if (record != nullptr) {
+        warp.agent.record = record;
+        warp.agent.knows.reached.cycle = record->begin;
+      }
       warp.agent.tick();
       warp.tensor_agent = warp.agent;
       warp.tensor_agent.now = {.slot = warps + warp.agent.now.slot, .clock = start};
@@ -385,7 +454,8 @@ const Registry& handlers() {
 }
 
 Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
-             std::uint64_t parameters, std::uint64_t seed, std::vector<Finding>& findings) {
+             std::uint64_t parameters, std::uint64_t seed, std::vector<Finding>& findings,
+             Recorder* recorder) {
   Races found;
   latest = 0;
   const Observed observed(found);
@@ -393,7 +463,9 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
                   .shape = shape,
                   .memory = memory,
                   .chance = std::mt19937_64(seed),
-                  .counters = {}};
+                  .counters = {},
+                  .recorder = recorder};
+  if (recorder != nullptr) recorder->begin(program, machine.counters);
   const Dim clusters{.x = shape.grid.x / shape.cluster.x,
                      .y = shape.grid.y / shape.cluster.y,
                      .z = shape.grid.z / shape.cluster.z};

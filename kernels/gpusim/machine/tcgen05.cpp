@@ -388,6 +388,12 @@ void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
   count(machine.counters, mma, ks);
 }
 
+// Null if the launch is not recorded, or there is no other.
+CtaRecord* record_of_other(const Cta& cta, const std::vector<Cta*>& ctas) {
+  Cta* const other = ctas.front() == &cta ? ctas.back() : ctas.front();
+  return other == &cta ? nullptr : other->warps.front()->agent.record;
+}
+
 // Operands: D, A, the descriptor of B, the instruction's descriptor, the predicate enable-input-d,
 // [the mask of disabled lanes].
 Flow mma(Step& step) {
@@ -412,8 +418,13 @@ Flow mma(Step& step) {
     const auto words = static_cast<int>(step.op.modifiers >> kDisableShift & 15);
     for (int i = 0; i < words; ++i) mma.disabled.push_back(step.reg<std::uint32_t>(5 + i)[lane]);
     std::vector<Cta*> ctas = ctas_of(step);
-    cluster.asynchronous.push(
-        queue_of(cta), [&machine, ctas, mma = std::move(mma)] { execute(machine, ctas, mma); });
+    const EngineWork work{
+        .engine = Engine::kTensorCores,
+        .amount = static_cast<std::uint64_t>(mma.shape.m) * mma.shape.n / ctas.size(),
+        .also = record_of_other(cta, ctas)};
+    cluster.asynchronous.push(queue_of(cta), work, [&machine, ctas, mma = std::move(mma)] {
+      execute(machine, ctas, mma);
+    });
   });
   return Flow::kNext;
 }
@@ -469,7 +480,7 @@ Flow cp(Step& step) {
     const std::vector<Cta*> targets = ctas_of(step);
     step.warp.machine().counters.tensor_copied_in +=
         std::uint64_t{kTmemLanes} * (wide ? 32 : 16) * targets.size();
-    cluster.asynchronous.push(queue_of(cta), [ctas = targets, to, from, spread, wide] {
+    cluster.asynchronous.push(queue_of(cta), {}, [ctas = targets, to, from, spread, wide] {
       for (Cta* target : ctas) copy_in(*target, to, from, spread, wide);
     });
   });
@@ -485,7 +496,7 @@ Flow commit(Step& step) {
     const Cluster::Place at = cluster.place(shared_address(step, 0, lane));
     std::uint32_t ctas = 1U << at.cta->rank();
     if ((step.op.modifiers & kMulticast) != 0) ctas = step.reg<std::uint16_t>(1)[lane];
-    cluster.asynchronous.push(queue_of(step.warp.cta()), [&cluster, ctas, offset = at.offset] {
+    cluster.asynchronous.push(queue_of(step.warp.cta()), {}, [&cluster, ctas, offset = at.offset] {
       for (std::uint32_t rest = ctas; rest != 0; rest &= rest - 1) {
         const auto rank = static_cast<std::uint32_t>(std::countr_zero(rest));
         cluster.arrive(cluster.mbarrier(rank << kRankShift | offset), 1, 0);

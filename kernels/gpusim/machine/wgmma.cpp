@@ -130,6 +130,18 @@ Flow wgmma(Step& step) {
   counters.shared_mma +=
       static_cast<std::uint64_t>(kOperandBytes) *
       ((in_registers ? 0 : 16) + (first_of_group ? static_cast<unsigned>(n) : 0));
+  if (step.warp.agent.record != nullptr) {
+    const EngineWork work{.engine = Engine::kTensorCores,
+                          .amount = std::uint64_t{16} * static_cast<unsigned>(n)};
+    step.warp.tensor_agent.knows.reached = {.cycle = step.warp.agent.record->recorder->begin(work),
+                                            .pc = step.warp.agent.pc};
+  }
+  return Flow::kNext;
+}
+
+// The results are there at once; in a recorded launch they are late.
+Flow wait_group(Step& step) {
+  step.warp.agent.knows.join(step.warp.tensor_agent.knows);
   return Flow::kNext;
 }
 
@@ -137,6 +149,7 @@ Flow wgmma(Step& step) {
 
 void register_wgmma(Registry& registry) {
   registry["wgmma"] = wgmma;
+  registry["wgmma.wait_group"] = wait_group;
 }
 
 }  // namespace gpusim

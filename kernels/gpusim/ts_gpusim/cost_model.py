@@ -64,8 +64,8 @@ class CostModel:
     mma_results: int  # elements of D, each with 32 bytes of K (16 bf16, 32 fp8): twice that FLOP
 
 
-# [guide]: 128 f32, 64 integers and f64, 64 conversions, 16 special functions, 32 shuffles in an SM's
-# cycle; a scheduler has a quarter of them.
+# [guide]: in a cycle an SM does 128 f32, 64 integers, f64 or conversions, 16 special functions, 32
+# shuffles; a scheduler has a quarter of them.
 _PIPE_CYCLES = {
     Work.NONE: 0,
     Work.CONTROL: 1,
@@ -117,8 +117,10 @@ BLACKWELL = CostModel(
 )
 
 
-def cost_model(capability: tuple[int, int]) -> CostModel:
-    return HOPPER if capability < (10, 0) else BLACKWELL
+def cost_model(target: str) -> CostModel:
+    """`target`: of the PTX, such as sm_90a."""
+    digits = "".join(c for c in target if c.isdigit())
+    return HOPPER if int(digits) < 100 else BLACKWELL
 
 
 _BY_OPCODE = {

@@ -146,6 +146,11 @@ class Builder:
         return self.program
 
     @property
+    def instructions(self) -> list[Instruction | None]:
+        """That of each step."""
+        return [instruction for *_, instruction in self._pending]
+
+    @property
     def position(self) -> int:
         return len(self._pending)
 

@@ -30,8 +30,10 @@ _RESULTS = ("f32", "f16", "s32")
 
 def wgmma(builder: Builder, instruction: Instruction) -> None:
     modifiers = instruction.modifiers
-    if modifiers[0] in ("fence", "commit_group", "wait_group"):
+    if modifiers[0] in ("fence", "commit_group"):
         return builder.step("nop", [])
+    if modifiers[0] == "wait_group":
+        return builder.step("wgmma.wait_group", [])
     shape = next(m for m in modifiers if re.fullmatch(r"m64n\d+k\d+", m))
     n = int(re.findall(r"\d+", shape)[1])
     after = modifiers.index(shape) + 1
