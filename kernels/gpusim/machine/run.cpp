@@ -149,19 +149,23 @@ class Runner {
 
   // Always the warp or the operation that is the earliest.
   void run_in_model_time() {
+    bool together = true;
     while (!warps_.empty()) {
       Warp* next = nullptr;
       Cycle limit = cluster_.asynchronous.first_completion();
       for (Warp* warp : warps_) {
-        if (ready(*warp) == nullptr) continue;
+        if (ready_in_model_time(*warp, together) == nullptr) continue;
         if (next == nullptr || cycle(*warp) < cycle(*next)) std::swap(next, warp);
         if (warp != nullptr) limit = std::min(limit, cycle(*warp));
       }
       if (next != nullptr && cycle(*next) <= limit) {
-        turn_until(*next, limit);
+        turn_until(*next, limit, together);
         if (next->live() == 0) std::erase(warps_, next);
+        together = true;
       } else if (!cluster_.asynchronous.empty()) {
         complete_first();
+      } else if (together) {
+        together = false;
       } else {
         unstick();
       }
@@ -169,13 +173,25 @@ class Runner {
     while (!cluster_.asynchronous.empty()) complete_first();
   }
 
+  // `together`: threads that took a shorter way wait for the others of their warp where the ways
+  // meet, as compiled code has it; not for those that in turn wait for them.
+  Fragment* ready_in_model_time(Warp& warp, bool together) {
+    Fragment* const found = ready(warp);
+    if (found == nullptr || !together) return found;
+    for (Fragment& fragment : warp.fragments) {
+      if (&fragment == found) return found;
+      if (fragment.mask != 0 && !fragment.converges) return nullptr;
+    }
+    return found;
+  }
+
   static Cycle cycle(const Warp& warp) { return warp.agent.knows.reached.cycle; }
 
   // Until it is later than the limit, or something has happened for which others may wait.
-  void turn_until(Warp& warp, Cycle limit) {
+  void turn_until(Warp& warp, Cycle limit, bool together) {
     const std::uint64_t events = cluster_.events();
     while (cycle(warp) <= limit && cluster_.events() == events) {
-      Fragment* const fragment = ready(warp);
+      Fragment* const fragment = ready_in_model_time(warp, together);
       if (fragment == nullptr || machine_.recorder->stalls(warp, fragment->pc)) return;
       execute(warp, *fragment);
     }
@@ -254,7 +270,8 @@ class Runner {
         break;
       case Flow::kWait:
       case Flow::kConverge:
-        if (flow == Flow::kConverge) fragment.waits_for = "the other threads of its warp";
+        fragment.converges = flow == Flow::kConverge;
+        if (fragment.converges) fragment.waits_for = "the other threads of its warp";
         fragment.seen = cluster_.events();
         return false;
     }
