@@ -141,7 +141,8 @@ class _Builder:
                 f"{pieces + begun:,} spans are drawn as {drawn:,}: short ones are merged with "
                 "their neighbours, and shown as the longest of them"
             )
-        return schema.CtaTimeline(index, rank, begin, end, spans, done, shortened)
+        x, y, z = index
+        return schema.CtaTimeline((x, y, z), rank, begin, end, spans, done, shortened)
 
     def _span(
         self,

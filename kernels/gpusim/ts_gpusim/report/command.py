@@ -34,6 +34,9 @@ examples:
 """
 
 
+_WIDTH = 132  # of a report that goes into a file
+
+
 def add_to(commands: Commands) -> None:
     report = commands.add_parser(
         "report",
@@ -69,7 +72,9 @@ def _report(files: list[Path], html: Path | None, perfetto: Path | None) -> None
     if perfetto is not None:
         perfetto.write_text(trace(runs[0]))
     if html is None and perfetto is None:
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=_WIDTH)
         if len(runs) == 1:
             show(runs[0], console)
         else:

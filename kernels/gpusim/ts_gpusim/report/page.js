@@ -105,8 +105,8 @@ function timelines(group) {
     const canvas = element("canvas"), note = element("p", { className: "hint" });
     const choose = element("select", {}, ...recording.timelines.map((t) =>
       element("option", {}, `CTA (${t.index.join(", ")})`)));
-    card.append(element("div", { className: "bars" }, element("b", {}, tagged(group.launches, i, "")),
-      choose, note), canvas);
+    const label = group.launches.length > 1 ? [element("b", {}, letter(i))] : [];
+    card.append(element("div", { className: "bars" }, ...label, choose, note), canvas);
     const timeline = new Timeline(canvas, recording, data.activities, view);
     const show = () => {
       timeline.show(choose.selectedIndex);
@@ -162,7 +162,7 @@ function waits(launch, title) {
   for (const wait of recording.waits.slice(0, SHOWN)) {
     const at = placeOf(recording, wait.instruction), by = placeOf(recording, wait.ended_by);
     table.append(element("tr", {}, element("td", {}, recording.roles[wait.role].name),
-      element("td", { className: "code", title: at.code || at.text }, at.at),
+      element("td", { className: "place", title: at.code || at.text }, at.at),
       element("td", {}, wait.barrier),
       element("td", { className: "code", title: by.code || by.text }, by.at, ` ${by.text.split(" ")[0].slice(0, 34)}`),
       element("td", { className: "n" }, wait.times.toLocaleString("en")),
@@ -195,7 +195,7 @@ function lines(launch, title) {
     const bar = element("div", { className: "bar" }, part);
     bar.style.minWidth = "70px";
     table.append(element("tr", {}, element("td", { className: "n" }, line.count.toLocaleString("en")),
-      element("td", {}, bar), element("td", { className: "code" }, line.at),
+      element("td", {}, bar), element("td", { className: "place" }, line.at),
       element("td", { className: "code" }, line.code)));
   }
   card.append(table);

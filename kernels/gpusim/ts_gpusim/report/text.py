@@ -82,30 +82,38 @@ def show(run: RunFile, console: Console) -> None:
 def _show_recording(recording: Recording, console: Console) -> None:
     busy = ", ".join(f"{name} {share:.0%}" for name, share in recording.engine_busy.items())
     console.print(Text(f"  {recording.cycles:,} cycles, busy: {busy or 'no engine'}"))
-    roles = Table("role", "instructions", "busy", "waiting", box=None, pad_edge=False)
-    for column in roles.columns[1:]:
-        column.justify = "right"
+    roles = _table("role", "instructions", "busy", "waiting")
     for role in recording.roles:
         spent = sum(role.busy.values())
         share = role.waiting / max(role.waiting + spent, 1)
         instructions = f"{role.instructions:,}"
         roles.add_row(role.name, instructions, f"{spent:,}", f"{role.waiting:,} ({share:.0%})")
     console.print(roles)
-    waits = Table("waits of", "at", "for", "times", "cycles", box=None, pad_edge=False)
+    waits = _table("waits of", "times", "cycles", "at", "for", "ended by")
     for wait in recording.waits[:_WAITS]:
         waits.add_row(
             recording.roles[wait.role].name,
-            _place(recording, recording.instructions[wait.instruction]),
-            f"{wait.barrier}: {_place(recording, recording.instructions[wait.ended_by])}",
             f"{wait.times:,}",
             f"{wait.cycles:,}",
+            _place(recording, recording.instructions[wait.instruction]),
+            wait.barrier,
+            _place(recording, recording.instructions[wait.ended_by]),
         )
     if recording.waits:
         console.print(waits)
-    lines = Table("executed", "line", "", box=None, pad_edge=False)
+    lines = _table("line", "executed", "")
     for (place, code), count in list(_hot_lines(recording).items())[:_LINES]:
-        lines.add_row(f"{count:,}", place, Text(code))
+        lines.add_row(place, f"{count:,}", Text(code))
     console.print(lines)
+
+
+def _table(*columns: str) -> Table:
+    """Numbers, which are in the columns after the first, are on the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    numbers = ("instructions", "busy", "waiting", "times", "cycles", "executed", "A", "B", "B / A")
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
+    return table
 
 
 def _hot_lines(recording: Recording) -> dict[tuple[str, str], int]:
@@ -127,9 +135,7 @@ def show_comparison(first: RunFile, second: RunFile, console: Console) -> None:
     for one, other in pairs(first, second):
         for letter, launch in (("A", one), ("B", other)):
             console.print(Text(f"{letter}: {', '.join(title(launch))}", style="bold"))
-        table = Table("", "A", "B", "B / A", box=None, pad_edge=False)
-        for column in table.columns[1:]:
-            column.justify = "right"
+        table = _table("", "A", "B", "B / A")
         section = ""
         for row in rows(one, other):
             if row.section != section:
@@ -152,4 +158,4 @@ def _cells(row: Row) -> list[str]:
             cells.append(with_unit(value, row.unit))
         else:
             cells.append(f"{value:,.0f}")
-    return [*cells, "" if row.ratio is None else f"{row.ratio:.2f}×"]
+    return [*cells, "" if row.ratio is None else f"{row.ratio:.2f}x"]
