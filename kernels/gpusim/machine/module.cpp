@@ -22,7 +22,7 @@ Dim dim(const std::array<std::uint32_t, 3>& of) {
 void add(Program& program, const std::string& handler,
          const std::vector<std::tuple<std::int32_t, std::int64_t>>& operands,
          std::int64_t modifiers, std::int32_t guard, bool guard_negated, std::uint32_t target,
-         std::string text) {
+         std::string text, const std::vector<std::tuple<std::uint32_t, int>>& uses) {
   const auto found = handlers().find(handler);
   if (found == handlers().end()) throw nb::key_error(handler.c_str());
   program.ops.push_back({.run = found->second,
@@ -31,14 +31,19 @@ void add(Program& program, const std::string& handler,
                          .first = static_cast<std::uint32_t>(program.operands.size()),
                          .count = static_cast<std::uint32_t>(operands.size()),
                          .modifiers = modifiers,
-                         .target = target});
+                         .target = target,
+                         .first_use = static_cast<std::uint32_t>(program.uses.size()),
+                         .uses = static_cast<std::uint32_t>(uses.size())});
+  for (const auto& [watched, use] : uses) program.uses.push_back({watched, static_cast<Use>(use)});
   for (const auto& [at, offset] : operands) program.operands.push_back({at, offset});
   program.texts.push_back(std::move(text));
 }
 
 void finish(Program& program, const nb::bytes& registers,
             const std::vector<std::tuple<std::int32_t, std::string>>& specials,
-            std::size_t static_shared_bytes, std::size_t local_bytes, std::int32_t local_base) {
+            std::size_t static_shared_bytes, std::size_t local_bytes, std::int32_t local_base,
+            std::vector<std::string> watched) {
+  program.watched = std::move(watched);
   program.registers.resize(registers.size());
   std::memcpy(program.registers.data(), registers.c_str(), registers.size());
   for (const auto& [at, name] : specials) program.specials.push_back({at, name});
@@ -103,9 +108,9 @@ NB_MODULE(_machine, module) {
   nb::class_<Program>(module, "Program")
       .def(nb::init<>())
       .def("add", &gpusim::add, "handler"_a, "operands"_a, "modifiers"_a, "guard"_a,
-           "guard_negated"_a, "target"_a, "text"_a)
+           "guard_negated"_a, "target"_a, "text"_a, "uses"_a)
       .def("finish", &gpusim::finish, "registers"_a, "specials"_a, "static_shared_bytes"_a,
-           "local_bytes"_a, "local_base"_a);
+           "local_bytes"_a, "local_base"_a, "watched"_a);
   module.def("launch", &gpusim::launch, "program"_a, "grid"_a, "block"_a, "cluster"_a,
              "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a);
   module.def("handlers", [] {

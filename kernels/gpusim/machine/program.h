@@ -34,20 +34,41 @@ struct Operand {
 
 inline constexpr std::int32_t kNoGuard = -1;
 
+// How an instruction uses a register that is watched: decode/register_flow.py says the same.
+enum class Use : std::uint8_t {
+  kRead,
+  kWrite,
+  kLoad,        // a tcgen05.ld fills it
+  kAccumulate,  // D of a wgmma
+  kMultiply,    // A of a wgmma
+  kCopy,        // a mov reads it
+  kCopyPart,    // a mov makes it part of a wider register
+  kCopyTo,      // a mov writes it
+};
+
+struct RegisterUse {
+  std::uint32_t watched;  // number of the register
+  Use use;
+};
+
 struct Op {
   Handler run = nullptr;
   std::int32_t guard = kNoGuard;  // place of a predicate
   bool guard_negated = false;
   std::uint32_t first = 0;  // in Program::operands
   std::uint32_t count = 0;
-  std::int64_t modifiers = 0;  // what they mean is the handler's affair
-  std::uint32_t target = 0;    // of a branch
+  std::int64_t modifiers = 0;   // what they mean is the handler's affair
+  std::uint32_t target = 0;     // of a branch
+  std::uint32_t first_use = 0;  // in Program::uses
+  std::uint32_t uses = 0;
 };
 
 struct Program {
   std::vector<Op> ops;
   std::vector<Operand> operands;
-  std::vector<std::string> texts;  // of ops, for messages
+  std::vector<std::string> texts;    // of ops, for messages
+  std::vector<RegisterUse> uses;     // of watched registers
+  std::vector<std::string> watched;  // their names
   std::size_t register_bytes = 0;
   std::vector<std::byte> registers;  // as they are when a warp starts: constants are in it
   std::size_t static_shared_bytes = 0;

@@ -16,6 +16,7 @@
 
 #include "happens_before.h"
 #include "program.h"
+#include "watched_registers.h"
 
 namespace gpusim {
 
@@ -109,8 +110,9 @@ struct alignas(64) RegisterFile {
 
 class Warp {
  public:
-  Warp(Machine& machine, Cta& cta, int id, Mask threads, const std::vector<std::byte>& initial)
-      : machine_(machine), cta_(cta), id_(id), registers_(initial) {
+  Warp(Machine& machine, Cta& cta, int id, Mask threads, const std::vector<std::byte>& initial,
+       std::size_t watched_registers)
+      : watched(watched_registers), machine_(machine), cta_(cta), id_(id), registers_(initial) {
     fragments.push_back({.mask = threads});
   }
   Warp(const Warp&) = delete;
@@ -131,7 +133,11 @@ class Warp {
 
   std::vector<Fragment> fragments;  // by program counter
   Agent agent;
-  Agent tensor_agent;  // its tcgen05.ld and .st, until it waits for them
+  Agent load_agent;   // its tcgen05.ld, or the reads of its warpgroup's wgmma, until it waits
+  Agent store_agent;  // its tcgen05.st
+  TensorLoads tensor_loads;
+  WgmmaGroups wgmmas;
+  std::vector<WatchedRegister> watched;
   std::array<std::uint64_t, kLanes>
       cluster_phase{};                     // when a thread arrived at the cluster's barrier
   std::array<AsyncGroups, kLanes> copies;  // cp.async

@@ -17,6 +17,7 @@ class Program:
         guard_negated: bool,
         target: int,
         text: str,
+        uses: Sequence[tuple[int, int]],
     ) -> None: ...
     def finish(
         self,
@@ -25,6 +26,7 @@ class Program:
         static_shared_bytes: int,
         local_bytes: int,
         local_base: int,
+        watched: Sequence[str],
     ) -> None: ...
 
 def handlers() -> list[str]: ...
