@@ -47,7 +47,7 @@ class Measured:
 
 
 def captured(arch: str, call: Callable[[], object]) -> tuple[list[tuple[Launch, MemoryMap]], float]:
-    """The launches of `call`, not executed; seconds that this took, mostly in the DSL's compiler."""
+    """The launches of `call`, not executed; seconds that this took, most in the DSL's compiler."""
     launches: list[tuple[Launch, MemoryMap]] = []
     start = time.perf_counter()
     with ts_gpusim.device(arch, sms=SMS, execute=lambda *launch: launches.append(launch)):

@@ -17,6 +17,7 @@ void TensorMemory::reads(int quarter, int quarters, int column, int columns) {
 }
 
 void TensorMemory::writes(int quarter, int quarters, int column, int columns) {
+  for (int i = column; i < column + columns; ++i) changed_.set(static_cast<std::size_t>(i));
   for (int i = quarter; i < quarter + quarters; ++i) {
     history_.write(static_cast<std::uint32_t>(4 * ((i * kTmemColumns) + column)),
                    static_cast<std::uint32_t>(4 * columns));
@@ -24,7 +25,8 @@ void TensorMemory::writes(int quarter, int quarters, int column, int columns) {
 }
 
 void TensorMemory::renew() {
-  std::ranges::fill(words_, 0xffffffff);
+  if (changed_.any()) std::ranges::fill(words_, 0xffffffff);
+  changed_.reset();
   history_.forget();
   owner_ = {};
   relinquished = false;
