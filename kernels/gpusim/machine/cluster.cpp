@@ -19,6 +19,7 @@ void TensorMemory::reads(int quarter, int quarters, int column, int columns) {
 }
 
 void TensorMemory::writes(int quarter, int quarters, int column, int columns) {
+  for (int i = column; i < column + columns; ++i) changed_.set(static_cast<std::size_t>(i));
   for (int i = quarter; i < quarter + quarters; ++i) {
     history_.write(static_cast<std::uint32_t>(4 * ((i * kTmemColumns) + column)),
                    static_cast<std::uint32_t>(4 * columns));
@@ -53,8 +54,11 @@ void report_unwritten(Findings& findings, const Program& program, int lane, int 
 }
 
 void TensorMemory::renew() {
-  std::ranges::fill(written_, std::uint8_t{0});
-  std::ranges::fill(words_, 0xffffffff);
+  if (changed_.any()) {
+    std::ranges::fill(words_, 0xffffffff);
+    std::ranges::fill(written_, std::uint8_t{0});
+  }
+  changed_.reset();
   history_.forget();
   owner_ = {};
   relinquished = false;

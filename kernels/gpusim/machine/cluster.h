@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -87,6 +88,7 @@ class TensorMemory {
  private:
   std::vector<std::uint32_t> words_;
   std::vector<std::uint8_t> written_;      // a flag for each word
+  std::bitset<kTmemColumns> changed_;      // columns that may not be as new
   AccessHistory history_;                  // of 4 bytes for each column of a quarter of the lanes
   std::array<int, kTmemColumns> owner_{};  // first column of the allocation, plus one; 0: free
 };
@@ -96,6 +98,7 @@ struct CtaMemory {
   explicit CtaMemory(std::size_t shared_bytes) : shared(shared_bytes) {}
   SharedMemory shared;
   TensorMemory tmem;
+  std::vector<std::unique_ptr<RegisterFile>> registers;  // of its warps
 };
 
 // Four warps that execute wgmma together. The last to come does it for all.

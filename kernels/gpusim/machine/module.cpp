@@ -50,6 +50,7 @@ void finish(Program& program, const nb::bytes& registers,
   program.static_shared_bytes = static_shared_bytes;
   program.local_bytes = local_bytes;
   program.local_base = local_base;
+  find_changed(program);
 }
 
 nb::dict launch(

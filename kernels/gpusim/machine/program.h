@@ -64,13 +64,19 @@ struct Op {
 };
 
 struct Program {
+  static constexpr std::size_t kStretch = 64;
+
   std::vector<Op> ops;
   std::vector<Operand> operands;
   std::vector<std::string> texts;    // of ops, for messages
   std::vector<RegisterUse> uses;     // of watched registers
   std::vector<std::string> watched;  // their names
-  std::size_t register_bytes = 0;
   std::vector<std::byte> registers;  // as they are when a warp starts: constants are in it
+  struct Places {
+    std::size_t begin, end;
+  };
+  // What each kStretch of ops may change in the registers.
+  std::vector<std::vector<Places>> changed;
   std::size_t static_shared_bytes = 0;
   std::size_t local_bytes = 0;   // of a thread
   std::int32_t local_base = -1;  // place of the address of its local memory
@@ -80,6 +86,9 @@ struct Program {
   };
   std::vector<Special> specials;
 };
+
+// Fills in `changed` of a program that is complete.
+void find_changed(Program& program);
 
 // Something that a kernel must not do. The launch ends.
 struct Fault : std::runtime_error {

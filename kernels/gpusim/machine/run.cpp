@@ -194,6 +194,7 @@ class Runner {
                 .op = op,
                 .operands = machine_.program.operands.data() + op.first,
                 .mask = mask};
+      warp.registers().executes(pc);
       warp.agent.pc = pc;
       acting = &warp.agent;
       if (op.uses != 0) use_registers(machine_, warp, op, mask);
@@ -263,7 +264,7 @@ class Runner {
         if (fragment.mask == 0) continue;
         text << "\n  CTA (" << describe(const_cast<Warp*>(warp)->cta().index()) << "), warp "
              << warp->id() << ", lanes " << hex(fragment.mask) << ", at "
-             << machine_.program.texts[fragment.pc] << ", waits for " << fragment.waits_for;
+             << machine_.program.texts[fragment.pc] << ", waits for " << fragment.waits_for.text();
       }
     }
     return text.str();
@@ -334,8 +335,14 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
     for (std::uint32_t first = 0; first < threads; first += kLanes) {
       const std::uint32_t count = std::min<std::uint32_t>(kLanes, threads - first);
       const Mask mask = count == kLanes ? kAllLanes : (Mask{1} << count) - 1;
+      auto& files = memories[rank]->registers;
+      if (files.size() <= first / kLanes) {
+        files.push_back(std::make_unique<RegisterFile>(machine.program));
+      } else {
+        files[first / kLanes]->renew();
+      }
       cta->warps.push_back(std::make_unique<Warp>(machine, *cta, static_cast<int>(first / kLanes),
-                                                  mask, machine.program.registers,
+                                                  mask, *files[first / kLanes],
                                                   machine.program.watched.size()));
       Warp& warp = *cta->warps.back();
       warp.agent.now = {.slot = slot++, .clock = start};

@@ -53,7 +53,9 @@ Flow alloc(Step& step) {
   }
   const int first = cta.tmem.allocate(columns);
   if (first < 0) {
-    step.fragment.waits_for = std::to_string(columns) + " columns of tensor memory";
+    step.fragment.waits_for = [columns] {
+      return std::to_string(columns) + " columns of tensor memory";
+    };
     return Flow::kWait;
   }
   const Cluster::Place to = cluster_of(step).place(shared_address(step, 0, step.lane()));
