@@ -196,6 +196,26 @@ def test_a_warp_reads_back_what_it_stored_in_tensor_memory() -> None:
     assert findings(body) == [[]] * len(SEEDS)
 
 
+def test_a_race_with_a_write_a_million_accesses_ago_names_both() -> None:
+    body = """
+        @%second st.shared.u32 [%at], %tid;
+        @!%first bra end;
+        mov.u32 %t, 0;
+    again:
+        st.shared.u32 [%at], %t;
+        ld.shared.u32 %v, [%at];
+        add.u32 %t, %t, 1;
+        setp.lt.u32 %p, %t, 600000;
+        @%p bra again;
+        ld.shared.u32 %v, [%at+128];
+    end:
+    """
+    (race,), _ = run(body, seed=0, threads=64)
+    assert race.times == 32
+    assert "ld.shared.u32 %v, [%at+128]" in race.sentence
+    assert "st.shared.u32 [%at], %tid" in race.sentence
+
+
 def test_without_collecting_the_launch_raises() -> None:
     source, target = torch.zeros(128, dtype=torch.int32), torch.zeros(128, dtype=torch.int32)
     ptx = HEAD + "st.shared.u32 [%at], 0; bar.sync 0;" + NEIGHBOUR.format(between="") + TAIL

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 #include "cluster.h"
 
@@ -70,9 +71,10 @@ Flow bar_sync(Step& step) {
   complete(step, barrier);
   note_barrier(step.value<std::uint32_t>(0));
   if (barrier.phase == fragment.phase) {
-    fragment.waits_for = "barrier " + std::to_string(step.value<std::uint32_t>(0)) + " with " +
-                         std::to_string(barrier.arrived) + " threads of " +
-                         (barrier.expected == 0 ? "all" : std::to_string(barrier.expected));
+    fragment.waits_for = [id = step.value<std::uint32_t>(0), &barrier] {
+      return "barrier " + std::to_string(id) + " with " + std::to_string(barrier.arrived) +
+             " threads of " + (barrier.expected == 0 ? "all" : std::to_string(barrier.expected));
+    };
     return Flow::kWait;
   }
   fragment.arrived = false;
@@ -119,8 +121,10 @@ Flow cluster_wait(Step& step) {
     acting->knows.join(barrier.completed);
     return Flow::kNext;
   }
-  step.fragment.waits_for = "the barrier of the cluster, with " + std::to_string(barrier.arrived) +
-                            " threads of " + std::to_string(running_threads(cluster));
+  step.fragment.waits_for = [&cluster] {
+    return "the barrier of the cluster, with " + std::to_string(cluster.barrier.arrived) +
+           " threads of " + std::to_string(running_threads(cluster));
+  };
   return Flow::kWait;
 }
 
@@ -180,31 +184,44 @@ Flow mbarrier_complete(Step& step) {
   return Flow::kNext;
 }
 
+std::string describe(Cluster& cluster, std::uint64_t address) {
+  const Mbarrier& barrier = cluster.mbarrier(address);
+  return "the mbarrier at shared address " + hex(address) + ", phase " +
+         std::to_string(barrier.phase) + ", " + std::to_string(barrier.pending) + " of " +
+         std::to_string(barrier.count) + " arrivals and " + std::to_string(barrier.expected_bytes) +
+         " bytes outstanding";
+}
+
 // Operands: p, address, parity (or, unless kParity, the state of an arrival). try_wait may suspend
 // its threads for a while: here until something happens, or until nothing else can go on.
 template <bool kParity, bool kTry>
 Flow mbarrier_wait(Step& step) {
+  using State = std::conditional_t<kParity, std::uint32_t, std::uint64_t>;
+  Cluster& cluster = cluster_of(step);
   Mask complete = 0;
-  Mbarrier* late = nullptr;
+  bool late = false;
+  std::uint64_t asked = ~std::uint64_t{0};  // most often all lanes ask the same
+  State state = 0;
+  bool over = false;
   step.each_lane([&](int lane) {
-    Mbarrier& barrier = cluster_of(step).mbarrier(address(step, 1, lane));
-    note_barrier(address(step, 1, lane) & ((1U << kRankShift) - 1));
-    const bool over = kParity ? (barrier.phase & 1) != (step.reg<std::uint32_t>(2)[lane] & 1)
-                              : barrier.phase != step.reg<std::uint64_t>(2)[lane];
-    if (over) {
-      complete |= Mask{1} << lane;
-      acting->knows.join(barrier.completed);
-    } else {
-      late = &barrier;
+    const std::uint64_t at = address(step, 1, lane);
+    if (const State of_lane = step.reg<State>(2)[lane]; at != asked || of_lane != state) {
+      asked = at;
+      note_barrier(at & ((1U << kRankShift) - 1));
+      state = of_lane;
+      const Mbarrier& barrier = cluster.mbarrier(at);
+      over = kParity ? (barrier.phase & 1) != (state & 1) : barrier.phase != state;
+      if (over) acting->knows.join(barrier.completed);
+      late = late || !over;
     }
+    if (over) complete |= Mask{1} << lane;
   });
   Fragment& fragment = step.fragment;
-  if (kTry && late != nullptr && !fragment.out_of_time) {
-    fragment.waits_for = "the mbarrier at shared address " + hex(address(step, 1, step.lane())) +
-                         ", phase " + std::to_string(late->phase) + ", " +
-                         std::to_string(late->pending) + " of " + std::to_string(late->count) +
-                         " arrivals and " + std::to_string(late->expected_bytes) +
-                         " bytes outstanding";
+  if (kTry && late && !fragment.out_of_time) {
+    const int waiting = std::countr_zero(step.mask & ~complete);
+    fragment.waits_for = [&cluster, at = address(step, 1, waiting)] {
+      return describe(cluster, at);
+    };
     fragment.may_time_out = true;
     return Flow::kWait;
   }

@@ -2,12 +2,14 @@
 #include "cluster.h"
 
 #include <algorithm>
+#include <cstring>
 #include <tuple>
 
 namespace gpusim {
 
 TensorMemory::TensorMemory()
     : words_(static_cast<std::size_t>(kTmemLanes) * kTmemColumns, 0xffffffff),
+      written_(words_.size(), 0),
       history_("tensor", std::size_t{4} * 4 * kTmemColumns) {}
 
 void TensorMemory::reads(int quarter, int quarters, int column, int columns) {
@@ -18,14 +20,46 @@ void TensorMemory::reads(int quarter, int quarters, int column, int columns) {
 }
 
 void TensorMemory::writes(int quarter, int quarters, int column, int columns) {
+  for (int i = column; i < column + columns; ++i) changed_.set(static_cast<std::size_t>(i));
   for (int i = quarter; i < quarter + quarters; ++i) {
     history_.write(static_cast<std::uint32_t>(4 * ((i * kTmemColumns) + column)),
                    static_cast<std::uint32_t>(4 * columns));
   }
 }
 
+namespace {
+
+std::size_t word_at(int lane, int column) {
+  return (static_cast<std::size_t>(lane) * kTmemColumns) + static_cast<std::size_t>(column);
+}
+
+}  // namespace
+
+void TensorMemory::mark_written(int lane, int column, int columns) {
+  std::fill_n(written_.data() + word_at(lane, column), columns, std::uint8_t{1});
+}
+
+bool TensorMemory::is_written(int lane, int column, int columns) const {
+  const std::uint8_t* const flags = written_.data() + word_at(lane, column);
+  return std::memchr(flags, 0, static_cast<std::size_t>(columns)) == nullptr;
+}
+
+void report_unwritten(Findings& findings, const Program& program, int lane, int column,
+                      int columns) {
+  findings.add("uninitialised", acting->pc, "tensor memory", [&] {
+    return std::to_string(columns) + " columns of tensor memory from " + std::to_string(column) +
+           " are read in lane " + std::to_string(lane) + ", and some were never written\n  " +
+           "at " + program.texts[acting->pc] + ", CTA " + std::to_string(acting->cta) +
+           " of its cluster, warp " + std::to_string(acting->warp);
+  });
+}
+
 void TensorMemory::renew() {
-  std::ranges::fill(words_, 0xffffffff);
+  if (changed_.any()) {
+    std::ranges::fill(words_, 0xffffffff);
+    std::ranges::fill(written_, std::uint8_t{0});
+  }
+  changed_.reset();
   history_.forget();
   owner_ = {};
   relinquished = false;
@@ -36,6 +70,10 @@ int TensorMemory::allocate(int columns) {
     const auto begin = owner_.begin() + first;
     if (std::any_of(begin, begin + columns, [](int owner) { return owner != 0; })) continue;
     std::fill(begin, begin + columns, first + 1);
+    // What another allocation has left there is nobody's.
+    for (int lane = 0; lane < kTmemLanes; ++lane) {
+      std::fill_n(written_.data() + word_at(lane, first), columns, std::uint8_t{0});
+    }
     return first;
   }
   return -1;

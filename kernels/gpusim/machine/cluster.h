@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -11,6 +12,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "counters.h"
@@ -75,6 +77,9 @@ class TensorMemory {
   // The agent that acts reads or writes columns of so many quarters of the lanes.
   void reads(int quarter, int quarters, int column, int columns);
   void writes(int quarter, int quarters, int column, int columns);
+  // Columns of a lane are written, or are read: then whether all of them were ever written.
+  void mark_written(int lane, int column, int columns);
+  [[nodiscard]] bool is_written(int lane, int column, int columns) const;
   [[nodiscard]] std::uint32_t* lane(int lane) {
     return words_.data() + (static_cast<std::size_t>(lane) * kTmemColumns);
   }
@@ -84,6 +89,8 @@ class TensorMemory {
 
  private:
   std::vector<std::uint32_t> words_;
+  std::vector<std::uint8_t> written_;      // a flag for each word
+  std::bitset<kTmemColumns> changed_;      // columns that may not be as new
   AccessHistory history_;                  // of 4 bytes for each column of a quarter of the lanes
   std::array<int, kTmemColumns> owner_{};  // first column of the allocation, plus one; 0: free
 };
@@ -93,6 +100,14 @@ struct CtaMemory {
   explicit CtaMemory(std::size_t shared_bytes) : shared(shared_bytes) {}
   SharedMemory shared;
   TensorMemory tmem;
+  std::vector<std::unique_ptr<RegisterFile>> registers;  // of its warps
+};
+
+// Four warps that execute wgmma together. The last to come does it for all.
+struct Warpgroup {
+  std::uint32_t arrived = 0;  // warps, a bit each
+  std::uint32_t pc = 0;       // of the wgmma
+  std::uint64_t phase = 0;
 };
 
 class Cta {
@@ -108,6 +123,7 @@ class Cta {
   TensorMemory& tmem;
   std::map<std::uint32_t, Mbarrier> mbarriers;  // by offset
   std::array<Barrier, 16> barriers;
+  std::array<Warpgroup, 8> warpgroups;
   std::vector<std::unique_ptr<Warp>> warps;
 
  private:
@@ -213,12 +229,35 @@ struct Finding {
   std::uint64_t times;
 };
 
+// What a kernel does wrong and a launch goes on from, but for races: once for an instruction and
+// what it is about.
+class Findings {
+ public:
+  template <class Sentence>
+  void add(const std::string& kind, std::uint32_t pc, const std::string& about, Sentence sentence) {
+    const auto [found, is_new] = found_.try_emplace({kind, pc, about});
+    if (is_new) found->second = {kind, sentence(), 0};
+    ++found->second.times;
+  }
+  [[nodiscard]] const auto& found() const { return found_; }
+
+ private:
+  std::map<std::tuple<std::string, std::uint32_t, std::string>, Finding> found_;
+};
+
+// That the agent that acts reads words of a lane of tensor memory which nothing has written.
+void report_unwritten(Findings& findings, const Program& program, int lane, int column,
+                      int columns);
+// Where a warp's threads are: its instruction, CTA, warp, lanes.
+[[nodiscard]] std::string whereabouts(Warp& warp, Mask mask);
+
 struct Machine {
   const Program& program;
   const LaunchShape& shape;
   GlobalMemory& memory;
   std::mt19937_64 chance;
   Counters counters;
+  Findings found;
   Recorder* recorder = nullptr;  // of a recorded launch
 };
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -26,6 +27,9 @@ struct Epoch {
   Clock clock = 0;  // 0: never
 };
 
+// How often knowledge has changed, anyone's: what was found before holds until then.
+extern constinit thread_local std::uint64_t lessons;
+
 class VectorClock {
  public:
   [[nodiscard]] Clock at(std::uint32_t slot) const {
@@ -33,10 +37,12 @@ class VectorClock {
   }
   [[nodiscard]] bool covers(Epoch epoch) const { return at(epoch.slot) >= epoch.clock; }
   void set(Epoch epoch) {
+    ++lessons;
     if (epoch.slot >= clocks_.size()) clocks_.resize(epoch.slot + 1, 0);
     clocks_[epoch.slot] = std::max(clocks_[epoch.slot], epoch.clock);
   }
   void join(const VectorClock& other) {
+    ++lessons;
     if (other.clocks_.size() > clocks_.size()) clocks_.resize(other.clocks_.size(), 0);
     for (std::size_t i = 0; i < other.clocks_.size(); ++i) {
       clocks_[i] = std::max(clocks_[i], other.clocks_[i]);
@@ -61,13 +67,16 @@ struct Knowledge {
   void join(const Knowledge& other) {
     all.join(other.all);
     fenced.join(other.fenced);
-    if (other.reached.cycle > reached.cycle) reached = other.reached;
+    reach(other.reached);
+  }
+  void reach(const Moment& moment) {
+    if (moment.cycle > reached.cycle) reached = moment;
   }
   void fence() { fenced.join(all); }
 };
 
 // The latest of all agents of the launch.
-extern thread_local Clock latest;
+extern constinit thread_local Clock latest;
 
 enum class Proxy : std::uint8_t { kGeneric, kAsync };
 
@@ -94,7 +103,7 @@ struct Agent {
 };
 
 // The one that acts now. Memory asks, so that instructions need not say it with every access.
-extern thread_local Agent* acting;
+extern constinit thread_local Agent* acting;
 
 // Two accesses of which neither happens before the other.
 struct Race {
@@ -130,52 +139,84 @@ class Races {
   std::map<std::pair<std::uint32_t, std::uint32_t>, Found> found_;
 };
 
-extern thread_local Races* races;
+extern constinit thread_local Races* races;
 
-// Remembers the last accesses of each 4 bytes of a memory.
+// Remembers the last accesses of each 4 bytes of a memory: a word of 16 bytes has the numbers of
+// its last writer's access and of up to three readers'; who that was stands once, by number.
 class AccessHistory {
  public:
   // `memory`: its name in races.
   AccessHistory(const char* memory, std::size_t bytes);
 
   // What was accessed until now is another memory's history.
-  void forget() { first_ = latest + 1; }
+  void forget();
 
   // The agent that acts reads; a race, if a write that does not happen before is among the last.
-  void read(std::uint32_t offset, std::uint32_t bytes);
+  void read(std::uint32_t offset, std::uint32_t bytes) { access<false>(offset, bytes); }
   // The same for a write or a read.
-  void write(std::uint32_t offset, std::uint32_t bytes);
+  void write(std::uint32_t offset, std::uint32_t bytes) { access<true>(offset, bytes); }
 
  private:
   struct Access {
     Clock clock = 0;
     std::uint32_t pc = 0;
-    std::uint16_t slot = 0;
+    std::uint32_t slot = 0;
     std::uint16_t cta = 0;
     std::int16_t warp = 0;
-    std::uint8_t bytes = 0;  // of the word, a bit each
-    bool by_itself : 1 = false;
-    bool fenced : 1 =
-        false;  // no proxy fence concerns it: it was not made through the generic proxy
+    bool by_itself = false;
+    bool fenced = false;  // no proxy fence concerns it: it was not made through the generic proxy
 
+    bool operator==(const Access&) const = default;
     [[nodiscard]] Epoch epoch() const { return {.slot = slot, .clock = clock}; }
     [[nodiscard]] bool same_moment(const Access& other) const {
       return slot == other.slot && clock == other.clock;
     }
   };
-  static constexpr std::size_t kReaders = 3;
-  struct Word {
-    Access writer;
-    Access readers[kReaders];
-  };
-  static_assert(sizeof(Word) == 64);
+  // An access's number, and the bytes of the word that it touched, a bit each.
+  using Mark = std::uint32_t;
+  static constexpr unsigned kNumberShift = 4;
+  static constexpr Mark kAllBytes = 15;
+  static constexpr std::uint32_t kMostNumbers = 1U << (32 - kNumberShift);
 
-  [[nodiscard]] static Access access_by(const Agent& agent);
-  void compare(const Access& earlier, const Access& now, bool earlier_wrote, bool writes,
-               std::size_t word) const;
+  static constexpr std::size_t kReaders = 3;
+  struct alignas(16) Word {
+    Mark writer;
+    Mark readers[kReaders];
+  };
+  // What a word became when it was accessed without a race.
+  struct Outcome {
+    Word before{};
+    Word after{};
+    std::uint64_t lessons = 0;
+    Mark mark = 0;
+    bool wrote = false;
+  };
+
+  template <bool kWrites>
+  void access(std::uint32_t offset, std::uint32_t bytes);
+  template <bool kWrites>
+  void touch(std::uint32_t first, std::uint32_t last, Mark mark);
+  [[nodiscard]] bool update_read(Word& word, Mark mark, std::uint32_t at) const;
+  [[nodiscard]] bool update_written(Word& word, Mark mark, std::uint32_t at) const;
+  // Race?
+  [[nodiscard]] bool compare(Mark earlier, Mark now, bool earlier_wrote, bool writes,
+                             std::uint32_t word) const;
+  [[nodiscard]] bool forgotten(Mark mark) const { return mark >> kNumberShift < first_; }
+  [[nodiscard]] const Access& access_of(Mark mark) const {
+    return accesses_[(mark >> kNumberShift) - first_];
+  }
+  [[nodiscard]] Mark with_bytes_before(Mark earlier, Mark now) const;
+  [[nodiscard]] std::uint32_t number_of(const Agent& agent);
+  void drop_what_no_word_names();
+  void start_over();
 
   const char* memory_;
-  Clock first_ = 1;  // accesses before are forgotten
+  std::uint32_t first_ = 1;  // number of accesses_[0]; those before are forgotten
+  std::vector<Access> accesses_;
+  std::size_t most_accesses_;
+  std::array<Outcome, 16> outcomes_;
+  std::uint32_t begin_ = ~std::uint32_t{0};  // words outside [begin_, end_) were never accessed
+  std::uint32_t end_ = 0;
   struct Free {
     void operator()(Word* words) const { std::free(words); }
   };

@@ -51,6 +51,9 @@ void read_piece(Cta& cta, const SharedDescriptor& descriptor, int row, int piece
 void multiply(const std::vector<float>& a, const std::vector<float>& b, int m, int n, int k,
               float* product);
 
+// Does this wgmma add to what is in D? (Else it only writes D.)
+[[nodiscard]] bool wgmma_accumulates(Warp& warp, const Operand* operands, const Op& op);
+
 void register_tcgen05(Registry& registry);
 void register_wgmma(Registry& registry);
 

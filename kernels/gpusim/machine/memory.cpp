@@ -2,6 +2,7 @@
 #include "memory.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstring>
 
@@ -53,36 +54,52 @@ void GlobalMemory::misaligned(std::uint64_t address, std::uint64_t bytes, std::u
 SharedMemory::SharedMemory(std::size_t bytes)
     : bytes_(kReservedShared + bytes, std::byte{0xff}),
       written_(bytes_.size(), 0),
+      touched_((bytes_.size() / kBlock) + 1, 0),
       history_("shared", bytes_.size()) {}
 
 void SharedMemory::renew() {
-  std::ranges::fill(bytes_, std::byte{0xff});
-  std::ranges::fill(written_, std::uint8_t{0});
+  for (std::size_t block = 0; block < touched_.size(); ++block) {
+    if (touched_[block] == 0) continue;
+    const std::size_t begin = block * kBlock;
+    const std::size_t bytes = std::min<std::size_t>(kBlock, bytes_.size() - begin);
+    std::fill_n(bytes_.data() + begin, bytes, std::byte{0xff});
+    std::fill_n(written_.data() + begin, bytes, std::uint8_t{0});
+    touched_[block] = 0;
+  }
   history_.forget();
 }
 
-void SharedMemory::check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const {
-  if (offset % align != 0) {
-    throw Fault("misaligned", "an access of " + std::to_string(bytes) +
-                                  " bytes to shared memory at " + hex(offset) +
-                                  " is not aligned to " + std::to_string(align));
-  }
-  if (offset < kReservedShared || offset > bytes_.size() || bytes > bytes_.size() - offset) {
-    throw Fault("out-of-bounds", std::to_string(bytes) + " bytes of shared memory at " +
-                                     hex(offset) + " are outside the CTA's, which ends at " +
-                                     hex(bytes_.size()));
-  }
+void SharedMemory::misaligned(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) {
+  throw Fault("misaligned", "an access of " + std::to_string(bytes) +
+                                " bytes to shared memory at " + hex(offset) +
+                                " is not aligned to " + std::to_string(align));
+}
+
+void SharedMemory::outside(std::uint32_t offset, std::uint32_t bytes) const {
+  throw Fault("out-of-bounds", std::to_string(bytes) + " bytes of shared memory at " + hex(offset) +
+                                   " are outside the CTA's, which ends at " + hex(bytes_.size()));
 }
 
 void SharedMemory::wrote(std::uint32_t offset, std::uint32_t bytes) {
   history_.write(offset, bytes);
-  std::memset(written_.data() + offset, 1, bytes);
+  std::uint8_t* const flags = written_.data() + offset;
+  if (bytes == 16) {  // of a swizzle: the most usual
+    std::memset(flags, 1, 16);
+  } else {
+    std::memset(flags, 1, bytes);
+  }
 }
 
 void SharedMemory::demand_written(std::uint32_t offset, std::uint32_t bytes) {
   history_.read(offset, bytes);
-  const std::uint8_t* flags = written_.data() + offset;
-  if (std::memchr(flags, 0, bytes) == nullptr) return;
+  const std::uint8_t* const flags = written_.data() + offset;
+  if (bytes == 16) {
+    static constexpr std::array<std::uint8_t, 16> kAll{1, 1, 1, 1, 1, 1, 1, 1,
+                                                       1, 1, 1, 1, 1, 1, 1, 1};
+    if (std::memcmp(flags, kAll.data(), 16) == 0) return;
+  } else if (std::memchr(flags, 0, bytes) == nullptr) {
+    return;
+  }
   throw Fault("uninitialised", std::to_string(bytes) + " bytes of shared memory at " + hex(offset) +
                                    " are read, and some were never written");
 }

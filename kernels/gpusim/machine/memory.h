@@ -4,6 +4,7 @@
 // who accessed them last.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -64,21 +65,34 @@ class SharedMemory {
   // Fault if the bytes are not all there, or misaligned.
   [[nodiscard]] std::byte* at(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) {
     check(offset, bytes, align);
+    const std::uint32_t block = offset / kBlock;
+    touched_[block] = true;
+    const std::uint32_t last = (offset + bytes) / kBlock;
+    if (last != block) std::fill_n(touched_.begin() + block, last - block + 1, true);
     return bytes_.data() + offset;
   }
   // The agent that acts writes these bytes. Race if that is in no order with others' accesses.
   void wrote(std::uint32_t offset, std::uint32_t bytes);
   // The agent that acts reads these bytes: the same, and Fault if one of them was never written.
   void demand_written(std::uint32_t offset, std::uint32_t bytes);
-  // Without checks, for what is known to be inside.
-  [[nodiscard]] std::byte* data() { return bytes_.data(); }
   [[nodiscard]] std::size_t size() const { return bytes_.size(); }
 
  private:
-  void check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const;
+  void check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const {
+    if (offset % align != 0) misaligned(offset, bytes, align);
+    if (offset < kReservedShared || offset > bytes_.size() || bytes > bytes_.size() - offset) {
+      outside(offset, bytes);
+    }
+  }
+  [[noreturn]] static void misaligned(std::uint32_t offset, std::uint32_t bytes,
+                                      std::uint32_t align);
+  [[noreturn]] void outside(std::uint32_t offset, std::uint32_t bytes) const;
+
+  static constexpr std::uint32_t kBlock = 1024;
 
   std::vector<std::byte> bytes_;
   std::vector<std::uint8_t> written_;  // a flag for each byte
+  std::vector<std::uint8_t> touched_;  // a flag for each block: it may not be as new
   AccessHistory history_;
 };
 

@@ -23,7 +23,8 @@ Dim dim(const std::array<std::uint32_t, 3>& of) {
 void add(Program& program, const std::string& handler,
          const std::vector<std::tuple<std::int32_t, std::int64_t>>& operands,
          std::int64_t modifiers, std::int32_t guard, bool guard_negated, std::uint32_t target,
-         std::uint8_t work, std::string text) {
+         std::uint8_t work, std::string text,
+         const std::vector<std::tuple<std::uint32_t, int>>& uses) {
   const auto found = handlers().find(handler);
   if (found == handlers().end()) throw nb::key_error(handler.c_str());
   program.ops.push_back({.run = found->second,
@@ -33,20 +34,26 @@ void add(Program& program, const std::string& handler,
                          .count = static_cast<std::uint32_t>(operands.size()),
                          .modifiers = modifiers,
                          .target = target,
-                         .work = static_cast<Work>(work)});
+                         .work = static_cast<Work>(work),
+                         .first_use = static_cast<std::uint32_t>(program.uses.size()),
+                         .uses = static_cast<std::uint32_t>(uses.size())});
+  for (const auto& [watched, use] : uses) program.uses.push_back({watched, static_cast<Use>(use)});
   for (const auto& [at, offset] : operands) program.operands.push_back({at, offset});
   program.texts.push_back(std::move(text));
 }
 
 void finish(Program& program, const nb::bytes& registers,
             const std::vector<std::tuple<std::int32_t, std::string>>& specials,
-            std::size_t static_shared_bytes, std::size_t local_bytes, std::int32_t local_base) {
+            std::size_t static_shared_bytes, std::size_t local_bytes, std::int32_t local_base,
+            std::vector<std::string> watched) {
+  program.watched = std::move(watched);
   program.registers.resize(registers.size());
   std::memcpy(program.registers.data(), registers.c_str(), registers.size());
   for (const auto& [at, name] : specials) program.specials.push_back({at, name});
   program.static_shared_bytes = static_shared_bytes;
   program.local_bytes = local_bytes;
   program.local_base = local_base;
+  find_changed(program);
 }
 
 nb::dict as_dict(const Counters& counters) {
@@ -131,9 +138,9 @@ NB_MODULE(_machine, module) {
   nb::class_<Program>(module, "Program")
       .def(nb::init<>())
       .def("add", &gpusim::add, "handler"_a, "operands"_a, "modifiers"_a, "guard"_a,
-           "guard_negated"_a, "target"_a, "work"_a, "text"_a)
+           "guard_negated"_a, "target"_a, "work"_a, "text"_a, "uses"_a)
       .def("finish", &gpusim::finish, "registers"_a, "specials"_a, "static_shared_bytes"_a,
-           "local_bytes"_a, "local_base"_a);
+           "local_bytes"_a, "local_base"_a, "watched"_a);
   module.def("launch", &gpusim::launch, "program"_a, "grid"_a, "block"_a, "cluster"_a,
              "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a,
              "recorder"_a.none());

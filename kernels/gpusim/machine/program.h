@@ -54,6 +54,23 @@ enum class Work : std::uint8_t {
 };
 inline constexpr std::size_t kWorks = 15;
 
+// How an instruction uses a register that is watched: decode/register_flow.py says the same.
+enum class Use : std::uint8_t {
+  kRead,
+  kWrite,
+  kLoad,        // a tcgen05.ld fills it
+  kAccumulate,  // D of a wgmma
+  kMultiply,    // A of a wgmma
+  kCopy,        // a mov reads it
+  kCopyPart,    // a mov makes it part of a wider register
+  kCopyTo,      // a mov writes it
+};
+
+struct RegisterUse {
+  std::uint32_t watched;  // number of the register
+  Use use;
+};
+
 struct Op {
   Handler run = nullptr;
   std::int32_t guard = kNoGuard;  // place of a predicate
@@ -63,14 +80,24 @@ struct Op {
   std::int64_t modifiers = 0;  // what they mean is the handler's affair
   std::uint32_t target = 0;    // of a branch
   Work work = Work::kNone;
+  std::uint32_t first_use = 0;  // in Program::uses
+  std::uint32_t uses = 0;
 };
 
 struct Program {
+  static constexpr std::size_t kStretch = 64;
+
   std::vector<Op> ops;
   std::vector<Operand> operands;
-  std::vector<std::string> texts;  // of ops, for messages
-  std::size_t register_bytes = 0;
+  std::vector<std::string> texts;    // of ops, for messages
+  std::vector<RegisterUse> uses;     // of watched registers
+  std::vector<std::string> watched;  // their names
   std::vector<std::byte> registers;  // as they are when a warp starts: constants are in it
+  struct Places {
+    std::size_t begin, end;
+  };
+  // What each kStretch of ops may change in the registers.
+  std::vector<std::vector<Places>> changed;
   std::size_t static_shared_bytes = 0;
   std::size_t local_bytes = 0;   // of a thread
   std::int32_t local_base = -1;  // place of the address of its local memory
@@ -80,6 +107,9 @@ struct Program {
   };
   std::vector<Special> specials;
 };
+
+// Fills in `changed` of a program that is complete.
+void find_changed(Program& program);
 
 // Something that a kernel must not do. The launch ends.
 struct Fault : std::runtime_error {

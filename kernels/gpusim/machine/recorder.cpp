@@ -184,12 +184,14 @@ Recorder::Moved Recorder::moved_since() {
       .shared = now.shared_loaded + now.shared_stored + now.shared_atomic,
       .distributed = now.distributed_loaded + now.distributed_stored + now.distributed_atomic,
       .global = now.global_loaded + now.global_stored + now.global_atomic,
-      .tensor = now.tensor_loaded + now.tensor_stored};
+      .tensor_loaded = now.tensor_loaded,
+      .tensor_stored = now.tensor_stored};
   const Moved before = std::exchange(before_, all);
   return {.shared = all.shared - before.shared,
           .distributed = all.distributed - before.distributed,
           .global = all.global - before.global,
-          .tensor = all.tensor - before.tensor};
+          .tensor_loaded = all.tensor_loaded - before.tensor_loaded,
+          .tensor_stored = all.tensor_stored - before.tensor_stored};
 }
 
 Cycle Recorder::move(Warp& warp, const Op& op, std::uint32_t pc, Cycle begin) {
@@ -202,11 +204,14 @@ Cycle Recorder::move(Warp& warp, const Op& op, std::uint32_t pc, Cycle begin) {
   through(cta.shared, moved.shared, model_.shared);
   through(cta.distributed, moved.distributed, model_.distributed);
   through(cta.global, moved.global, model_.global);
-  if (moved.tensor > 0) {  // until tcgen05.wait, at which the warp joins what this agent knows
-    Moment& done = warp.tensor_agent.knows.reached;
-    const Cycle there = take(cta.tensor_memory, begin, moved.tensor, model_.tensor_memory);
-    done = {.cycle = std::max(done.cycle, there), .pc = pc};
-  }
+  // Until tcgen05.wait, at which the warp joins what this agent knows.
+  const auto by_itself = [&](Agent& agent, std::uint64_t bytes) {
+    if (bytes == 0) return;
+    const Cycle there = take(cta.tensor_memory, begin, bytes, model_.tensor_memory);
+    agent.knows.reach({.cycle = there, .pc = pc});
+  };
+  by_itself(warp.load_agent, moved.tensor_loaded);
+  by_itself(warp.store_agent, moved.tensor_stored);
   if (ready > begin && (op.work == Work::kLoad || op.work == Work::kAtomic)) {
     auto& record = cta.warps[static_cast<std::size_t>(warp.id())];
     // Of ld and atom: as many operands as the vector has elements are results (accesses.cpp).

@@ -176,7 +176,8 @@ class Recorder {
 
  private:
   struct Moved {  // bytes between registers and memories
-    std::uint64_t shared = 0, distributed = 0, global = 0, tensor = 0;
+    std::uint64_t shared = 0, distributed = 0, global = 0;
+    std::uint64_t tensor_loaded = 0, tensor_stored = 0;
   };
   [[nodiscard]] Moved moved_since();
   void waited(Warp& warp, std::uint32_t pc, std::uint32_t cause, Cycle from, Cycle until);

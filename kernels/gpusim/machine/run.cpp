@@ -104,6 +104,10 @@ void set_special(Warp& warp, const Program::Special& special, const LaunchShape&
   }
 }
 
+std::string describe(const Dim& dim) {
+  return std::to_string(dim.x) + ", " + std::to_string(dim.y) + ", " + std::to_string(dim.z);
+}
+
 class Runner {
  public:
   Runner(Machine& machine, Cluster& cluster) : machine_(machine), cluster_(cluster) {
@@ -197,10 +201,6 @@ class Runner {
     }
   }
 
-  static std::string describe(const Dim& dim) {
-    return std::to_string(dim.x) + ", " + std::to_string(dim.y) + ", " + std::to_string(dim.z);
-  }
-
   // True if the warp executed something.
   bool turn(Warp& warp, std::uint32_t most) {
     bool went_on = false;
@@ -253,12 +253,14 @@ class Runner {
                 .op = op,
                 .operands = machine_.program.operands.data() + op.first,
                 .mask = mask};
+      warp.registers().executes(pc);
       warp.agent.pc = pc;
       acting = &warp.agent;
+      if (op.uses != 0) use_registers(machine_, warp, op, mask);
       try {
         flow = op.run(step);
       } catch (const Fault& fault) {
-        throw Fault(fault.kind, std::string(fault.what()) + "\n  " + whereabouts(warp, mask, pc));
+        throw Fault(fault.kind, std::string(fault.what()) + "\n  " + whereabouts(warp, mask));
       }
     }
     switch (flow) {
@@ -280,13 +282,6 @@ class Runner {
     return true;
   }
 
-  std::string whereabouts(Warp& warp, Mask mask, std::uint32_t pc) const {
-    std::ostringstream text;
-    text << "at " << machine_.program.texts[pc] << ", CTA (" << describe(warp.cta().index())
-         << "), warp " << warp.id() << ", lanes " << hex(mask);
-    return text.str();
-  }
-
   void complete_one() {
     complete([this] { cluster_.asynchronous.complete_one(machine_.chance); });
   }
@@ -301,11 +296,11 @@ class Runner {
     try {
       act();
     } catch (const Fault& fault) {
-      throw Fault(fault.kind, std::string(fault.what()) + "\n  " + whereabouts(*acting));
+      throw Fault(fault.kind, std::string(fault.what()) + "\n  " + origin(*acting));
     }
   }
 
-  std::string whereabouts(const Agent& agent) const {
+  std::string origin(const Agent& agent) const {
     return "in what was begun by " + machine_.program.texts[agent.pc] + ", CTA " +
            std::to_string(agent.cta) + " of the cluster, warp " + std::to_string(agent.warp);
   }
@@ -340,7 +335,7 @@ class Runner {
         if (fragment.mask == 0) continue;
         text << "\n  CTA (" << describe(const_cast<Warp*>(warp)->cta().index()) << "), warp "
              << warp->id() << ", lanes " << hex(fragment.mask) << ", at "
-             << machine_.program.texts[fragment.pc] << ", waits for " << fragment.waits_for;
+             << machine_.program.texts[fragment.pc] << ", waits for " << fragment.waits_for.text();
       }
     }
     return text.str();
@@ -401,7 +396,7 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
   const auto threads = static_cast<std::uint32_t>(shape.block.count());
   const auto warps =
       static_cast<std::uint32_t>((threads + kLanes - 1) / kLanes * shape.cluster.count());
-  auto cluster = std::make_unique<Cluster>(shape.cluster, 2 * warps);
+  auto cluster = std::make_unique<Cluster>(shape.cluster, 3 * warps);
   cluster->index = index;
   std::uint32_t slot = 0;
   const Clock start = latest;
@@ -422,8 +417,15 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
     for (std::uint32_t first = 0; first < threads; first += kLanes) {
       const std::uint32_t count = std::min<std::uint32_t>(kLanes, threads - first);
       const Mask mask = count == kLanes ? kAllLanes : (Mask{1} << count) - 1;
+      auto& files = memories[rank]->registers;
+      if (files.size() <= first / kLanes) {
+        files.push_back(std::make_unique<RegisterFile>(machine.program));
+      } else {
+        files[first / kLanes]->renew();
+      }
       cta->warps.push_back(std::make_unique<Warp>(machine, *cta, static_cast<int>(first / kLanes),
-                                                  mask, machine.program.registers));
+                                                  mask, *files[first / kLanes],
+                                                  machine.program.watched.size()));
       Warp& warp = *cta->warps.back();
       warp.agent.now = {.slot = slot++, .clock = start};
       warp.agent.cta = rank;
@@ -433,10 +435,13 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
         warp.agent.knows.reached.cycle = record->begin;
       }
       warp.agent.tick();
-      warp.tensor_agent = warp.agent;
-      warp.tensor_agent.now = {.slot = warps + warp.agent.now.slot, .clock = start};
-      warp.tensor_agent.by_itself = true;
-      warp.tensor_agent.proxy = Proxy::kAsync;  // no proxy fence concerns tensor memory
+      for (Agent* agent : {&warp.load_agent, &warp.store_agent}) {
+        *agent = warp.agent;
+        const std::uint32_t turn = agent == &warp.load_agent ? 1 : 2;
+        agent->now = {.slot = (turn * warps) + warp.agent.now.slot, .clock = start};
+        agent->by_itself = true;
+        agent->proxy = Proxy::kAsync;
+      }
       for (const Program::Special& special : machine.program.specials) {
         set_special(warp, special, shape, parameters);
       }
@@ -454,6 +459,12 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
 }
 
 }  // namespace
+
+std::string whereabouts(Warp& warp, Mask mask) {
+  return "at " + warp.machine().program.texts[warp.agent.pc] + ", CTA (" +
+         describe(warp.cta().index()) + "), warp " + std::to_string(warp.id()) + ", lanes " +
+         hex(mask);
+}
 
 const Registry& handlers() {
   static const Registry kRegistry = [] {
@@ -481,6 +492,7 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
                   .memory = memory,
                   .chance = std::mt19937_64(seed),
                   .counters = {},
+                  .found = {},
                   .recorder = recorder};
   if (recorder != nullptr) recorder->begin(program, machine.counters);
   const Dim clusters{.x = shape.grid.x / shape.cluster.x,
@@ -496,6 +508,7 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
   for (const auto& [_, race] : found.found()) {
     findings.push_back({"race", sentence(program, race.first), race.times});
   }
+  for (const auto& [_, finding] : machine.found.found()) findings.push_back(finding);
   return machine.counters;
 }
 

@@ -53,7 +53,9 @@ Flow alloc(Step& step) {
   }
   const int first = cta.tmem.allocate(columns);
   if (first < 0) {
-    step.fragment.waits_for = std::to_string(columns) + " columns of tensor memory";
+    step.fragment.waits_for = [columns] {
+      return std::to_string(columns) + " columns of tensor memory";
+    };
     return Flow::kWait;
   }
   const Cluster::Place to = cluster_of(step).place(shared_address(step, 0, step.lane()));
@@ -112,17 +114,38 @@ int first_lane(Step& step, const TensorAddress& at, Shape shape) {
 }
 
 // ld and st go on by themselves until the warp waits for them: their agent acts.
-void begin_access(Step& step) {
-  Agent& agent = step.warp.tensor_agent;
+void begin_access(Step& step, Agent& agent) {
   agent.knows.join(step.warp.agent.knows);
   agent.pc = step.warp.agent.pc;
   agent.tick();
   acting = &agent;
 }
 
-Flow wait(Step& step) {
-  step.warp.agent.knows.join(step.warp.tensor_agent.knows);
+Flow wait_for_loads(Step& step) {
+  Warp& warp = step.warp;
+  warp.agent.knows.join(warp.load_agent.knows);
+  warp.tensor_loads.waited = warp.tensor_loads.issued;
   return Flow::kNext;
+}
+
+Flow wait_for_stores(Step& step) {
+  step.warp.agent.knows.join(step.warp.store_agent.knows);
+  return Flow::kNext;
+}
+
+// Words that a tcgen05.ld reads, one by one: of one lane they need not stand side by side.
+void demand_written(Step& step, Shape shape, int first, int column, int registers, int split) {
+  const TensorMemory& tmem = step.warp.cta().tmem;
+  for (int i = 0; i < registers; ++i) {
+    if (step.sink(i)) continue;
+    for (int thread = 0; thread < kLanes; ++thread) {
+      const TensorAddress word = word_of(shape, thread, i, split);
+      if (tmem.is_written(first + word.lane, column + word.column, 1)) continue;
+      Machine& machine = step.warp.machine();
+      report_unwritten(machine.found, machine.program, first + word.lane, column + word.column, 1);
+      return;
+    }
+  }
 }
 
 // Operands: registers, address.
@@ -140,7 +163,7 @@ Flow access(Step& step) {
   const int columns = by_column ? registers : 2 * registers;
   const auto touch = [&](int from) {
     tmem.demand(from, columns);
-    begin_access(step);
+    begin_access(step, kLoad ? step.warp.load_agent : step.warp.store_agent);
     if constexpr (kLoad) {
       tmem.reads(first / kLanes, 1, from, columns);
     } else {
@@ -148,8 +171,10 @@ Flow access(Step& step) {
     }
     acting = &step.warp.agent;
   };
+  if constexpr (kLoad) ++step.warp.tensor_loads.issued;
   touch(at.column);
   if (shape == Shape::k16x32bx2) touch(at.column + split);
+  if constexpr (kLoad) demand_written(step, shape, first, at.column, registers, split);
   Counters& counters = step.warp.machine().counters;
   (kLoad ? counters.tensor_loaded : counters.tensor_stored) +=
       std::uint64_t{4} * kLanes * static_cast<std::uint64_t>(registers);
@@ -163,6 +188,7 @@ Flow access(Step& step) {
         values[thread] = there;
       } else {
         there = values[thread];
+        tmem.mark_written(first + word.lane, at.column + word.column, 1);
       }
     }
   }
@@ -290,8 +316,9 @@ struct ResultLayout {
 
 // A from tensor memory: a lane is a row, in the places of D's rows; a column holds 4 bytes of it.
 // Each half of D has an A of its own.
-std::vector<float> tensor_memory_operand(Cta& cta, TensorAddress at, const ResultLayout& layout,
-                                         int half, int rows, Element type) {
+std::vector<float> tensor_memory_operand(Machine& machine, Cta& cta, TensorAddress at,
+                                         const ResultLayout& layout, int half, int rows,
+                                         Element type) {
   const int bytes = element_bytes(type);
   const int ks = kOperandBytes / bytes;
   const int each = 4 / bytes;
@@ -299,7 +326,11 @@ std::vector<float> tensor_memory_operand(Cta& cta, TensorAddress at, const Resul
   cta.tmem.reads(0, 4, at.column, kOperandBytes / 4);
   std::vector<float> values(static_cast<std::size_t>(rows) * ks);
   for (int row = 0; row < rows; ++row) {
-    const std::uint32_t* const words = cta.tmem.lane(layout.lane(row, half)) + at.column;
+    const int lane = layout.lane(row, half);
+    if (!cta.tmem.is_written(lane, at.column, kOperandBytes / 4)) {
+      report_unwritten(machine.found, machine.program, lane, at.column, kOperandBytes / 4);
+    }
+    const std::uint32_t* const words = cta.tmem.lane(lane) + at.column;
     for (int k = 0; k < ks; ++k) {
       const std::uint32_t word = words[k / each];
       const std::uint32_t bits =
@@ -364,8 +395,8 @@ void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
     cta->tmem.writes(0, 4, mma.d.column, layout.columns);
     for (int half = 0; half * layout.columns < n; ++half) {
       if (mma.a_in_tensor_memory) {
-        multiply(tensor_memory_operand(*cta, a_at, layout, half, rows, type_a), b, rows, n, ks,
-                 product.data());
+        multiply(tensor_memory_operand(machine, *cta, a_at, layout, half, rows, type_a), b, rows, n,
+                 ks, product.data());
       } else if (half == 0) {
         multiply(read_operand(*cta, descriptor(mma.a), 0, rows, type_a, mma.shape.a_mn_major), b,
                  rows, n, ks, product.data());
@@ -377,6 +408,10 @@ void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
         if (word < mma.disabled.size() && (mma.disabled[word] >> (lane % 32) & 1) != 0) continue;
         const float* const from = product.data() + (static_cast<std::size_t>(row) * n) +
                                   (static_cast<std::size_t>(half) * layout.columns);
+        if (mma.accumulates && !cta->tmem.is_written(lane, mma.d.column, layout.columns)) {
+          report_unwritten(machine.found, machine.program, lane, mma.d.column, layout.columns);
+        }
+        cta->tmem.mark_written(lane, mma.d.column, layout.columns);
         std::uint32_t* const d = cta->tmem.lane(lane) + mma.d.column;
         for (int column = 0; column < layout.columns; ++column) {
           const float before = mma.accumulates ? d_value(d[column], half_d) : 0.0F;
@@ -460,6 +495,7 @@ void copy_in(Cta& cta, TensorAddress to, std::uint64_t from, Spread spread, bool
       std::uint32_t* const words = cta.tmem.lane(lane) + to.column;
       read_piece(cta, source, row, piece, words + (std::size_t{4} * piece));
     }
+    cta.tmem.mark_written(lane, to.column, columns);
   }
 }
 
@@ -514,7 +550,8 @@ void register_tcgen05(Registry& registry) {
   registry["tcgen05.relinquish"] = relinquish;
   registry["tcgen05.ld"] = access<true>;
   registry["tcgen05.st"] = access<false>;
-  registry["tcgen05.wait"] = wait;
+  registry["tcgen05.wait.ld"] = wait_for_loads;
+  registry["tcgen05.wait.st"] = wait_for_stores;
   registry["tcgen05.mma"] = mma;
   registry["tcgen05.cp"] = cp;
   registry["tcgen05.commit"] = commit;

@@ -7,20 +7,42 @@
 #include <array>
 #include <bit>
 #include <cstdint>
-#include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "happens_before.h"
 #include "program.h"
+#include "register_file.h"
+#include "watched_registers.h"
 
 namespace gpusim {
 
 class Cta;
 struct Machine;
+
+// What threads wait for, in words when someone asks.
+class Awaited {
+ public:
+  Awaited() = default;
+  template <class Describe>
+  Awaited& operator=(Describe describe) {
+    if constexpr (std::is_invocable_r_v<std::string, Describe>) {
+      describe_ = std::move(describe);
+    } else {
+      describe_ = [text = std::move(describe)] { return std::string(text); };
+    }
+    return *this;
+  }
+  [[nodiscard]] std::string text() const { return describe_ ? describe_() : std::string(); }
+
+ private:
+  std::function<std::string()> describe_;
+};
 
 struct Fragment {
   std::uint32_t pc = 0;
@@ -31,7 +53,7 @@ struct Fragment {
   bool arrived = false;       // at the barrier that it waits for
   bool converges = false;     // it waits for other threads of its warp
   std::uint64_t phase = 0;    // of that barrier when it arrived
-  std::string waits_for = {};
+  Awaited waits_for = {};
 };
 
 // Copies that are waited for together: how many are under way, and what those that are complete
@@ -95,23 +117,11 @@ class AsyncGroups {
   std::vector<Group> committed_;
 };
 
-struct alignas(64) RegisterFile {
-  explicit RegisterFile(const std::vector<std::byte>& initial)
-      : bytes(initial.size() + 64), begin(align(bytes.data())) {
-    std::memcpy(begin, initial.data(), initial.size());
-  }
-  static std::byte* align(std::byte* at) {
-    return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(at) + 63) &
-                                        ~std::uintptr_t{63});
-  }
-  std::vector<std::byte> bytes;
-  std::byte* begin;
-};
-
 class Warp {
  public:
-  Warp(Machine& machine, Cta& cta, int id, Mask threads, const std::vector<std::byte>& initial)
-      : machine_(machine), cta_(cta), id_(id), registers_(initial) {
+  Warp(Machine& machine, Cta& cta, int id, Mask threads, RegisterFile& registers,
+       std::size_t watched_registers)
+      : watched(watched_registers), machine_(machine), cta_(cta), id_(id), registers_(registers) {
     fragments.push_back({.mask = threads});
   }
   Warp(const Warp&) = delete;
@@ -120,6 +130,7 @@ class Warp {
   [[nodiscard]] Machine& machine() { return machine_; }
   [[nodiscard]] Cta& cta() { return cta_; }
   [[nodiscard]] int id() const { return id_; }
+  [[nodiscard]] RegisterFile& registers() { return registers_; }
   [[nodiscard]] Mask live() const {
     Mask all = 0;
     for (const Fragment& fragment : fragments) all |= fragment.mask;
@@ -127,12 +138,16 @@ class Warp {
   }
   template <class T>
   [[nodiscard]] T* place(std::int32_t at) {
-    return reinterpret_cast<T*>(registers_.begin + at);
+    return registers_.place<T>(at);
   }
 
   std::vector<Fragment> fragments;  // by program counter
   Agent agent;
-  Agent tensor_agent;  // its tcgen05.ld and .st, until it waits for them
+  Agent load_agent;   // its tcgen05.ld, or the reads of its warpgroup's wgmma, until it waits
+  Agent store_agent;  // its tcgen05.st
+  TensorLoads tensor_loads;
+  WgmmaGroups wgmmas;
+  std::vector<WatchedRegister> watched;
   std::array<std::uint64_t, kLanes>
       cluster_phase{};                     // when a thread arrived at the cluster's barrier
   std::array<AsyncGroups, kLanes> copies;  // cp.async
@@ -142,7 +157,7 @@ class Warp {
   Machine& machine_;
   Cta& cta_;
   int id_;
-  RegisterFile registers_;
+  RegisterFile& registers_;
 };
 
 // One instruction, executed by some threads of a warp.

@@ -18,6 +18,7 @@ class Program:
         target: int,
         work: int,
         text: str,
+        uses: Sequence[tuple[int, int]],
     ) -> None: ...
     def finish(
         self,
@@ -26,6 +27,7 @@ class Program:
         static_shared_bytes: int,
         local_bytes: int,
         local_base: int,
+        watched: Sequence[str],
     ) -> None: ...
 
 # Amount for a cycle, latency in cycles.

@@ -88,7 +88,8 @@ def _extended(builder: Builder, instruction: Instruction) -> None:
         f"extended.mad.{instruction.modifiers[0]}" if opcode.startswith("mad") else "extended.add"
     )
     destination, *sources = instruction.operands
-    carry = builder.source(Register("%CC.CF", "pred"), "pred")
+    flag = Register("%CC.CF", "pred")
+    carry = (builder.source if flags & _READS_CARRY else builder.result)(flag, "pred")
     places = [builder.result(destination, type_), carry]
     places += [builder.source(s, type_) for s in sources]
     builder.step(f"{name}.{type_}", places, modifiers=flags)

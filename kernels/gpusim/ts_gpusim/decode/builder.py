@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ts_gpusim import _machine
 from ts_gpusim.cost_model import Work, work_of
+from ts_gpusim.decode import register_flow
 from ts_gpusim.decode.registers import NOWHERE, SPECIALS, WIDE_SPECIALS, WIDTH, RegisterFile
 from ts_gpusim.ptx import isa
 from ts_gpusim.ptx.errors import PtxError
@@ -39,11 +40,15 @@ _INTEGER_OF_WIDTH = {1: "u8", 2: "u16", 4: "u32", 8: "u64"}
 
 @dataclass(frozen=True)
 class Place:
-    """Of an operand; `offset` is added where it is an address of `width` bytes."""
+    """Of an operand; `offset` is added where it is an address of `width` bytes.
+
+    `use`: how the instruction uses the register that it is, if it is one.
+    """
 
     at: int
     offset: int = 0
     width: int = 0
+    use: int | None = None
 
     def as_tuple(self) -> tuple[int, int]:
         return (self.at, self.offset)
@@ -119,19 +124,26 @@ class Builder:
 
     def finish(self) -> _machine.Program:
         starts = self.starts
+        watched = self._watched()
         before = None
         for handler, operands, modifiers, guard, target, instruction in self._pending:
             first = instruction is not None and instruction is not before
             before = instruction
+            guard_at = None if guard is None else self.registers.register(guard.predicate)
             self.program.add(
                 handler=handler,
                 operands=[place.as_tuple() for place in operands],
                 modifiers=modifiers,
-                guard=-1 if guard is None else self.registers.register(guard.predicate),
+                guard=-1 if guard_at is None else guard_at,
                 guard_negated=guard is not None and guard.negated,
                 target=0 if target is None else starts[self.kernel.labels[target]],
                 work=work_of(instruction) if first and instruction else Work.NONE,
                 text=describe(instruction),
+                uses=[
+                    (watched[at], how)
+                    for at, how in _uses(handler, operands, guard_at)
+                    if at in watched
+                ],
             )
         local_base = self.registers.temporary(8) if self.local_bytes else -1
         if self.local_bytes:
@@ -142,8 +154,25 @@ class Builder:
             static_shared_bytes=self.static_shared_bytes,
             local_bytes=self.local_bytes,
             local_base=local_base,
+            watched=[self.registers.name(at) for at in watched],
         )
         return self.program
+
+    def _watched(self) -> dict[int, int]:
+        """The places of the registers that the machine keeps track of, and their numbers there."""
+        number: dict[int, int] = {}
+        steps = []
+        for handler, operands, _, guard, target, _ in self._pending:
+            guard_at = None if guard is None else self.registers.register(guard.predicate)
+            uses = tuple(
+                (number.setdefault(at, len(number)), how)
+                for at, how in _uses(handler, operands, guard_at)
+            )
+            to = None if target is None else self.starts[self.kernel.labels[target]]
+            steps.append(register_flow.FlowStep(handler, uses, guard is not None, to))
+        found = register_flow.suspects(steps)
+        suspected = [at for at, register in number.items() if register in found]
+        return {at: i for i, at in enumerate(suspected)}
 
     @property
     def instructions(self) -> list[Instruction | None]:
@@ -192,13 +221,13 @@ class Builder:
             raise self.error(
                 f"{operand.name} is .{operand.type}, but the result is .{type_}: declare another"
             )
-        return Place(self.registers.register(operand), 0, width)
+        return Place(self.registers.register(operand), 0, width, register_flow.WRITE)
 
     def source(self, operand: Operand, type_: str) -> Place:
         width = self.width(type_)
         match operand:
             case Register():
-                place = Place(self.registers.register(operand), 0, self.width(operand.type))
+                place = self._read(operand, self.width(operand.type))
                 return place if place.width == width else self.fitted(place, width)
             case Immediate(value):
                 if type_ in ("f32", "f64"):
@@ -217,10 +246,13 @@ class Builder:
                 return self.address_of(operand, width)
             case NegatedRegister(register):
                 place = self.temporary(0)
-                negated = [place, Place(self.registers.register(register))]
+                negated = [place, self._read(register, 0)]
                 self.step("not.pred", negated, always=True)
                 return place
         raise self.error(f"{operand} is no value")
+
+    def _read(self, register: Register, width: int, offset: int = 0) -> Place:
+        return Place(self.registers.register(register), offset, width, register_flow.READ)
 
     def fitted(self, place: Place, width: int, signed: bool = False) -> Place:
         """The low bytes, or zero- or sign-extended."""
@@ -263,7 +295,7 @@ class Builder:
         match base:
             case Register():
                 width = WIDTH[base.type]
-                return Place(self.registers.register(base), operand.offset, width)
+                return self._read(base, width, operand.offset)
             case Symbol():
                 parameters = {p.name: p.offset for p in self.kernel.parameters}
                 if base.name in parameters:
@@ -279,6 +311,25 @@ class Builder:
 
     def vector(self, operand: Operand) -> list[Operand]:
         return list(operand.elements) if isinstance(operand, Vector) else [operand]
+
+
+_COPIES = {"mov": register_flow.COPY, "split": register_flow.COPY, "join": register_flow.COPY_PART}
+
+
+def _uses(handler: str, operands: list[Place], guard: int | None) -> Iterator[tuple[int, int]]:
+    """The registers that a step uses, and how: what it reads first."""
+    if guard is not None:
+        yield guard, register_flow.READ
+    copies = _COPIES.get(handler.split(".")[0])
+    results = []
+    for place in operands:
+        if place.use is None:
+            continue
+        if place.use == register_flow.READ:
+            yield place.at, register_flow.READ if copies is None else copies
+        else:
+            results.append((place.at, place.use if copies is None else register_flow.COPY_TO))
+    yield from results
 
 
 def _as_f32(bits: int) -> int:

@@ -65,6 +65,10 @@ class RegisterFile:
             self._registers[register.name] = self._allocate(WIDTH[register.type])
         return self._registers[register.name]
 
+    def name(self, place: int) -> str:
+        """Of the register that stands there."""
+        return next(name for name, at in self._registers.items() if at == place)
+
     def temporary(self, width: int) -> int:
         return self._allocate(width)
 

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from ts_gpusim.decode.builder import NARROW_SHARED, Builder, Place
 from ts_gpusim.decode.families import immediate
+from ts_gpusim.decode.register_flow import ACCUMULATE, LOAD, MULTIPLY
 from ts_gpusim.ptx.syntax import Address, Instruction, Register, Vector
 
 # Of the PTX ISA: what has a form in the tables, but is not executed yet.
@@ -31,9 +33,11 @@ _RESULTS = ("f32", "f16", "s32")
 def wgmma(builder: Builder, instruction: Instruction) -> None:
     modifiers = instruction.modifiers
     if modifiers[0] in ("fence", "commit_group"):
-        return builder.step("nop", [])
+        return builder.step(f"wgmma.{modifiers[0]}", [])
     if modifiers[0] == "wait_group":
-        return builder.step("wgmma.wait_group", [])
+        allowed = immediate(builder, instruction.operands[0])
+        handler = "wgmma.wait_group" if allowed else "wgmma.wait_all"
+        return builder.step(handler, [], modifiers=allowed)
     shape = next(m for m in modifiers if re.fullmatch(r"m64n\d+k\d+", m))
     n = int(re.findall(r"\d+", shape)[1])
     after = modifiers.index(shape) + 1
@@ -42,7 +46,7 @@ def wgmma(builder: Builder, instruction: Instruction) -> None:
     if "sp" in modifiers or type_a == "b1":
         raise builder.error("a sparse wgmma and one of single bits are not executed yet")
     d, a, b, predicate, *scales = instruction.operands
-    places = [builder.result(r, "b32") for r in builder.vector(d)]
+    places = [_used(builder.result(r, "b32"), ACCUMULATE) for r in builder.vector(d)]
     count = n // 4 if result == "f16" else n // 2
     if len(places) != count:
         raise builder.error(f"{len(places)} registers are given for D; n = {n} needs {count}")
@@ -50,7 +54,7 @@ def wgmma(builder: Builder, instruction: Instruction) -> None:
     flags |= _RESULTS.index(result) << 19 | satfinite << 21
     if isinstance(a, Vector):
         flags |= 1 << 18
-        places += [builder.source(r, "b32") for r in a.elements]
+        places += [_used(builder.source(r, "b32"), MULTIPLY) for r in a.elements]
     else:
         places.append(builder.source(a, "b64"))
     places += [builder.source(b, "b64"), builder.source(predicate, "pred")]
@@ -65,6 +69,11 @@ def wgmma(builder: Builder, instruction: Instruction) -> None:
     builder.step("wgmma", [*places, *constants[:2], *transposes], modifiers=flags)
 
 
+def _used(place: Place, how: int) -> Place:
+    """A register that the instruction uses after it has been issued."""
+    return place if place.use is None else replace(place, use=how)
+
+
 def _pair(instruction: Instruction) -> int:
     return 1 if "cta_group::2" in instruction.modifiers else 0
 
@@ -72,7 +81,7 @@ def _pair(instruction: Instruction) -> int:
 def tcgen05(builder: Builder, instruction: Instruction) -> None:
     what = instruction.modifiers[0]
     if what in ("wait::ld", "wait::st"):
-        return builder.step("tcgen05.wait", [])
+        return builder.step(f"tcgen05.wait.{what[-2:]}", [])
     if what in ("fence::before_thread_sync", "fence::after_thread_sync"):
         return builder.step("nop", [])
     if what == "relinquish_alloc_permit":
@@ -111,8 +120,10 @@ def _access(builder: Builder, instruction: Instruction) -> None:
     expected = int(modifiers[modifiers.index(shape) + 1][1:]) * _REGISTERS.get(shape, 1)
     if len(elements) != expected:
         raise builder.error(f"{len(elements)} registers are given, but it is {expected}")
-    place = builder.result if loads else builder.source
-    places = [place(e, "b32") for e in elements]
+    if loads:
+        places = [_used(builder.result(e, "b32"), LOAD) for e in elements]
+    else:
+        places = [builder.source(e, "b32") for e in elements]
     flags = len(elements) << 8 | _SHAPES.index(shape) << 16
     if split:
         flags |= immediate(builder, split[0]) << 24

@@ -24,7 +24,7 @@ def _brx(builder: Builder, instruction: Instruction) -> None:
     assert isinstance(targets, Label)
     for number, target in enumerate(builder.kernel.branch_targets[targets.name]):
         chosen = Register("%brx", "pred")
-        places = [builder.source(chosen, "pred"), SINK, place, builder.constant(number, 4)]
+        places = [builder.result(chosen, "pred"), SINK, place, builder.constant(number, 4)]
         guard = instruction.guard
         if guard is None:
             builder.step("setp.eq.u32", places)
