@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from itertools import pairwise
 
 import gpusim_hopper_gemm
 import numpy as np
@@ -87,7 +88,7 @@ def test_a_warps_spans_follow_each_other_without_gap_or_overlap(recording):
     for timeline in recording().timelines:
         for spans in timeline.warps:
             assert spans[0].begin == timeline.begin
-            assert all(a.end == b.begin for a, b in zip(spans, spans[1:], strict=False))
+            assert all(a.end == b.begin for a, b in pairwise(spans))
 
 
 @pytest.mark.parametrize("recording", RECORDINGS.values(), ids=RECORDINGS)
@@ -95,7 +96,7 @@ def test_an_engine_does_one_thing_at_a_time(recording):
     for timeline in recording().timelines:
         for engine in timeline.engines:
             done = sorted(engine.operations, key=lambda operation: operation.begin)
-            assert all(a.free <= b.begin for a, b in zip(done, done[1:], strict=False))
+            assert all(a.free <= b.begin for a, b in pairwise(done))
             assert all(o.issued <= o.begin <= o.free <= o.end for o in done)
 
 

@@ -151,7 +151,7 @@ def _cells(row: Row) -> list[str]:
     cells = []
     for value in (row.first, row.second):
         if value is None:
-            cells.append("–")
+            cells.append("-")
         elif row.unit == "%":
             cells.append(f"{value:.1f} %")
         elif row.unit in ("B", "FLOP"):
