@@ -15,6 +15,7 @@ from ts_gpusim.report import schema
 from ts_gpusim.roles import author_location, group_warps, name_roles
 
 _LONGEST_TEXT = 96
+_Eight = tuple[int, int, int, int, int, int, int, int]
 _FLOP_OF_A_RESULT = 2 * 16  # a step of 32 bytes of K: 16 of bf16
 
 
@@ -123,8 +124,8 @@ class _Builder:
         end: int,
         _busy: list[int],
         _drawn: bool,
-        warps: list[list[tuple[int, ...]]],
-        engines: list[list[tuple[int, ...]]],
+        warps: list[list[_Eight]],
+        engines: list[list[_Eight]],
     ) -> schema.CtaTimeline:
         spans = [[self._span(*span) for span in warp] for warp in warps]
         done = [

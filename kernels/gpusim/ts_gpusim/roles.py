@@ -72,7 +72,7 @@ def _function(weights: np.ndarray, instructions: Sequence[Instruction | None]) -
     """The source function with the largest sum of weights."""
     sums: dict[str, int] = {}
     for index in np.flatnonzero(weights):
-        instruction = instructions[index]
+        instruction = instructions[int(index)]
         if instruction is None or instruction.location is None:
             continue
         name = function_at(author_location(instruction.location))

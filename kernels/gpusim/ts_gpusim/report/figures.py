@@ -20,7 +20,7 @@ class Figure:
 
 def figures(launch: LaunchRecord) -> list[Figure]:
     """Without those that are zero. None at all of a launch that ended in a fault at once."""
-    found = []
+    found: list[Figure] = []
     if launch.recording is not None:
         found += _model(launch.recording)
     if launch.counters is not None:
