@@ -2,7 +2,7 @@
 """A software GPU: kernels for Hopper and Blackwell, run from their PTX on a CPU."""
 
 from ts_gpusim.device import Device, device
-from ts_gpusim.faults import Fault, Finding
+from ts_gpusim.faults import Fault, Finding, LaunchError
 from ts_gpusim.launch import Dim3, Launch, LaunchAttributes
 from ts_gpusim.launch_ptx import launch_ptx
 from ts_gpusim.machine import Counters, Machine, Run
@@ -17,6 +17,7 @@ __all__ = [
     "Finding",
     "Launch",
     "LaunchAttributes",
+    "LaunchError",
     "Machine",
     "MemoryMap",
     "Run",

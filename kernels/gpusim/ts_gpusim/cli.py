@@ -17,10 +17,12 @@ from typing import Any
 from ts_gpusim.decode.families import FAMILIES
 from ts_gpusim.decode.tensor_cores import REFUSED_SECTIONS
 from ts_gpusim.device import device
-from ts_gpusim.faults import Fault
+from ts_gpusim.faults import Fault, LaunchError
 from ts_gpusim.launch import Dim3, Launch
 from ts_gpusim.machine import Counters, Machine
 from ts_gpusim.memory import MemoryMap
+from ts_gpusim.properties import device_properties
+from ts_gpusim.ptx.errors import PtxError
 from ts_gpusim.ptx.isa import FORMS
 from ts_gpusim.ptx.isa.table import Section
 
@@ -124,18 +126,19 @@ class _Reporter:
             self._machine(launch, memory)
             done.counters = self._machine.runs[-1].counters
             done.problems = [str(finding) for finding in self._machine.runs[-1].findings]
-        except Exception as problem:
-            done.problems = [str(problem)]
+        except Fault as fault:
+            done.problems = [str(fault)]
             raise
         finally:
             done.seconds = time.monotonic() - begin
-            self.launched.append(done)
-            print(_report(len(self.launched), done), flush=True)
+            if done.counters is not None or done.problems:
+                self.launched.append(done)
+                print(_report(len(self.launched), done), flush=True)
 
 
 def _run(given: argparse.Namespace) -> int:
-    if not given.script.is_file():
-        print(f"{given.script} is no file", file=sys.stderr)
+    if refused := _refused(given):
+        print(refused, file=sys.stderr)
         return 2
     seeds = [given.seed] if given.seeds is None else range(given.seeds)
     launched: list[_Launched] = []
@@ -153,13 +156,30 @@ def _run(given: argparse.Namespace) -> int:
     if wrong:
         by_seed = ", ".join(str(seed) for seed in sorted({done.seed for done in wrong}))
         print(f"{len(wrong)} of {_count(len(launched), 'launch')} did wrong (seeds: {by_seed})")
-    else:
+    elif not failed:
         print(f"{_count(len(launched), 'launch')}: nothing wrong was found")
     return 1 if wrong or failed else 0
 
 
+def _refused(given: argparse.Namespace) -> str | None:
+    """What is wrong with the options, if something is."""
+    if not given.script.is_file():
+        return f"{given.script} is no file"
+    if given.json is not None and not given.json.parent.is_dir():
+        return f"--json {given.json}: there is no folder {given.json.parent}"
+    if given.seeds is not None and given.seeds < 1:
+        return f"--seeds {given.seeds}: run the script at least once"
+    if not 0 <= given.seed < 1 << 64:
+        return f"--seed {given.seed}: a seed is between 0 and 2**64 - 1"
+    try:
+        device_properties(given.arch, given.sms)
+    except ValueError as reason:
+        return f"--arch {given.arch}: {reason}" if given.sms is None else str(reason)
+    return None
+
+
 def _run_script(given: argparse.Namespace, reporter: _Reporter) -> bool:
-    """True if it ended well. Its faults are reported already."""
+    """True if it ended well. Its faults are reported already; why else it ended is, then."""
     argv = sys.argv
     path = sys.path
     sys.argv = [str(given.script), *given.arguments]
@@ -170,9 +190,20 @@ def _run_script(given: argparse.Namespace, reporter: _Reporter) -> bool:
     except Fault:
         return False
     except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
         return ended.code in (None, 0)
-    except Exception:
-        traceback.print_exc()
+    except (LaunchError, PtxError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(given.script)]
+        where = f", line {lines[-1]}" if lines else ""
+        print(f"{given.script}{where}: {error}", file=sys.stderr)
+        return False
+    except Exception as error:
+        frame = error.__traceback__
+        while frame is not None and frame.tb_frame.f_code.co_filename != str(given.script):
+            frame = frame.tb_next  # ours, and those of runpy
+        traceback.print_exception(error.with_traceback(frame or error.__traceback__))
         return False
     finally:
         sys.argv = argv

@@ -69,7 +69,7 @@ def _access(builder: Builder, instruction: Instruction) -> None:
 def _store_async(builder: Builder, instruction: Instruction) -> None:
     """st.async to shared memory of the cluster, which an mbarrier beside it counts."""
     if "release" in instruction.modifiers:
-        raise builder.not_executed(".async to global memory")
+        raise builder.not_executed("a global .async")
     to, value, barrier = instruction.operands
     type_ = type_of(instruction)
     values = [builder.source(element, type_) for element in builder.vector(value)]
