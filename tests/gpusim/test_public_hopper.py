@@ -2,12 +2,13 @@
 """Public Hopper kernels on the software GPU: those of `quack-kernels`, unmodified.
 
 Its GEMM (wgmma, TMA with multicast, persistent, clusters, ping-pong) with its epilogues, and its
-reductions over rows, some of which a cluster shares. Every launch also has no finding: the machine
-raises the first. The GEMM for Blackwell of the same wheel is here, too.
+reductions over rows, some of which a cluster shares. Where a test does not name a finding there is
+none: the machine raises the first. The GEMM for Blackwell of the same wheel is here, too.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -53,6 +54,11 @@ def hopper() -> Iterator[Gpu]:
 @pytest.fixture
 def blackwell() -> Iterator[Gpu]:
     yield from gpu("sm_100a")
+
+
+def lines(machine: Machine) -> set[tuple[str, ...]]:
+    """The source lines of the instructions that each finding names."""
+    return {tuple(re.findall(r"(\w+\.py:\d+)\)", found.sentence)) for found in machine.findings}
 
 
 def assert_close(found: torch.Tensor, expected: torch.Tensor, absolute: float = 1e-4) -> None:
@@ -236,12 +242,15 @@ def test_cross_entropy_is_that_of_each_row(rows, columns, ctas, hopper):
 
 @pytest.mark.parametrize(("rows", "columns", "ctas"), ROWS)
 def test_rms_norm_is_that_of_each_row(rows, columns, ctas, hopper):
+    hopper.machine.collect = True
     x = matrix(rows, columns)
     weight = torch.randn(columns, generator=torch.Generator().manual_seed(3))
     found, *_ = rmsnorm_fwd(x, weight, eps=1e-5)
     expected = functional.rms_norm(x.float(), (columns,), weight, 1e-5)
     assert_close(found, expected)
     assert hopper.machine.runs[0].launch.cluster == (1, ctas, 1)
+    # Elements past the end of a row are multiplied by weights that were not loaded, and not stored.
+    assert lines(hopper.machine) == ({("rmsnorm.py:357",)} if columns == 1000 else set())
 
 
 @pytest.mark.parametrize("kernel", [softmax_fwd, cross_entropy_fwd, rmsnorm_fwd])
@@ -267,6 +276,10 @@ BLACKWELL_PRODUCTS = {
 
 @pytest.mark.parametrize("product", BLACKWELL_PRODUCTS.values(), ids=BLACKWELL_PRODUCTS)
 def test_the_blackwell_gemm_is_a_product(product, blackwell):
+    blackwell.machine.collect = True
     found = product.compute()
     assert "tcgen05.mma" in blackwell.machine.runs[0].launch.ptx
     assert_close(found, product.expected())
+    # Only the last part of a tile is waited for (tcgen05.wait::ld) before its registers are used.
+    assert {finding.kind for finding in blackwell.machine.findings} == {"unfinished"}
+    assert {first for first, _ in lines(blackwell.machine)} == {"gemm_sm100.py:2348"}
