@@ -104,7 +104,9 @@ def test_narrow_elements_become_the_low_bits_of_bytes(count, bits, source):
         loaded = load(name, 2 * count, packed)
         for n in range(count):
             first = elements[16 * n : 16 * (n + 1)].T[LANES // 4].reshape(32, 4, 4)
-            assert same(loaded[:, 8 * n : 8 * n + 4].copy().ravel(), first[LANES, LANES % 4].ravel())
+            assert same(
+                loaded[:, 8 * n : 8 * n + 4].copy().ravel(), first[LANES, LANES % 4].ravel()
+            )
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

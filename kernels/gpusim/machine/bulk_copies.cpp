@@ -357,8 +357,8 @@ Flow store_async(Step& step) {
     (void)to.cta->shared.at(to.offset, bytes, bytes);
     std::array<std::byte, 32> values;
     for (std::size_t i = 0; i < count; ++i) {
-      const std::byte* const value =
-          step.warp.place<std::byte>(step.operands[2 + i].at) + (width * static_cast<unsigned>(lane));
+      const std::byte* const value = step.warp.place<std::byte>(step.operands[2 + i].at) +
+                                     (width * static_cast<unsigned>(lane));
       std::memcpy(values.data() + (i * width), value, width);
     }
     cluster.asynchronous.push(
