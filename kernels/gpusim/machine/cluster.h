@@ -52,7 +52,7 @@ struct Barrier {
     arrived = 0;
     ++phase;
     completed.join(arriving);
-    arriving = {};
+    arriving.clear();
   }
 };
 
