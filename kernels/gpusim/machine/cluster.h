@@ -54,7 +54,7 @@ struct Barrier {
     arrived = 0;
     ++phase;
     completed.join(arriving);
-    arriving = {};
+    arriving.clear();
   }
 };
 
