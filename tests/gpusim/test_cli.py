@@ -119,11 +119,63 @@ def test_a_list_of_ctas_that_is_none_is_refused(script, capsys):
     assert "`few` is no list of CTAs such as 0-3,16" in capsys.readouterr().err
 
 
-def test_a_script_that_fails_shows_its_traceback(tmp_path, capsys):
+def test_a_script_that_fails_shows_its_own_traceback(tmp_path, capsys):
     path = tmp_path / "wrong.py"
     path.write_text("assert 1 + 1 == 3\n")
     assert main(["run", str(path)]) == 1
-    assert "AssertionError" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert captured.err.endswith("AssertionError\n")
+    assert "runpy" not in captured.err
+    assert "nothing wrong" not in captured.out
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("sm_100a", "sm_90a", "kernel double cannot be launched: it is compiled for sm_90a, and"),
+        ('"double"', '"treble"', "the PTX has no kernel named 'treble'; its kernels: double"),
+        ("(32, 1, 1)", "(32, 1, 2048)", "kernel double cannot be launched: block"),
+        ("[data, int", "[int", "kernel double has 2 parameters (data, shift), but 1 arguments"),
+        ("add.u32 %v, %v, %v", "add.u32 %w, %v, %v", "PTX line 14: `%w` is no register"),
+        ("add.u32 %v, %v, %v", "add.u32.sat %v, %v, %v", "PTX line 14: `add.u32.sat"),
+    ],
+)
+def test_a_launch_that_is_refused_ends_with_one_sentence_and_its_line(
+    before, after, sentence, tmp_path, capsys
+):
+    path = tmp_path / "double.py"
+    path.write_text(SCRIPT.replace(before, after))
+    assert main(["run", str(path), "--", "0"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"{path}, line 25: {sentence}")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--arch", "sm_70"], "no architecture 'sm_70'; it has sm_90a, sm_100a, sm_103a"),
+        (["--sms", "0"], "sms=0, but a device has at least one SM"),
+        (["--seed", "-1"], "--seed -1: a seed is between 0 and 2**64 - 1"),
+        (["--seeds", "0"], "--seeds 0: run the script at least once"),
+        (["--json", "nowhere/run.json"], "there is no folder nowhere"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_runs(
+    options, sentence, script, capsys
+):
+    assert main(["run", script, *options, "--", "0"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.endswith(f"{sentence}\n")
+    assert (captured.err.count("\n"), captured.out) == (1, "")
+
+
+def test_what_a_script_exits_with_is_shown(tmp_path, capsys):
+    path = tmp_path / "exits.py"
+    path.write_text("raise SystemExit('no input')\n")
+    assert main(["run", str(path)]) == 1
+    assert capsys.readouterr().err == "no input\n"
 
 
 def test_a_script_that_is_not_there_is_named(capsys):

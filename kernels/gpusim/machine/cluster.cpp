@@ -241,7 +241,7 @@ void Cluster::arrive(Mbarrier& barrier, std::int64_t count, std::int64_t expecte
     barrier.pending = barrier.count;
     ++barrier.phase;
     barrier.completed.join(barrier.arriving);
-    barrier.arriving = {};
+    barrier.arriving.clear();
   }
   happened();
 }

@@ -54,7 +54,7 @@ struct Barrier {
     arrived = 0;
     ++phase;
     completed.join(arriving);
-    arriving = {};
+    arriving.clear();
   }
 };
 
@@ -275,6 +275,7 @@ void register_threads(Registry& registry);
 void register_barriers(Registry& registry);
 void register_bulk_copies(Registry& registry);
 void register_matrices(Registry& registry);
+void register_matrix_accesses(Registry& registry);
 [[nodiscard]] const Registry& handlers();
 
 // Executes every CTA of the launch. Fault, with the place in its sentence, if one does wrong.

@@ -41,6 +41,11 @@ class VectorClock {
     if (epoch.slot >= clocks_.size()) clocks_.resize(epoch.slot + 1, 0);
     clocks_[epoch.slot] = std::max(clocks_[epoch.slot], epoch.clock);
   }
+  // Knows nothing; the memory stays.
+  void clear() {
+    ++lessons;
+    clocks_.clear();
+  }
   void join(const VectorClock& other) {
     ++lessons;
     if (other.clocks_.size() > clocks_.size()) clocks_.resize(other.clocks_.size(), 0);
@@ -73,6 +78,10 @@ struct Knowledge {
     if (moment.cycle > reached.cycle) reached = moment;
   }
   void fence() { fenced.join(all); }
+  void clear() {
+    all.clear();
+    fenced.clear();
+  }
 };
 
 // The latest of all agents of the launch.

@@ -476,6 +476,7 @@ const Registry& handlers() {
     register_barriers(registry);
     register_bulk_copies(registry);
     register_matrices(registry);
+    register_matrix_accesses(registry);
     return registry;
   }();
   return kRegistry;

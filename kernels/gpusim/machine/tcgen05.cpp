@@ -53,8 +53,10 @@ Flow alloc(Step& step) {
   }
   const int first = cta.tmem.allocate(columns);
   if (first < 0) {
-    step.fragment.waits_for = [columns] {
-      return std::to_string(columns) + " columns of tensor memory";
+    step.fragment.waits_for = [columns, allocated = cta.tmem.allocated()] {
+      return std::to_string(columns) + " columns of tensor memory, of whose " +
+             std::to_string(kTmemColumns) + " columns " + std::to_string(allocated) +
+             " are allocated";
     };
     return Flow::kWait;
   }

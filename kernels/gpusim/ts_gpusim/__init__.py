@@ -3,7 +3,7 @@
 
 from ts_gpusim.counters import Counters, MmaCount
 from ts_gpusim.device import Device, device
-from ts_gpusim.faults import Fault, Finding
+from ts_gpusim.faults import Fault, Finding, LaunchError
 from ts_gpusim.launch import Dim3, Launch, LaunchAttributes
 from ts_gpusim.launch_ptx import launch_ptx
 from ts_gpusim.machine import Machine, Run
@@ -18,6 +18,7 @@ __all__ = [
     "Finding",
     "Launch",
     "LaunchAttributes",
+    "LaunchError",
     "Machine",
     "MemoryMap",
     "MmaCount",

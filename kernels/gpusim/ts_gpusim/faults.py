@@ -22,6 +22,10 @@ class Fault(RuntimeError):
         self.recording: Recording | None = None
 
 
+class LaunchError(ValueError):
+    """A launch that no GPU would take, or arguments that the kernel does not: one sentence."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something wrong after which a launch can go on: a race, once for two instructions."""

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ts_gpusim.device import device
-from ts_gpusim.faults import Fault
+from ts_gpusim.faults import Fault, LaunchError
 from ts_gpusim.launch import Launch
 from ts_gpusim.machine import Machine
 from ts_gpusim.memory import MemoryMap
 from ts_gpusim.properties import device_properties
+from ts_gpusim.ptx.errors import PtxError
 from ts_gpusim.report import schema
 from ts_gpusim.report.text import counted, counted_noun, title
 
@@ -101,34 +102,32 @@ class _Reporter:
             problems.append(schema.Problem(fault.kind, sentence, 1))
             recording = fault.recording
             raise
-        except Exception as problem:
-            problems.append(schema.Problem(type(problem).__name__, str(problem), 1))
-            raise
         finally:
             counters = None
-            if len(self._machine.runs) > runs:
+            if ended := len(self._machine.runs) > runs:
                 run = self._machine.runs[-1]
                 counters, recording = run.counters, run.recording
                 problems += [schema.Problem(f.kind, f.sentence, f.times) for f in run.findings]
-            done = schema.LaunchRecord(
-                kernel=launch.kernel,
-                grid=launch.grid,
-                block=launch.block,
-                cluster=launch.cluster,
-                dynamic_shared_bytes=launch.shared_bytes,
-                seed=None if self._machine.record else self._machine.seed,
-                seconds=round(time.monotonic() - begin, 3),
-                counters=counters,
-                problems=problems,
-                recording=recording,
-            )
-            self.launched.append(done)
-            print(_report(len(self.launched), done), flush=True)
+            if ended or problems:
+                done = schema.LaunchRecord(
+                    kernel=launch.kernel,
+                    grid=launch.grid,
+                    block=launch.block,
+                    cluster=launch.cluster,
+                    dynamic_shared_bytes=launch.shared_bytes,
+                    seed=None if self._machine.record else self._machine.seed,
+                    seconds=round(time.monotonic() - begin, 3),
+                    counters=counters,
+                    problems=problems,
+                    recording=recording,
+                )
+                self.launched.append(done)
+                print(_report(len(self.launched), done), flush=True)
 
 
 def run_scripts(given: argparse.Namespace) -> int:
-    if not given.script.is_file():
-        print(f"{given.script} is no file", file=sys.stderr)
+    if refused := _refused(given):
+        print(refused, file=sys.stderr)
         return 2
     launched: list[schema.LaunchRecord] = []
     failed = False
@@ -146,9 +145,26 @@ def run_scripts(given: argparse.Namespace) -> int:
         runs = dict.fromkeys("recorded" if d.seed is None else str(d.seed) for d in wrong)
         print(f"{len(wrong)} of {counted_noun(len(launched), 'launch')} did wrong", end=" ")
         print(f"(seeds: {', '.join(runs)})")
-    else:
+    elif not failed:
         print(f"{counted_noun(len(launched), 'launch')}: nothing wrong was found")
     return 1 if wrong or failed else 0
+
+
+def _refused(given: argparse.Namespace) -> str | None:
+    """What is wrong with the options, if something is."""
+    if not given.script.is_file():
+        return f"{given.script} is no file"
+    if given.json is not None and not given.json.parent.is_dir():
+        return f"--json {given.json}: there is no folder {given.json.parent}"
+    if given.seeds is not None and given.seeds < 1:
+        return f"--seeds {given.seeds}: run the script at least once"
+    if given.seed is not None and not 0 <= given.seed < 1 << 64:
+        return f"--seed {given.seed}: a seed is between 0 and 2**64 - 1"
+    try:
+        device_properties(given.arch, given.sms)
+    except ValueError as reason:
+        return f"--arch {given.arch}: {reason}" if given.sms is None else str(reason)
+    return None
 
 
 def _machines(given: argparse.Namespace) -> list[Machine]:
@@ -177,7 +193,7 @@ def _write(given: argparse.Namespace, launched: list[schema.LaunchRecord]) -> No
 
 
 def _run_script(given: argparse.Namespace, reporter: _Reporter) -> bool:
-    """True if it ended well. Its faults are reported already."""
+    """True if it ended well. Its faults are reported already; why else it ended is, then."""
     argv = sys.argv
     path = sys.path
     sys.argv = [str(given.script), *given.arguments]
@@ -188,9 +204,20 @@ def _run_script(given: argparse.Namespace, reporter: _Reporter) -> bool:
     except Fault:
         return False
     except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
         return ended.code in (None, 0)
-    except Exception:
-        traceback.print_exc()
+    except (LaunchError, PtxError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(given.script)]
+        where = f", line {lines[-1]}" if lines else ""
+        print(f"{given.script}{where}: {error}", file=sys.stderr)
+        return False
+    except Exception as error:
+        frame = error.__traceback__
+        while frame is not None and frame.tb_frame.f_code.co_filename != str(given.script):
+            frame = frame.tb_next  # ours, and those of runpy
+        traceback.print_exception(error.with_traceback(frame or error.__traceback__))
         return False
     finally:
         sys.argv = argv

@@ -44,9 +44,10 @@ def _space(instruction: Instruction) -> int:
 
 def _access(builder: Builder, instruction: Instruction) -> None:
     """ld and st."""
-    for modifier in ("async", "bulk"):
-        if modifier in instruction.modifiers:
-            raise builder.not_executed(f".{modifier}")
+    if "bulk" in instruction.modifiers:
+        raise builder.not_executed(".bulk")
+    if "async" in instruction.modifiers:
+        return _store_async(builder, instruction)
     loads = instruction.opcode.startswith("ld")
     type_ = type_of(instruction)
     registers, address = instruction.operands[:2] if loads else instruction.operands[1::-1]
@@ -66,6 +67,22 @@ def _access(builder: Builder, instruction: Instruction) -> None:
     memory = type_ if type_ in SIGNED and loads and type_ != "s64" else f"u{8 * width}"
     handler = f"{'ld' if loads else 'st'}.{memory}.{8 * container}"
     builder.step(handler, [*places, place], modifiers=modifiers)
+
+
+def _store_async(builder: Builder, instruction: Instruction) -> None:
+    """st.async to shared memory of the cluster, which an mbarrier beside it counts."""
+    if "release" in instruction.modifiers:
+        raise builder.not_executed("a global .async")
+    to, value, barrier = instruction.operands
+    type_ = type_of(instruction)
+    values = [builder.source(element, type_) for element in builder.vector(value)]
+    vector = next((int(m[1]) for m in instruction.modifiers if m in ("v2", "v4")), 1)
+    if len(values) != vector:
+        raise builder.error(f"{len(values)} registers are given for {vector} elements")
+    addresses = [builder.address(to), builder.address(barrier)]
+    flags = sum(1 << i for i, place in enumerate(addresses) if place.width == 4)
+    flags |= vector << 8 | builder.width(type_) << 12
+    builder.step("st.async", [*addresses, *values], modifiers=flags)
 
 
 _ATOMS = ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec")
