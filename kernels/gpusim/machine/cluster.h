@@ -276,6 +276,7 @@ void register_barriers(Registry& registry);
 void register_bulk_copies(Registry& registry);
 void register_matrices(Registry& registry);
 void register_matrix_accesses(Registry& registry);
+void register_calls(Registry& registry);
 [[nodiscard]] const Registry& handlers();
 
 // Executes every CTA of the launch. Fault, with the place in its sentence, if one does wrong.

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -99,6 +100,7 @@ struct Program {
   // What each kStretch of ops may change in the registers.
   std::vector<std::vector<Places>> changed;
   std::size_t static_shared_bytes = 0;
+  std::map<std::uint64_t, std::uint32_t> functions;  // first ops, by what is called their address
   std::size_t local_bytes = 0;   // of a thread
   std::int32_t local_base = -1;  // place of the address of its local memory
   struct Special {

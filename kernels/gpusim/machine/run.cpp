@@ -477,6 +477,7 @@ const Registry& handlers() {
     register_bulk_copies(registry);
     register_matrices(registry);
     register_matrix_accesses(registry);
+    register_calls(registry);
     return registry;
   }();
   return kRegistry;

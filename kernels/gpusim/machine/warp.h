@@ -152,6 +152,13 @@ class Warp {
       cluster_phase{};                     // when a thread arrived at the cluster's barrier
   std::array<AsyncGroups, kLanes> copies;  // cp.async
   std::array<AsyncGroups, kLanes> bulks;   // cp.async.bulk
+  struct Return {
+    std::uint32_t pc;
+    std::uint32_t frame_bytes;  // of the caller's frame in local memory
+  };
+  std::array<std::vector<Return>, kLanes> returns;   // of the functions that a thread is in
+  std::array<std::vector<std::byte>, kLanes> saved;  // registers of callers that are called again
+  std::int32_t frame_at = -1;                        // place of the frame's address
 
  private:
   Machine& machine_;

@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from ts_gpusim.decode.builder import SINK, Builder
 from ts_gpusim.decode.fields import COMBINATIONS, NEGATED, Decode, narrow, pair_of, type_of
-from ts_gpusim.ptx.syntax import Address, Guard, Instruction, Label, PredicatePair, Register
+from ts_gpusim.ptx.syntax import (
+    Address,
+    Function,
+    Guard,
+    Instruction,
+    Label,
+    PredicatePair,
+    Register,
+)
 
 
 def _nop(builder: Builder, instruction: Instruction) -> None:
@@ -22,7 +30,7 @@ def _brx(builder: Builder, instruction: Instruction) -> None:
     index, targets = instruction.operands
     place = builder.source(index, "u32")
     assert isinstance(targets, Label)
-    for number, target in enumerate(builder.kernel.branch_targets[targets.name]):
+    for number, target in enumerate(builder.body.branch_targets[targets.name]):
         chosen = Register("%brx", "pred")
         places = [builder.result(chosen, "pred"), SINK, place, builder.constant(number, 4)]
         guard = instruction.guard
@@ -36,8 +44,12 @@ def _brx(builder: Builder, instruction: Instruction) -> None:
     builder.step("brx.idx.no_target", [place])
 
 
-def _ret(builder: Builder, instruction: Instruction) -> None:
+def _exit(builder: Builder, instruction: Instruction) -> None:
     builder.step("exit", [])
+
+
+def _ret(builder: Builder, instruction: Instruction) -> None:
+    builder.step("return" if isinstance(builder.body, Function) else "exit", [])
 
 
 def _trap(builder: Builder, instruction: Instruction) -> None:
@@ -142,7 +154,7 @@ THREADS: dict[str, Decode] = {
     "bra": _bra,
     "brx": _brx,
     "ret": _ret,
-    "exit": _ret,
+    "exit": _exit,
     "trap": _trap,
     "bar": _barrier,
     "barrier": _barrier,
