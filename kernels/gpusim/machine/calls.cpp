@@ -23,13 +23,13 @@ std::byte* local(Step& step, int operand, int lane) {
 Flow reserve(Step& step) {
   const Program& program = step.warp.machine().program;
   step.each_lane([&](int lane) {
-    const std::uint64_t used =
-        step.reg<std::uint64_t>(0)[lane] - step.reg<std::uint64_t>(1)[lane];
+    const std::uint64_t used = step.reg<std::uint64_t>(0)[lane] - step.reg<std::uint64_t>(1)[lane];
     if (used + static_cast<std::uint64_t>(step.op.modifiers) > program.local_bytes) {
-      throw Fault("stack", "a call at depth " +
-                               std::to_string(step.warp.returns[static_cast<std::size_t>(lane)].size()) +
-                               " needs more than the " + std::to_string(program.local_bytes) +
-                               " bytes of local memory that a thread has for frames; recurse less");
+      throw Fault("stack",
+                  "a call at depth " +
+                      std::to_string(step.warp.returns[static_cast<std::size_t>(lane)].size()) +
+                      " needs more than the " + std::to_string(program.local_bytes) +
+                      " bytes of local memory that a thread has for frames; recurse less");
     }
   });
   return Flow::kNext;
@@ -53,7 +53,8 @@ Flow save(Step& step) {
       if (width == 0) {
         saved.push_back(static_cast<std::byte>(step.predicate(i) >> lane & 1));
       } else {
-        const std::byte* const at = step.reg<std::byte>(i) + (static_cast<std::size_t>(lane) * width);
+        const std::byte* const at =
+            step.reg<std::byte>(i) + (static_cast<std::size_t>(lane) * width);
         saved.insert(saved.end(), at, at + width);
       }
     }

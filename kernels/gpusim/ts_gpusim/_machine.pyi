@@ -29,6 +29,7 @@ class Program:
         local_base: int,
         watched: Sequence[str],
         functions: Sequence[tuple[int, int]],
+        most_registers: int,
     ) -> None: ...
 
 # Amount for a cycle, latency in cycles.

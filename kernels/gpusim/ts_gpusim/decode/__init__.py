@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ts_gpusim import _machine
+from ts_gpusim.decode import refused
 from ts_gpusim.decode.builder import Builder, Place
 from ts_gpusim.decode.calls import call
 from ts_gpusim.decode.copies import copy
@@ -14,17 +15,33 @@ from ts_gpusim.decode.families import FAMILIES
 from ts_gpusim.decode.module_variables import function_addresses
 from ts_gpusim.decode.program_bodies import Bodies, symbols
 from ts_gpusim.decode.tensor_cores import tcgen05, wgmma
+from ts_gpusim.decode.tensor_maps import tensor_map
 from ts_gpusim.ptx import isa
+from ts_gpusim.ptx.errors import PtxError
 from ts_gpusim.ptx.syntax import Body, Function, Instruction, Kernel, Module, Variable
 
 
 def _fence(builder: Builder, instruction: Instruction) -> None:
     """Memory is ordered in every run; what fences order between proxies, the race detector asks."""
-    proxy = "proxy" in instruction.modifiers and "async" in instruction.modifiers
-    builder.step("fence.proxy.async" if proxy else "nop", [])
+    modifiers = instruction.modifiers
+    if "proxy" in modifiers:
+        return builder.step("fence.proxy.async" if "async" in modifiers else "nop", [])
+    releases = instruction.opcode == "membar" or modifiers[0] in ("sc", "acq_rel", "release")
+    plain = modifiers[0] in ("cta", "cluster", "gpu", "sys")  # .acq_rel
+    builder.step("fence.release" if releases or plain else "nop", [])
 
 
-_FAMILIES = {**FAMILIES, "fence": _fence, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
+_FAMILIES = {
+    **FAMILIES,
+    "fence": _fence,
+    "membar": _fence,
+    "tensormap": tensor_map,
+    "cp": copy,
+    "wgmma": wgmma,
+    "tcgen05": tcgen05,
+}
+
+EXECUTED = frozenset({*_FAMILIES, "call"})  # opcodes, of which single forms may be refused
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,7 @@ def decode(
     bodies = Bodies(module, kernel)
     addresses = {**(module_addresses or {}), **function_addresses(module)}
     builder = Builder(module, _shared_variables(module, bodies), addresses)
-    builder.functions = bodies.by_address if bodies.functions else []
+    builder.functions = [f.name for f in bodies.functions if f.name in bodies.by_address]
     moving = bool(bodies.functions)
     if moving:
         builder.begin(kernel, {}, moving)
@@ -62,6 +79,13 @@ def _decode_body(builder: Builder, bodies: Bodies, body: Body) -> None:
     for label, index in body.labels.items():
         labels.setdefault(index, []).append(label)
     for index, instruction in enumerate(body.instructions):
+        refusal = refused.OPCODES.get(instruction.opcode)
+        if refusal is not None:
+            raise PtxError(
+                f"`{instruction.text}`: `{instruction.opcode}` is not executed: {refusal.why} "
+                f"(PTX ISA {refusal.section})",
+                instruction.line,
+            )
         isa.check(instruction)
         builder.instruction = instruction
         for label in labels.get(index, ()):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -184,6 +185,7 @@ class Builder:
             static_shared_bytes=self.static_shared_bytes,
             local_bytes=self.stack_bytes,
             local_base=local_base,
+            most_registers=_most_registers(self.body),
             functions=[(self.module_addresses[f], self.targets[f]) for f in self.functions],
             watched=[self.registers.name(at) for at in watched],
         )
@@ -284,6 +286,8 @@ class Builder:
         """The low bytes, or zero- or sign-extended."""
         if not place.width or not width:
             raise self.error("a predicate and a number are not of one kind")
+        if 16 in (place.width, width):
+            raise self.error("a register of 128 bits and another width do not go together")
         temporary = self.temporary(max(width, 2))
         names = [_INTEGER_OF_WIDTH[max(n, 2)] for n in (width, place.width)]
         if signed:
@@ -357,6 +361,26 @@ def _uses(step: _Pending) -> Iterator[tuple[int, int]]:
         else:
             results.append((place.at, place.use if copies is None else register_flow.COPY_TO))
     yield from results
+
+
+_REGISTERS_OF_SM = 64 << 10
+_MOST_OF_THREAD = 256  # 255, allocated by eights
+
+
+def _most_registers(body: Body) -> int:
+    """Of a thread when the kernel starts, as the assembler allocates them; 0: it cannot know.
+
+    Without .maxnreg, what divides the SM's registers among the threads that the kernel is compiled
+    for: with 384 threads, 168 (PTX ISA 11.4, 9.7.19.5)."""
+    if not isinstance(body, Kernel):
+        return 0
+    if body.max_registers is not None:
+        return body.max_registers
+    block = body.required_threads or body.max_threads
+    if block is None:
+        return 0
+    threads = -(-prod(block) // 128) * 128 * (body.min_ctas_per_sm or 1)
+    return min(_REGISTERS_OF_SM // threads // 8 * 8, _MOST_OF_THREAD)
 
 
 def _as_f32(bits: int) -> int:

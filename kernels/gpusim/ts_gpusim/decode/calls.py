@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ts_gpusim.decode.builder import Builder, Place
 from ts_gpusim.decode.program_bodies import Bodies, call_target, returns_begin
 from ts_gpusim.ptx.syntax import (
@@ -21,10 +23,11 @@ _ONE_OUTSIDE_SHARED = 1 << 8 | 4  # modifiers of an access: one element, not in 
 
 
 def call(builder: Builder, bodies: Bodies, instruction: Instruction) -> None:
-    operands = list(instruction.operands)
-    returned = operands.pop(0).elements if isinstance(operands[0], Arguments) else ()
+    operands = instruction.operands
     target = call_target(instruction)
-    given = next((o.elements for o in operands if isinstance(o, Arguments)), ())
+    first = operands.index(target)
+    returned = _elements(operands[:first])
+    given = _elements(operands[first + 1 :])
     callees = [target.name] if isinstance(target, Symbol) else bodies.by_address
     parameters, returns = _signature(builder, bodies, target, operands[-1])
     _demand_count(builder, "arguments", len(given), len(parameters))
@@ -50,6 +53,10 @@ def call(builder: Builder, bodies: Bodies, instruction: Instruction) -> None:
     begin = size + returns_begin(parameters)
     for result, parameter in zip(returned, returns, strict=True):
         _take(builder, result, parameter, Place(frame.at, begin + parameter.offset, 8))
+
+
+def _elements(operands: Sequence[Operand]) -> tuple[Operand, ...]:
+    return next((o.elements for o in operands if isinstance(o, Arguments)), ())
 
 
 def _signature(

@@ -57,7 +57,8 @@ def read_variables(tokens: Tokens, scopes: Scopes | None) -> list[Variable]:
         written = tokens.expect_kind(WORD, "a variable's name")
         name = written if scopes is None else scopes.declare_symbol(written, line)
         count = _elements(tokens, unsized=0)
-        initial, addresses = None, ()
+        initial: bytes | None = None
+        addresses: tuple[tuple[int, Symbol], ...] = ()
         if tokens.accept("="):
             initial, addresses = _initialiser(tokens, type_)
             count = count or len(initial) // TYPE_SIZES[type_]

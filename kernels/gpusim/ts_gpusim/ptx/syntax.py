@@ -2,7 +2,8 @@
 """PTX as typed data: what the parser makes and the decoder reads.
 
 Names follow the PTX ISA (https://docs.nvidia.com/cuda/parallel-thread-execution/): a module has
-kernels (`.entry`) and functions (`.func`), a kernel has parameters, registers, variables and instructions.
+kernels (`.entry`) and functions (`.func`), and these have parameters, registers, variables and
+instructions.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ It is the notation of the ISA's own syntax sections. A table is a text; a sectio
 A line `.name = ...` lists the modifiers that may stand where a form says `.name`; it holds to the
 end of its section, or of the table where it stands before the first section. A word of such a list
 may hold several modifiers, `async.global`. `{ }` is optional. Of the operands, `[a]` is an address,
-`d|p` a pair, `d{|p}` either, `(a)` a list in parentheses, `target` a label, `_` a result that is not wanted, and any other name
-a register, constant, variable, vector or `_`.
+`d|p` a pair, `d{|p}` either, `(a)` a list in parentheses, `target` a label, `_` a result that is
+not wanted, and any other name a register, constant, variable, vector or `_`.
 
 The assembler lets modifiers change places, and compilers make use of it
 (`cp.async.bulk.tensor...L2::cache_hint.cta_group::2`), so a form takes them in another order too,
