@@ -166,6 +166,13 @@ def test_functions_share_the_modules_variables():
     assert same(run(functions, body), TID[::-1].copy())
 
 
+def test_shared_variables_of_functions_count_as_the_kernels():
+    function = """.func f() { .shared .align 4 .b8 tile[240000]; .reg .b32 %a;
+        ld.shared.b32 %a, [tile]; ret; }"""
+    with pytest.raises(ValueError, match="it wants 240000 bytes of shared memory"):
+        run(function, "call f;")
+
+
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [

@@ -308,6 +308,7 @@ struct Machine {
 using Registry = std::map<std::string, Handler>;
 void register_arithmetic(Registry& registry);
 void register_conversions(Registry& registry);
+void register_moves(Registry& registry);
 void register_accesses(Registry& registry);
 void register_threads(Registry& registry);
 void register_barriers(Registry& registry);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// cvt and cvt.pack (PTX ISA 9.7.9.21 and 9.7.9.22), and mov that packs (9.7.9.4): operand 0 takes
-// the result. Registers have the width of their type, but 8-bit numbers stand in 16 bits; the
-// decoder inserts what makes others fit.
+// cvt and cvt.pack (PTX ISA 9.7.9.21 and 9.7.9.22): operand 0 takes the result. Registers have the
+// width of their type, but 8-bit numbers stand in 16 bits; the decoder inserts what makes others
+// fit.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -13,7 +13,6 @@
 
 #include "cluster.h"
 #include "formats.h"
-#include "widths.h"
 
 namespace gpusim {
 namespace {
@@ -316,37 +315,6 @@ Flow pack_integers(Step& step) {
   return Flow::kNext;
 }
 
-// mov of several registers into one, the first of them lowest. Operands: the result, the parts.
-template <class Part, class Whole>
-Flow join(Step& step) {
-  constexpr int kParts = sizeof(Whole) / sizeof(Part);
-  Whole* const d = step.reg<Whole>(0);
-  step.each_lane([&](int lane) {
-    Whole whole = 0;
-    for (int i = 0; i < kParts; ++i) {
-      whole |= static_cast<Whole>(static_cast<Whole>(step.reg<Part>(i + 1)[lane])
-                                  << (8 * sizeof(Part) * static_cast<std::size_t>(i)));
-    }
-    d[lane] = whole;
-  });
-  return Flow::kNext;
-}
-
-// mov of one register into several. Operands: the parts, the whole.
-template <class Part, class Whole>
-Flow split(Step& step) {
-  constexpr int kParts = sizeof(Whole) / sizeof(Part);
-  Whole whole[kLanes];
-  std::copy_n(step.reg<Whole>(kParts), kLanes, whole);
-  for (int i = 0; i < kParts; ++i) {
-    Part* const d = step.reg<Part>(i);
-    step.each_lane([&](int lane) {
-      d[lane] = static_cast<Part>(whole[lane] >> (8 * sizeof(Part) * static_cast<std::size_t>(i)));
-    });
-  }
-  return Flow::kNext;
-}
-
 // Every conversion between these.
 
 template <class Do>
@@ -377,14 +345,6 @@ void add_narrow(Registry& registry, const std::string& name) {
   registry[cvt(name, "f16x2")] = repack<kF16, kFormat, Bits, kBits>;
   registry[cvt(name, "bf16x2")] = repack<kBf16, kFormat, Bits, kBits>;
   registry[cvt("f16x2", name)] = unpack<kFormat, kF16, Bits, kBits>;
-}
-
-template <class Part, class Whole>
-void add_mov(Registry& registry) {
-  const std::string part = std::to_string(8 * sizeof(Part));
-  const std::string whole = std::to_string(8 * sizeof(Whole));
-  registry["join." + part + "." + whole] = join<Part, Whole>;
-  registry["split." + whole + "." + part] = split<Part, Whole>;
 }
 
 }  // namespace
@@ -424,14 +384,6 @@ void register_conversions(Registry& registry) {
   registry["cvt.pack.s4"] = pack_integers<4, true>;
   registry["cvt.pack.u2"] = pack_integers<2, false>;
   registry["cvt.pack.s2"] = pack_integers<2, true>;
-  add_mov<std::uint8_t, std::uint16_t>(registry);
-  add_mov<std::uint8_t, std::uint32_t>(registry);
-  add_mov<std::uint8_t, std::uint64_t>(registry);
-  add_mov<std::uint16_t, std::uint32_t>(registry);
-  add_mov<std::uint16_t, std::uint64_t>(registry);
-  add_mov<std::uint32_t, std::uint64_t>(registry);
-  add_mov<std::uint32_t, UInt128>(registry);
-  add_mov<std::uint64_t, UInt128>(registry);
 }
 
 }  // namespace gpusim

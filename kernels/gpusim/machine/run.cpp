@@ -483,6 +483,7 @@ const Registry& handlers() {
     Registry registry;
     register_arithmetic(registry);
     register_conversions(registry);
+    register_moves(registry);
     register_accesses(registry);
     register_threads(registry);
     register_barriers(registry);
