@@ -26,6 +26,12 @@ from ts_gpusim.ptx.errors import PtxError
         ("ld.global.b128 %d, [%d];", r"a register of 64 bits is too narrow for .b128"),
         ("st.async.release.gpu.global.u32 [%d], %r;", r"asynchronous store that no .*9\.7\.9\.12"),
         ("red.async.release.gpu.global.add.u32 [%d], %r;", r"asynchronous store .*9\.7\.13\.7"),
+        ("brx.idx %r, L; L: ret;", r"L is no list of \.branchtargets"),
+        (
+            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster"
+            " [%r], [%d], 16, [%s];",
+            "the operand with the mask is missing",
+        ),
         ("mov.u32 %r, %pm0;", r"special register %pm0 is not known here \(PTX ISA 9\.7\.9\.3"),
         ("add.f32 %d, %r, %s;", r"%d is \.b64, but the result is \.f32: declare another"),
         ("add.f32 %r, %s, 1;", "1 is no floating-point constant"),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ts_gpusim.decode.builder import Builder, Place
 from ts_gpusim.decode.families import immediate
 from ts_gpusim.ptx.syntax import Address, Instruction, Operand
@@ -63,6 +65,13 @@ def _drop_hint(instruction: Instruction) -> list[Operand]:
     return operands
 
 
+def _mask(builder: Builder, operands: Sequence[Operand]) -> Place:
+    """Of the CTAs of a multicast, or of the bytes of .cp_mask."""
+    if not operands:
+        raise builder.error("the operand with the mask is missing: give one of 16 bits")
+    return builder.source(operands[0], "u16")
+
+
 def _cp_async(builder: Builder, instruction: Instruction) -> None:
     modifiers = instruction.modifiers
     operands = _drop_hint(instruction)
@@ -96,7 +105,7 @@ def _bulk(builder: Builder, instruction: Instruction) -> None:
     if spaces == ["global", "shared"]:
         if "cp_mask" in modifiers:
             flags |= _MULTICAST
-            places.append(builder.source(rest[0], "u16"))
+            places.append(_mask(builder, rest))
         return builder.step("cp.async.bulk.store", places, modifiers=flags)
     places.append(builder.address(rest[0]))
     flags |= _narrow(places[3:]) << 3
@@ -104,7 +113,7 @@ def _bulk(builder: Builder, instruction: Instruction) -> None:
         return builder.step("cp.async.bulk.between", places, modifiers=flags)
     if "multicast::cluster" in modifiers:
         flags |= _MULTICAST
-        places.append(builder.source(rest[1], "u16"))
+        places.append(_mask(builder, rest[1:]))
     builder.step("cp.async.bulk.load", places, modifiers=flags)
 
 
@@ -137,7 +146,7 @@ def _tensor(builder: Builder, instruction: Instruction) -> None:
         places += [*coordinates, announced]
         if "multicast::cluster" in modifiers:
             flags |= _MULTICAST
-            places.append(builder.source(mask[0], "u16"))
+            places.append(_mask(builder, mask))
         return builder.step("cp.async.bulk.tensor.load", places, modifiers=flags)
     source = builder.address(operands[1])
     flags = _narrow([map_]) | rank << 8 | rows | _reduction(instruction)

@@ -38,6 +38,8 @@ def _brx(builder: Builder, instruction: Instruction) -> None:
     index, targets = instruction.operands
     place = builder.source(index, "u32")
     assert isinstance(targets, Label)
+    if targets.name not in builder.body.branch_targets:
+        raise builder.error(f"{targets.name} is no list of .branchtargets")
     for number, target in enumerate(builder.body.branch_targets[targets.name]):
         chosen = Register("%brx", "pred")
         places = [builder.result(chosen, "pred"), SINK, place, builder.constant(number, 4)]
