@@ -170,3 +170,45 @@ def test_prmt_selects_bytes_or_spreads_their_sign():
     signs = (chosen.view("i1") >> 7).view("u1")
     expected = np.where(nibbles & 8, signs, chosen).astype("u1").view("u4")[:, 0]
     assert same(compute("prmt.b32 d, a, b, c;", "u4", a=a, b=b, c=c), expected)
+
+
+def test_fns_finds_the_nth_bit_that_is_set():
+    mask, base = unsigned(32, 1), unsigned(32, 2) % np.uint32(34)
+    offset = np.random.default_rng(3).integers(-6, 7, mask.size).astype("i4")
+
+    def nth(mask: int, base: int, offset: int) -> int:
+        if base > 31:
+            return 0xFFFFFFFF
+        order = range(base, 32) if offset >= 0 else range(base, -1, -1)
+        found = [at for at in order if mask >> at & 1]
+        if offset == 0:
+            return base if mask >> base & 1 else 0xFFFFFFFF
+        return found[abs(offset) - 1] if abs(offset) <= len(found) else 0xFFFFFFFF
+
+    expected = [
+        nth(*row) for row in zip(mask.tolist(), base.tolist(), offset.tolist(), strict=True)
+    ]
+    d = compute("fns.b32 d, a, b, c;", "u4", a=mask, b=base, c=offset)
+    assert same(d, np.array(expected, "u4"))
+
+
+@pytest.mark.parametrize("mode", ["clamp", "wrap"])
+def test_a_field_of_low_bits_is_extended(mode):
+    a = unsigned(32, 1)
+    b = unsigned(32, 2) % np.uint32(70)
+    bits = (np.minimum(b, 32) if mode == "clamp" else b & 31).astype("u8")
+    low = a.astype("u8") & ((np.uint64(1) << bits) - np.uint64(1))
+    assert same(compute(f"szext.{mode}.u32 d, a, b;", "u4", a=a, b=b), low.astype("u4"))
+    sign = (bits > 0) & (low >> (np.maximum(bits, 1) - np.uint64(1)) & np.uint64(1) == 1)
+    extended = np.where(sign, low.astype("i8") - (np.int64(1) << bits.astype("i8")), low)
+    d = compute(f"szext.{mode}.s32 d, a, b;", "i4", a=a.view("i4"), b=b)
+    assert same(d, extended.astype("i8").astype("i4"))
+
+
+@pytest.mark.parametrize("mode", ["clamp", "wrap"])
+def test_a_mask_has_so_many_ones_from_a_bit_on(mode):
+    a, b = (unsigned(32, seed) % np.uint32(70) for seed in (1, 2))
+    first, count = ((np.minimum(n, 32) if mode == "clamp" else n & 31).tolist() for n in (a, b))
+    expected = [((1 << n) - 1) << at & 0xFFFFFFFF for at, n in zip(first, count, strict=True)]
+    d = compute(f"bmsk.{mode}.b32 d, a, b;", "u4", a=a, b=b)
+    assert same(d, np.array(expected, "u4"))

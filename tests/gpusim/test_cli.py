@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from ts_gpusim.cli import main
+from ts_gpusim.decode import EXECUTED
+from ts_gpusim.decode.refused import OPCODES
+from ts_gpusim.ptx.isa import FORMS
 from ts_gpusim.report import schema
 
 # Each of 32 threads doubles a number; the last of them at the offset that is asked for.
@@ -185,7 +188,9 @@ def test_a_script_that_is_not_there_is_named(capsys):
 
 def test_opcodes_lists_what_is_executed_with_its_section(capsys):
     assert main(["opcodes"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    lines = [
+        line.split() for line in capsys.readouterr().out.partition("Not executed")[0].splitlines()
+    ]
     assert ["9.7.9.25.5.2", "cp.async.bulk.tensor"] in lines
     assert ["9.7.16.10.9.1", "tcgen05.mma"] in lines
     assert ["9.7.16.9.3", "tcgen05.shift"] not in lines
@@ -205,3 +210,14 @@ def test_help_says_how_it_is_used(arguments, sentence):
     command = [sys.executable, "-m", "ts_gpusim", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert sentence in " ".join(done.stdout.split())
+
+
+def test_the_opcodes_are_either_executed_or_refused_with_a_reason(capsys):
+    assert main(["opcodes"]) == 0
+    executed, refused = capsys.readouterr().out.split("Not executed\n")
+    assert "9.7.12.5        call" in executed
+    assert "9.7.13.17       clusterlaunchcontrol.try_cancel" in executed
+    assert "multimem" not in executed
+    assert "multimem: it reaches several GPUs" in refused
+    unlisted = set(FORMS) - EXECUTED - set(OPCODES)
+    assert unlisted <= {"mma"}

@@ -138,3 +138,40 @@ def test_kinds_of_numbers(type_):
     found = execute(text, dict.fromkeys(expected, bool), a=a)
     for name, actual in zip(expected, found, strict=True):
         assert (actual == expected[name]).all(), name
+
+
+@pytest.mark.parametrize("type_", ["f16", "bf16"])
+def test_set_gives_halves_of_one_and_zero(type_):
+    one = {"f16": 0x3C00, "bf16": 0x3F80}[type_]
+    a, b = floats("f4", 1), floats("f4", 2)
+    d = compute(f"set.lt.{type_}.f32 d, a, b;", "u2", a=a, b=b)
+    assert (d == np.where(a < b, one, 0)).all()
+    i, j = integers("i4", 3), integers("i4", 4)
+    assert (
+        compute(f"set.ge.{type_}.s32 d, a, b;", "u2", a=i, b=j) == np.where(i >= j, one, 0)
+    ).all()
+
+
+def test_set_compares_halves():
+    a, b = floats("f2", 1), floats("f2", 2)
+    less, far = a < b, (a < b) | np.isnan(a) | np.isnan(b)
+    text = "set.lt.u32.f16 d, a, b; set.ltu.s16.f16 e, a, b; set.lt.f16.f16 f, a, b;"
+    d, e, f = execute(text, {"d": "u4", "e": "u2", "f": "f2"}, a=a, b=b)
+    assert (d == np.where(less, 0xFFFFFFFF, 0)).all()
+    assert (e == np.where(far, 0xFFFF, 0)).all()
+    assert (f == less).all()
+
+
+def test_set_of_pairs_is_of_each_half():
+    a, b = floats("f2", 1), floats("f2", 2)
+    d = compute("set.gt.f16x2.f16x2 d, a, b;", "u4", a=a.view("u4"), b=b.view("u4"))
+    assert (d.view("f2") == (a > b)).all()
+
+
+def test_ftz_compares_subnormal_halves_as_zero():
+    a = np.array([6e-8, -6e-5, 6.2e-5, 0, 1, np.nan] * 6, "f2")[:32]
+    p, q = execute(
+        "setp.eq.ftz.f16 p, a, 0x0000; setp.eq.f16 q, a, 0x0000;", {"p": bool, "q": bool}, a=a
+    )
+    assert (p == (np.abs(a) < np.float16(6.104e-5))).all()
+    assert (q == (a == 0)).all()

@@ -309,3 +309,36 @@ def test_a_move_drops_what_goes_to_the_sink():
     a = integers("u8", 1)
     d = compute("mov.b64 {_, d}, a;", "u4", a=a)
     assert same(d, (a >> np.uint64(32)).astype("u4"))
+
+
+@pytest.mark.parametrize("satfinite", ["", ".satfinite"])
+@pytest.mark.parametrize("rounding", ["rz", "rp"])
+def test_scales_are_rounded_to_powers_of_two(rounding, satfinite):
+    a, b = floats("f4", 1), floats("f4", 2)
+
+    def scale(x: np.ndarray) -> np.ndarray:
+        # The smallest is 2^-127: what is less becomes it, too.
+        with np.errstate(divide="ignore"):
+            exponent = np.log2(np.abs(x.astype("f8")))
+        whole = np.floor(exponent) if rounding == "rz" else np.ceil(exponent)
+        field = np.maximum(whole, -127) + 127
+        largest = 254 if satfinite else 255
+        return np.where(np.isnan(x), 255, np.minimum(field, largest)).astype("u2")
+
+    d = compute(f"cvt.{rounding}{satfinite}.ue8m0x2.f32 d, a, b;", "u2", a=a, b=b)
+    assert same(d, scale(a) << 8 | scale(b))
+    halves = (a.view("u4") & 0xFFFF0000) | b.view("u4") >> 16
+    d = compute(f"cvt.{rounding}{satfinite}.ue8m0x2.bf16x2 d, a;", "u2", a=halves)
+    upper = (halves & 0xFFFF0000).view("f4")
+    lower = (halves << 16).view("f4")
+    assert same(d, scale(upper) << 8 | scale(lower))
+
+
+def test_every_scale_to_bf16():
+    a = np.arange(1 << 16, dtype="u4").astype("u2")[::7]
+    d = compute("cvt.rn.bf16x2.ue8m0x2 d, a;", "u4", a=a)
+    for shift in (0, 8):
+        field = (a >> shift & 255).astype("f8")
+        value = (d >> 2 * shift << 16).astype("u4").view("f4")
+        expected = np.where(field == 255, np.nan, 2.0 ** (field - 127)).astype("f4")
+        assert same(value, expected)

@@ -543,3 +543,79 @@ def test_a_cta_reduces_in_the_shared_memory_of_the_next(operation, type_, machin
         far = (cta + 1) % 4
         expected[far, half:] = OPERATIONS[operation](given[far, half:], given[cta, :half])
     np.testing.assert_array_equal(out, expected)
+
+
+# Four rows of a matrix, wherever they are (tile::gather4, tile::scatter4)
+
+
+def four_rows(size: int, copy: str, loads: bool) -> str:
+    prepare = map_and_coordinates(5)[0]
+    if loads:
+        code = f"""{prepare}
+    @%first mbarrier.arrive.expect_tx.shared.b64 _, [%bar], {size};
+    @%first {copy} [%box], [%map, {{%c0, %c1, %c2, %c3, %c4}}], [%bar];
+{WAIT}{box_to_out(size)}"""
+        return kernel(f"{MAP}, .param .u64 out", size, code)
+    code = f"""{prepare}{in_to_box(size)}
+    @%first {copy} [%map, {{%c0, %c1, %c2, %c3, %c4}}], [%box];
+    cp.async.bulk.commit_group;
+    cp.async.bulk.wait_group 0;
+"""
+    return kernel(f"{MAP}, .param .u64 in", size, code)
+
+
+GATHER = "cp.async.bulk.tensor.2d.shared::cta.global.tile::gather4.mbarrier::complete_tx::bytes"
+SCATTER = "cp.async.bulk.tensor.2d.global.shared::cta.tile::scatter4.bulk_group"
+
+
+@pytest.mark.parametrize("swizzle", [16, 32, 64, 128])
+def test_a_gather_brings_four_rows_with_zeros_outside(swizzle, machine, random):
+    columns = max(swizzle, 32) // 2
+    tensor = random.integers(0, 1 << 16, (20, 3 * columns), np.uint16)
+    size = 4 * 2 * columns
+    for column, rows in [(0, (3, 0, 19, 7)), (columns, (5, 5, -1, 20)), (-4, (1, 2, 3, 4))]:
+        out = np.zeros(size, np.uint8)
+        at = np.array([column, *rows], np.int32).tobytes()
+        map_ = tensor_map(tensor, "u16", (1, columns), swizzle)
+        launch(four_rows(size, GATHER, loads=True), [map_, at, tensor, out])
+        expected = np.concatenate([cut(tensor, (1, columns), (row, column)) for row in rows])
+        np.testing.assert_array_equal(out, swizzled(expected.reshape(-1).view("u1"), swizzle))
+
+
+def test_a_scatter_puts_four_rows_and_leaves_out_what_is_outside(machine, random):
+    tensor = random.integers(0, 1 << 16, (20, 48), np.uint16)
+    rows, column, columns = (3, 25, 0, 19), 40, 16
+    values = random.integers(0, 1 << 16, (4, columns), np.uint16)
+    expected = tensor.copy()
+    for row, value in zip(rows, values, strict=True):
+        paste(expected, (row, column), value[None], lambda old, new: new)
+    at = np.array([column, *rows], np.int32).tobytes()
+    map_ = tensor_map(tensor, "u16", (1, columns), 16)
+    launch(four_rows(values.nbytes, SCATTER, loads=False), [map_, at, tensor, values.view("u1")])
+    np.testing.assert_array_equal(tensor, expected)
+
+
+def test_rows_are_gathered_with_a_map_whose_boxes_are_rows(machine, random):
+    tensor = random.integers(0, 1 << 16, (20, 48), np.uint16)
+    map_, at = tensor_map(tensor, "u16", (2, 16), 16), np.zeros(5, np.int32).tobytes()
+    with pytest.raises(Fault, match="2 dimensions with boxes of 2 rows; it must have 2 and 1"):
+        launch(four_rows(128, GATHER, loads=True), [map_, at, tensor, np.zeros(128, np.uint8)])
+
+
+@pytest.mark.parametrize("mask", [0xFFFF, 0, 0x00FF, 0x8421])
+def test_a_masked_bulk_store_writes_the_bytes_of_its_mask(mask, machine, random):
+    size = 256
+    values = random.integers(0, 256, size, np.uint8)
+    target = random.integers(0, 256, size, np.uint8)
+    chosen = (mask >> np.arange(size) % 16 & 1).astype(bool)
+    expected = np.where(chosen, values, target)
+    code = f"""{in_to_box(size)}
+    ld.param.u64 %map, [out];
+    mov.u16 %mask, {mask};
+    @%first cp.async.bulk.global.shared::cta.bulk_group.cp_mask [%map], [%box], {size}, %mask;
+    cp.async.bulk.commit_group;
+    cp.async.bulk.wait_group 0;
+"""
+    ptx = kernel(".param .u64 in, .param .u64 out", size, code)
+    launch(ptx, [values, target])
+    np.testing.assert_array_equal(target, expected)

@@ -365,3 +365,30 @@ def test_mixed_precision_widens_the_halves(type_):
 def test_decimal_constants_are_rounded_to_f32():
     a = floats(F32, 1, 64)
     assert same(compute("add.f32 d, a, 0.1;", F32, a=a), a + F32(0.1))
+
+
+def test_gross_approximations_of_f64_are_of_the_upper_halves():
+    a = np.abs(floats(F64, 1))
+
+    def upper(x: np.ndarray) -> np.ndarray:
+        kept = (x.view("u8") & ~np.uint64(0xFFFFFFFF)).view(F64)
+        return np.where(np.abs(kept) < np.finfo(F64).tiny, np.copysign(0, kept), kept)
+
+    with np.errstate(all="ignore"):
+        assert same(compute("rcp.approx.ftz.f64 d, a;", F64, a=a), upper(1 / upper(a)))
+        root = upper(1 / np.sqrt(upper(a)))
+        assert same(compute("rsqrt.approx.ftz.f64 d, a;", F64, a=a), root)
+        assert same(compute("rsqrt.approx.f64 d, a;", F64, a=a), 1 / np.sqrt(a))
+
+
+@pytest.mark.parametrize("relu", ["", ".relu"])
+@pytest.mark.parametrize("type_", ["f16", "bf16"])
+def test_what_lies_outside_of_a_tensor_makes_a_fused_sum_zero(type_, relu):
+    random = np.random.default_rng(5)
+    a, b, c = (random.integers(0, 1 << 16, 512, dtype="u2") for _ in range(3))
+    outside = random.random((3, 512)) < 0.2
+    for operand, where in zip((a, b, c), outside, strict=True):
+        operand[where] = 0xFFFF
+    d = compute(f"fma.rn.oob{relu}.{type_} d, a, b, c;", "u2", a=a, b=b, c=c)
+    plain = compute(f"fma.rn{relu}.{type_} d, a, b, c;", "u2", a=a, b=b, c=c)
+    assert same(d, np.where(outside.any(0), 0, plain).astype("u2"))

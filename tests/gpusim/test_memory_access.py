@@ -454,3 +454,67 @@ def test_special_values_pass_through_memory_unchanged():
     assert same(compute("mov.b32 d, a;", "f4", a=a).view("u4"), a.view("u4"))
     (d,) = execute("mov.f32 d, a;", {"d": "f4"}, a=a)
     assert same(d.view("u4"), a.view("u4"))
+
+
+def test_128_bits_are_loaded_moved_and_stored_whole():
+    ptx = """.visible .entry k(.param .u64 in, .param .u64 out)
+    {
+        .shared .align 16 .b8 tile[512]; .reg .b32 %t, %s, %a<4>; .reg .b64 %in, %out, %d<2>;
+        .reg .b128 %q<3>;
+        mov.u32 %t, %tid.x; mov.u32 %s, tile; mad.lo.u32 %s, %t, 16, %s;
+        ld.param.u64 %in, [in]; mad.wide.u32 %in, %t, 16, %in;
+        ld.param.u64 %out, [out]; mad.wide.u32 %out, %t, 16, %out;
+        ld.global.b128 %q0, [%in]; mov.b128 {%d0, %d1}, %q0; mov.b128 %q1, {%d1, %d0};
+        st.shared.b128 [%s], %q1; ld.shared.b128 %q2, [%s]; mov.b128 {%a0, %a1, %a2, %a3}, %q2;
+        st.global.v4.b32 [%out], {%a0, %a1, %a2, %a3};
+        ret;
+    }"""
+    in_ = integers("u8", 1, 64).reshape(32, 2)
+    out = np.zeros_like(in_)
+    launch(ptx, in_, out)
+    assert same(out.ravel(), np.ascontiguousarray(in_[:, ::-1]).ravel())
+
+
+def test_128_bits_are_exchanged_at_once():
+    ptx = """.visible .entry k(.param .u64 at)
+    {
+        .reg .b64 %at, %d<4>; .reg .b128 %q<4>;
+        ld.param.u64 %at, [at]; mov.b64 %d0, 1; mov.b64 %d1, 2; mov.b128 %q0, {%d0, %d1};
+        mov.b64 %d2, 3; mov.b128 %q1, {%d2, %d2};
+        atom.global.cas.b128 %q2, [%at], %q0, %q1; st.global.b128 [%at+16], %q2;
+        atom.global.cas.b128 %q2, [%at], %q0, %q0; st.global.b128 [%at+32], %q2;
+        atom.global.exch.b128 %q2, [%at], %q0; st.global.b128 [%at+48], %q2;
+        ret;
+    }"""
+    room = np.zeros(18, "u8")
+    at = room[room.ctypes.data % 16 // 8 :][:16]
+    at[:2] = [1, 2]
+    launch(ptx, at, threads=1)
+    assert at[:8].tolist() == [1, 2, 1, 2, 3, 3, 3, 3]
+
+
+def test_an_address_tells_its_space_and_its_cta():
+    ptx = """.visible .entry k(.param .u64 out)
+    {
+        .shared .align 8 .b64 here; .local .align 8 .b64 own; .reg .pred %p<5>;
+        .reg .b32 %r, %s, %n<6>; .reg .b64 %out, %a<4>;
+        mov.u32 %r, %cluster_ctarank; ld.param.u64 %out, [out]; mad.wide.u32 %out, %r, 64, %out;
+        mov.u32 %s, here; mapa.shared::cluster.u32 %s, %s, 1;
+        getctarank.shared::cluster.u32 %n0, %s;
+        mov.u64 %a0, here; cvta.shared.u64 %a0, %a0; mapa.u64 %a1, %a0, 1;
+        getctarank.u64 %n1, %a1;
+        mov.u64 %a2, own; cvta.local.u64 %a2, %a2;
+        isspacep.shared::cta %p0, %a1; selp.u32 %n2, 1, 0, %p0;
+        isspacep.shared::cluster %p0, %a1; isspacep.local %p1, %a1; isspacep.global %p2, %a1;
+        selp.u32 %n3, 1, 0, %p0; @%p1 add.u32 %n3, %n3, 2; @%p2 add.u32 %n3, %n3, 4;
+        isspacep.shared %p0, %a2; isspacep.local %p1, %a2; isspacep.global %p2, %a2;
+        selp.u32 %n4, 1, 0, %p0; @%p1 add.u32 %n4, %n4, 2; @%p2 add.u32 %n4, %n4, 4;
+        isspacep.shared %p0, %out; isspacep.local %p1, %out; isspacep.global %p2, %out;
+        selp.u32 %n5, 1, 0, %p0; @%p1 add.u32 %n5, %n5, 2; @%p2 add.u32 %n5, %n5, 4;
+        st.global.v4.u32 [%out], {%n0, %n1, %n2, %n3}; st.global.v2.u32 [%out+16], {%n4, %n5};
+        ret;
+    }"""
+    out = np.zeros((2, 16), "u4")
+    launch(ptx, out, grid=(2, 1, 1), cluster=(2, 1, 1), threads=1)
+    assert out[0, :6].tolist() == [1, 1, 0, 1, 2, 4]
+    assert out[1, :6].tolist() == [1, 1, 1, 1, 2, 4]

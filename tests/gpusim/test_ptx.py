@@ -281,8 +281,7 @@ def test_a_table_of_branch_targets_is_kept() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("call.uni f, (%r1);", "device functions"),
-        (".param .b32 x;", "device functions"),
+        ("call.uni f, (%r1);", "`f` is no register, variable, label"),
         ("mov.b32 %r1, %q1;", "`%q1` is no register"),
         ("mov.b32 %r1, %r99;", "`%r99` is no register"),
         ("bra NOWHERE;", "`NOWHERE` is no register, variable, label"),
@@ -299,7 +298,7 @@ def test_a_table_of_branch_targets_is_kept() -> None:
         (".shared .b8 x[];", "no size"),
         (".shared .align 3 .b8 x[4];", "power of two"),
         (".shared .b8 x[1] = {1, 2};", "holds 1 bytes"),
-        (".shared .u64 x = tile;", "address `tile`"),
+        (".shared .u32 x = tile;", "an address has 8 bytes"),
         (".tex .u32 x;", "`.tex` is no directive"),
     ],
 )
@@ -314,7 +313,10 @@ def test_what_is_no_ptx_is_refused_with_its_line(body: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (".func f() { ret; }", "device functions"),
+        (".func f() { ret; } .func f() { ret; }", "function `f` is defined twice"),
+        (".func f()", "the body of the function"),
+        (".func (.reg .b32 r) f() { ret; }", "where `.param` must stand"),
+        (".alias f, g;", "`.alias` is not supported"),
         (".entry k() { ret; } .entry k() { ret; }", "defined twice"),
         (".entry k() { ret;", "no closing `}`"),
         (".entry k() .maxnwarps 3 { ret; }", "`.maxnwarps` is no directive"),

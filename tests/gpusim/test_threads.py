@@ -254,3 +254,45 @@ def test_a_trap_ends_the_launch():
     with pytest.raises(Fault, match="executed a trap") as raised:
         compute("mov.f32 d, a; trap;", "f4", a=floats("f4", 1, 32))
     assert raised.value.kind == "trap"
+
+
+@pytest.mark.parametrize("order", ["spinner first", "holder first"])
+def test_a_lock_that_threads_of_one_warp_want_is_given_to_each(order):
+    # Whoever has the lock must go on, wherever the others that spin stand in the code.
+    critical = (
+        "ld.volatile.global.u32 v, [at+4]; add.u32 v, v, 1; st.volatile.global.u32 [at+4], v;"
+    )
+    release = "fence.acq_rel.gpu; atom.global.exch.b32 v, [at], 0;"
+    if order == "spinner first":
+        text = f"""SPIN: atom.global.cas.b32 v, [at], 0, 1; setp.ne.u32 p, v, 0; @p bra SPIN;
+            {critical} {release}"""
+    else:
+        text = f"""bra SPIN; HAVE: {critical} {release} bra DONE;
+            SPIN: atom.global.cas.b32 v, [at], 0, 1; setp.eq.u32 p, v, 0; @p bra HAVE;
+            bra SPIN; DONE:"""
+    ptx = f""".visible .entry k(.param .u64 lock)
+    {{ .reg .pred p; .reg .b32 v; .reg .b64 at; ld.param.u64 at, [lock]; {text} ret; }}"""
+    lock = np.zeros(2, "u4")
+    launch(ptx, lock, threads=32)
+    assert lock.tolist() == [0, 32]
+
+
+POOL = """.visible .entry k() .reqntid 384
+    {{ .reg .pred p; .reg .b32 t; mov.u32 t, %tid.x; setp.ge.u32 p, t, 128; @p bra MORE;
+       setmaxnreg.dec.sync.aligned.u32 {less}; ret;
+       MORE: setmaxnreg.inc.sync.aligned.u32 {more}; ret; }}"""
+
+
+def test_registers_move_between_the_warps_of_a_cta():
+    launch(POOL.format(less=40, more=232), threads=384)
+
+
+def test_registers_that_no_warp_gives_back_are_waited_for_in_vain():
+    with pytest.raises(Fault, match=r"registers of its CTA's pool") as raised:
+        launch(POOL.format(less=48, more=240), threads=384)
+    assert raised.value.kind == "deadlock"
+
+
+def test_setmaxnreg_does_not_go_the_other_way():
+    with pytest.raises(Fault, match=r"setmaxnreg\.dec to 200 registers, but a thread has 168"):
+        launch(POOL.format(less=200, more=208), threads=384)

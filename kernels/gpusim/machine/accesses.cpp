@@ -14,6 +14,7 @@
 #include "cluster.h"
 #include "floating.h"
 #include "formats.h"
+#include "widths.h"
 
 namespace gpusim {
 namespace {
@@ -93,6 +94,28 @@ std::byte* updatable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane
     return place.cta->shared.at(place.offset, bytes, bytes);
   }
   return outside_shared(step, at, bytes, lane, &Counters::global_atomic);
+}
+
+// PTX ISA 9.7.9.19: p, a generic address.
+enum class Space : std::uint8_t { kSharedCta, kSharedCluster, kLocal, kGlobalMemory };
+template <Space kSpace>
+Flow is_in_space(Step& step) {
+  Mask& p = step.predicate(0);
+  step.each_lane([&](int lane) {
+    const std::uint64_t at = step.reg<std::uint64_t>(1)[lane];
+    const bool shared = (at & kSharedWindow) != 0;
+    const bool local = !shared && in_local(step, at, 1, lane);
+    bool inside = false;
+    if constexpr (kSpace == Space::kSharedCta) {
+      inside = shared && (at & ~kSharedWindow) >> kRankShift == step.warp.cta().rank();
+    } else if constexpr (kSpace == Space::kSharedCluster) {
+      inside = shared;
+    } else {
+      inside = kSpace == Space::kLocal ? local : !shared && !local;
+    }
+    p = inside ? p | Mask{1} << lane : p & ~(Mask{1} << lane);
+  });
+  return Flow::kNext;
 }
 
 // `T` in memory, `R` in a register that may be wider.
@@ -285,6 +308,14 @@ void register_accesses(Registry& registry) {
   add_arithmetic_atomics<std::int32_t>(registry, "s32");
   add_arithmetic_atomics<std::uint64_t>(registry, "u64");
   add_arithmetic_atomics<std::int64_t>(registry, "s64");
+  registry["ld.u128.128"] = load<UInt128, UInt128>;
+  registry["st.u128.128"] = store<UInt128, UInt128>;
+  registry["atom.exch.b128"] = atomic<UInt128, Plain<Exchange>>;
+  registry["atom.cas.b128"] = atomic<UInt128, CompareAndSwap>;
+  registry["isspacep.shared::cta"] = is_in_space<Space::kSharedCta>;
+  registry["isspacep.shared::cluster"] = is_in_space<Space::kSharedCluster>;
+  registry["isspacep.local"] = is_in_space<Space::kLocal>;
+  registry["isspacep.global"] = is_in_space<Space::kGlobalMemory>;
   registry["atom.cas.b16"] = atomic<std::uint16_t, CompareAndSwap>;
   registry["atom.inc.u32"] = atomic<std::uint32_t, Plain<Increment>>;
   registry["atom.dec.u32"] = atomic<std::uint32_t, Plain<Decrement>>;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "cluster.h"
 
@@ -82,6 +83,30 @@ Flow bar_sync(Step& step) {
   return Flow::kNext;
 }
 
+// Operands: the barrier, the threads (the sink: all), the result, a predicate.
+enum class Tally : std::uint8_t { kCount, kAll, kAny };
+template <Tally kTally>
+Flow bar_red(Step& step) {
+  if ((step.warp.live() & ~step.fragment.mask) != 0) return Flow::kConverge;
+  if (!step.fragment.arrived) {
+    Barrier& barrier = named(step);
+    barrier.voted += static_cast<std::uint32_t>(std::popcount(step.mask));
+    barrier.in_favour += static_cast<std::uint32_t>(std::popcount(step.predicate(3) & step.mask));
+  }
+  const Flow flow = bar_sync(step);
+  if (flow != Flow::kNext) return flow;
+  const Barrier& barrier = named(step);
+  if constexpr (kTally == Tally::kCount) {
+    step.each_lane([&](int lane) { step.reg<std::uint32_t>(2)[lane] = barrier.result_in_favour; });
+  } else {
+    const bool yes = kTally == Tally::kAll ? barrier.result_in_favour == barrier.result_voted
+                                           : barrier.result_in_favour != 0;
+    Mask& d = step.predicate(2);
+    d = yes ? d | step.mask : d & ~step.mask;
+  }
+  return flow;
+}
+
 Flow bar_arrive(Step& step) {
   if ((step.warp.live() & ~step.fragment.mask) != 0) return Flow::kConverge;
   Barrier& barrier = named(step);
@@ -100,7 +125,29 @@ std::uint32_t running_threads(Cluster& cluster) {
   return threads;
 }
 
+// A .relaxed arrival tells only what its warp knew at its last fence.
+class Silent {
+ public:
+  Silent(const Warp& warp, bool silent) : silent_(silent) {
+    if (silent_) knows_ = std::exchange(acting->knows, warp.released);
+  }
+  ~Silent() {
+    if (!silent_) return;
+    std::swap(knows_, acting->knows);
+    acting->knows.all.set(acting->now);
+  }
+  Silent(const Silent&) = delete;
+  Silent& operator=(const Silent&) = delete;
+
+ private:
+  bool silent_;
+  Knowledge knows_;
+};
+
+constexpr std::int64_t kRelaxed = 4;
+
 Flow cluster_arrive(Step& step) {
+  const Silent silent(step.warp, (step.op.modifiers & kRelaxed) != 0);
   Barrier& barrier = cluster_of(step).barrier;
   barrier.arrived += static_cast<std::uint32_t>(std::popcount(step.mask));
   barrier.tell();
@@ -153,15 +200,39 @@ Flow mbarrier_inval(Step& step) {
   return Flow::kNext;
 }
 
+// What a thread gets of an mbarrier at which it arrives: the phase, and how many were to arrive.
+constexpr int kPendingBits = 20;
+
 // Operands: state (or the sink), address, count, bytes (either may be the sink: 1, and none).
+// Modifiers: kDrop: the next phases are without this thread; kNoComplete: the phase does not end.
+constexpr std::int64_t kDrop = 8;
+constexpr std::int64_t kNoComplete = 16;
 Flow mbarrier_arrive(Step& step) {
+  const Silent silent(step.warp, (step.op.modifiers & kRelaxed) != 0);
   step.each_lane([&](int lane) {
     Cluster& cluster = cluster_of(step);
     Mbarrier& barrier = cluster.mbarrier(address(step, 1, lane));
-    if (!step.sink(0)) step.reg<std::uint64_t>(0)[lane] = barrier.phase;
+    if (!step.sink(0)) {
+      step.reg<std::uint64_t>(0)[lane] =
+          barrier.phase << kPendingBits | static_cast<std::uint64_t>(barrier.pending);
+    }
     const std::int64_t count = step.sink(2) ? 1 : step.reg<std::uint32_t>(2)[lane];
     const std::int64_t bytes = step.sink(3) ? 0 : step.reg<std::uint32_t>(3)[lane];
+    if ((step.op.modifiers & kDrop) != 0) barrier.count -= count;
+    if ((step.op.modifiers & kNoComplete) != 0 && barrier.pending == count) {
+      throw Fault("mbarrier", "an arrival with .noComplete is the last of its phase");
+    }
     cluster.arrive(barrier, count, bytes);
+  });
+  return Flow::kNext;
+}
+
+// Operands: count, state.
+Flow mbarrier_pending(Step& step) {
+  step.each_lane([&](int lane) {
+    const std::uint64_t state = step.reg<std::uint64_t>(1)[lane];
+    step.reg<std::uint32_t>(0)[lane] =
+        static_cast<std::uint32_t>(state & ((std::uint64_t{1} << kPendingBits) - 1));
   });
   return Flow::kNext;
 }
@@ -210,7 +281,7 @@ Flow mbarrier_wait(Step& step) {
       note_barrier(at & ((1U << kRankShift) - 1));
       state = of_lane;
       const Mbarrier& barrier = cluster.mbarrier(at);
-      over = kParity ? (barrier.phase & 1) != (state & 1) : barrier.phase != state;
+      over = kParity ? (barrier.phase & 1) != (state & 1) : barrier.phase != state >> kPendingBits;
       if (over) acting->knows.join(barrier.completed);
       late = late || !over;
     }
@@ -232,6 +303,12 @@ Flow mbarrier_wait(Step& step) {
   return Flow::kNext;
 }
 
+// PTX ISA 8.8: a fence and a relaxed arrival after it are together what a release is.
+Flow fence_release(Step& step) {
+  step.warp.released = acting->knows;
+  return Flow::kNext;
+}
+
 // What this thread has synchronised with is ordered for the asynchronous proxy, too.
 Flow fence_proxy_async(Step&) {
   acting->knows.fence();
@@ -243,12 +320,17 @@ Flow fence_proxy_async(Step&) {
 void register_barriers(Registry& registry) {
   registry["bar.sync"] = bar_sync;
   registry["bar.arrive"] = bar_arrive;
+  registry["bar.red.popc"] = bar_red<Tally::kCount>;
+  registry["bar.red.and"] = bar_red<Tally::kAll>;
+  registry["bar.red.or"] = bar_red<Tally::kAny>;
   registry["barrier.cluster.arrive"] = cluster_arrive;
   registry["barrier.cluster.wait"] = cluster_wait;
+  registry["fence.release"] = fence_release;
   registry["fence.proxy.async"] = fence_proxy_async;
   registry["mbarrier.init"] = mbarrier_init;
   registry["mbarrier.inval"] = mbarrier_inval;
   registry["mbarrier.arrive"] = mbarrier_arrive;
+  registry["mbarrier.pending_count"] = mbarrier_pending;
   registry["mbarrier.expect_tx"] = mbarrier_expect;
   registry["mbarrier.complete_tx"] = mbarrier_complete;
   registry["mbarrier.try_wait.parity"] = mbarrier_wait<true, true>;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <type_traits>
 
@@ -162,6 +163,45 @@ struct Brev {
   }
 };
 
+// PTX ISA 9.7.1.17: from bit `base` on, the |offset|-th one that is set, upwards or downwards.
+struct Fns {
+  uint32_t operator()(uint32_t mask, uint32_t base, uint32_t offset) const {
+    const auto distance = static_cast<int32_t>(offset);
+    if (base > 31) return ~uint32_t{0};
+    if (distance == 0) return (mask >> base & 1) != 0 ? base : ~uint32_t{0};
+    int64_t left = std::abs(int64_t{distance});
+    const int step = distance > 0 ? 1 : -1;
+    for (auto at = static_cast<int>(base); at >= 0 && at < 32; at += step) {
+      if ((mask >> at & 1) != 0 && --left == 0) return static_cast<uint32_t>(at);
+    }
+    return ~uint32_t{0};
+  }
+};
+
+// PTX ISA 9.7.1.21 and 9.7.1.22: an operand above 31 counts as 32, or modulo 32.
+template <bool kClamps>
+uint32_t up_to_32(uint32_t n) {
+  return kClamps ? std::min(n, uint32_t{32}) : n & 31;
+}
+// The low b bits of a, extended.
+template <class T, bool kClamps>
+struct Szext {
+  T operator()(T a, uint32_t b) const {
+    const uint32_t bits = up_to_32<kClamps>(b);
+    if (bits == 0) return 0;
+    const uint32_t up = 32 - bits;
+    return static_cast<T>(static_cast<T>(static_cast<uint32_t>(a) << up) >> up);
+  }
+};
+// b ones from bit a on.
+template <bool kClamps>
+struct Bmsk {
+  uint32_t operator()(uint32_t a, uint32_t b) const {
+    const uint64_t ones = (uint64_t{1} << up_to_32<kClamps>(b)) - 1;
+    return static_cast<uint32_t>(ones << up_to_32<kClamps>(a));
+  }
+};
+
 // PTX ISA 9.7.9.7 "prmt": a selector of four bits for each byte.
 struct Prmt {
   uint32_t operator()(uint32_t a, uint32_t b, uint32_t selector) const {
@@ -240,6 +280,14 @@ void register_bits(Registry& registry) {
   words.operator()<ShfRightWrap>("shf.r.wrap");
   words.operator()<ShfLeftClamp>("shf.l.clamp");
   words.operator()<ShfRightClamp>("shf.r.clamp");
+  registry["mov.b128"] = map<UInt128, Move<UInt128>, UInt128>;
+  words.operator()<Fns>("fns");
+  registry["szext.clamp.u32"] = map<uint32_t, Szext<uint32_t, true>, uint32_t, uint32_t>;
+  registry["szext.clamp.s32"] = map<int32_t, Szext<int32_t, true>, int32_t, uint32_t>;
+  registry["szext.wrap.u32"] = map<uint32_t, Szext<uint32_t, false>, uint32_t, uint32_t>;
+  registry["szext.wrap.s32"] = map<int32_t, Szext<int32_t, false>, int32_t, uint32_t>;
+  registry["bmsk.clamp.b32"] = map<uint32_t, Bmsk<true>, uint32_t, uint32_t>;
+  registry["bmsk.wrap.b32"] = map<uint32_t, Bmsk<false>, uint32_t, uint32_t>;
   words.operator()<Prmt>("prmt");
   words.operator()<PrmtIn<PrmtMode::kF4e>>("prmt.f4e");
   words.operator()<PrmtIn<PrmtMode::kB4e>>("prmt.b4e");

@@ -19,8 +19,9 @@ namespace {
 // Modifiers: 1 << operand, where that address is a 32-bit register; and for tensors
 constexpr int kRankShift8 = 8;                // dimensions
 constexpr std::int64_t kMulticast = 1 << 16;  // the last operand is a mask of CTAs
-constexpr int kReductionShift = 20;           // 4 bits
-constexpr int kNumberShift = 24;              // 4 bits: the type that is reduced
+constexpr std::int64_t kByRows = 1 << 17;  // a column and four rows: tile::gather4, tile::scatter4
+constexpr int kReductionShift = 20;        // 4 bits
+constexpr int kNumberShift = 24;           // 4 bits: the type that is reduced
 
 Reduction reduction_of(const Step& step) {
   return static_cast<Reduction>(step.op.modifiers >> kReductionShift & 15);
@@ -52,10 +53,22 @@ std::uint64_t address(Step& step, int operand, int lane) {
 struct Box {
   TensorMap map;
   std::array<std::int64_t, kMostDimensions> begin{};
+  bool by_rows =
+      false;  // tile::gather4, tile::scatter4: begin[1] to begin[4] are rows of their own
+  [[nodiscard]] std::int64_t elements() const { return (by_rows ? 4 : 1) * map.box_elements(); }
 
   // Those that have a place in global memory.
   [[nodiscard]] std::uint64_t bytes_inside() const {
     std::int64_t elements = 1;
+    if (by_rows) {
+      const std::int64_t first = std::max<std::int64_t>(begin[0], 0);
+      const std::int64_t last = std::min(begin[0] + map.box[0], map.sizes[0]);
+      const auto rows = std::ranges::count_if(begin.begin() + 1, begin.end(), [&](std::int64_t row) {
+        return row >= 0 && row < map.sizes[1];
+      });
+      return static_cast<std::uint64_t>(std::max<std::int64_t>(last - first, 0) * rows) *
+             map.element_bytes;
+    }
     for (std::size_t d = 0; d < static_cast<std::size_t>(map.rank); ++d) {
       const std::int64_t first = std::max<std::int64_t>(begin[d], 0);
       const std::int64_t last = std::min(begin[d] + map.box[d], map.sizes[d]);
@@ -68,7 +81,7 @@ struct Box {
   template <class Act>
   void each_row(Act act) const {
     const std::int64_t row = map.box[0];
-    const std::int64_t rows = map.box_elements() / row;
+    const std::int64_t rows = elements() / row;
     const std::int64_t first = std::clamp<std::int64_t>(-begin[0], 0, row);
     const std::int64_t last = std::clamp<std::int64_t>(map.sizes[0] - begin[0], 0, row);
     for (std::int64_t i = 0; i < rows; ++i) {
@@ -76,7 +89,8 @@ struct Box {
       std::uint64_t at = map.address;
       bool inside = first < last;
       for (std::size_t d = 1; d < static_cast<std::size_t>(map.rank); ++d) {
-        const std::int64_t coordinate = begin[d] + rest % map.box[d];
+        std::int64_t coordinate = begin[d] + rest % map.box[d];
+        if (by_rows) coordinate = begin[1 + static_cast<std::size_t>(i)];
         rest /= map.box[d];
         inside = inside && coordinate >= 0 && coordinate < map.sizes[d];
         at += static_cast<std::uint64_t>(coordinate * map.strides[d]);
@@ -93,7 +107,14 @@ Box box_of(Step& step, int map_operand, int lane) {
   const std::byte* bytes = step.warp.machine().memory.at(at, kTensorMapBytes, 64);
   Box box{.map = decode_tensor_map(bytes)};
   const auto rank = static_cast<int>(step.op.modifiers >> kRankShift8 & 7);
-  if (rank != box.map.rank) {
+  box.by_rows = (step.op.modifiers & kByRows) != 0;
+  if (box.by_rows && (box.map.rank != 2 || box.map.box[1] != 1)) {
+    throw Fault("tensor-map", "a copy of four rows is given a tensor map of " +
+                                  std::to_string(box.map.rank) + " dimensions with boxes of " +
+                                  std::to_string(box.map.box[1]) +
+                                  " rows; it must have 2 and 1 (PTX ISA 5.5.6)");
+  }
+  if (!box.by_rows && rank != box.map.rank) {
     throw Fault("tensor-map", "a copy of " + std::to_string(rank) +
                                   " dimensions is given a tensor map of " +
                                   std::to_string(box.map.rank));
@@ -177,7 +198,7 @@ Flow tensor_load(Step& step) {
       targets.emplace_back(to.cta, barrier.cta);
     }
     ++machine.counters.tma_requests;
-    const std::int64_t bytes = box.map.box_elements() * box.map.element_bytes;
+    const std::int64_t bytes = box.elements() * box.map.element_bytes;
     machine.counters.global_copied_in += box.bytes_inside();
     for (const auto& [cta, announced] : targets) {
       machine.counters.shared_copied_in += static_cast<std::uint64_t>(bytes);
@@ -335,7 +356,9 @@ Flow bulk_between(Step& step) {
   return Flow::kNext;
 }
 
-// Operands: destination, source, bytes.
+// Operands: destination, source, bytes, and with kMasked which bytes of each 16 are copied.
+constexpr std::int64_t kMasked = kMulticast;
+constexpr std::uint32_t kWhole = 0xffff;
 Flow bulk_store(Step& step) {
   const Reduction reduction = reduction_of(step);
   const Number type = number_of(step);
@@ -347,54 +370,28 @@ Flow bulk_store(Step& step) {
     const std::uint32_t bytes = step.reg<std::uint32_t>(2)[lane];
     demand_alignment(from.offset, 16, "the source of a bulk copy");
     demand_alignment(bytes, 16, "the size of a bulk copy");
+    const bool masked = (step.op.modifiers & kMasked) != 0;
+    const std::uint32_t mask = masked ? step.reg<std::uint16_t>(3)[lane] : kWhole;
     ++machine.counters.tma_requests;
     machine.counters.shared_copied_out += bytes;
     machine.counters.global_copied_out += bytes;
     cluster.asynchronous.push(
         {.engine = Engine::kTma, .amount = bytes},
-        [&machine, &cluster, to, from, bytes, reduction, type, group = begin_bulk(step, lane)] {
+        [&machine, &cluster, to, from, bytes, reduction, type, mask,
+         group = begin_bulk(step, lane)] {
           const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
           from.cta->shared.demand_written(from.offset, bytes);
-          put(reduction, type, machine.memory.at(to, bytes, 16), source, bytes);
+          std::byte* const target = machine.memory.at(to, bytes, 16);
+          if (mask == kWhole) {
+            put(reduction, type, target, source, bytes);
+          } else {
+            for (std::uint32_t i = 0; i < bytes; ++i) {
+              if ((mask >> (i % 16) & 1) != 0) target[i] = source[i];
+            }
+          }
           --*group;
           cluster.happened();
         });
-  });
-  return Flow::kNext;
-}
-
-// Operands: destination, mbarrier, values; modifiers >> 8 & 15: how many, >> 12: the bytes of one.
-// A store of the generic proxy, which goes on by itself (PTX ISA 9.7.9.12).
-Flow store_async(Step& step) {
-  const auto count = static_cast<std::size_t>(step.op.modifiers >> 8 & 15);
-  const auto width = static_cast<std::size_t>(step.op.modifiers >> 12);
-  const auto bytes = static_cast<std::uint32_t>(count * width);
-  step.each_lane([&](int lane) {
-    Cluster& cluster = cluster_of(step);
-    const Cluster::Place to = cluster.place(address(step, 0, lane));
-    const std::uint64_t barrier = address(step, 1, lane);
-    if (cluster.place(barrier).cta != to.cta) {
-      throw Fault("mbarrier", "st.async writes to CTA " + std::to_string(to.cta->rank()) +
-                                  ", but its mbarrier is in CTA " +
-                                  std::to_string(cluster.place(barrier).cta->rank()));
-    }
-    // Checked when issued: the fault belongs to this instruction.
-    (void)to.cta->shared.at(to.offset, bytes, bytes);
-    std::array<std::byte, 32> values;
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::byte* const value = step.warp.place<std::byte>(step.operands[2 + i].at) +
-                                     (width * static_cast<unsigned>(lane));
-      std::memcpy(values.data() + (i * width), value, width);
-    }
-    const EngineWork work{.engine = Engine::kNetwork, .amount = bytes};
-    cluster.asynchronous.push(
-        work,
-        [&cluster, to, bytes, barrier, values] {
-          std::memcpy(to.cta->shared.at(to.offset, bytes, bytes), values.data(), bytes);
-          to.cta->shared.wrote(to.offset, bytes);
-          cluster.arrive(cluster.mbarrier(barrier), 0, -static_cast<std::int64_t>(bytes));
-        },
-        Proxy::kGeneric);
   });
   return Flow::kNext;
 }
@@ -483,7 +480,6 @@ void register_bulk_copies(Registry& registry) {
   registry["cp.async.bulk.store"] = bulk_store;
   registry["cp.async.bulk.commit_group"] = commit_group<&Warp::bulks>;
   registry["cp.async.bulk.wait_group"] = wait_group<&Warp::bulks>;
-  registry["st.async"] = store_async;
   registry["cp.async"] = cp_async;
   registry["cp.async.commit_group"] = commit_group<&Warp::copies>;
   registry["cp.async.wait_group"] = wait_group<&Warp::copies>;

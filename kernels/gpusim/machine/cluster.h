@@ -10,9 +10,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "counters.h"
@@ -42,6 +44,10 @@ struct Barrier {
   std::uint32_t arrived = 0;  // threads
   std::uint32_t expected = 0;
   std::uint64_t phase = 0;
+  std::uint32_t voted = 0;  // threads that arrived with a predicate (bar.red), and true ones
+  std::uint32_t in_favour = 0;
+  std::uint32_t result_voted = 0;  // of the phase before
+  std::uint32_t result_in_favour = 0;
   Knowledge arriving;
   Knowledge completed;
 
@@ -53,6 +59,8 @@ struct Barrier {
   void complete() {
     arrived = 0;
     ++phase;
+    result_voted = std::exchange(voted, 0);
+    result_in_favour = std::exchange(in_favour, 0);
     completed.join(arriving);
     arriving.clear();
   }
@@ -124,6 +132,7 @@ class Cta {
   std::map<std::uint32_t, Mbarrier> mbarriers;  // by offset
   std::array<Barrier, 16> barriers;
   std::array<Warpgroup, 8> warpgroups;
+  std::int64_t free_registers = 0;  // that setmaxnreg.dec has released
   std::vector<std::unique_ptr<Warp>> warps;
 
  private:
@@ -211,7 +220,8 @@ class Cluster {
   std::vector<std::unique_ptr<Cta>> ctas;
   Barrier barrier;
   Asynchronous asynchronous;
-  Dim index;  // in the grid of clusters
+  Dim index;               // in the grid of clusters
+  bool may_cancel = true;  // no clusterlaunchcontrol.try_cancel has failed yet
 
  private:
   Dim shape_;
@@ -222,6 +232,18 @@ struct LaunchShape {
   Dim grid, block, cluster;
   std::size_t dynamic_shared_bytes = 0;
 };
+
+[[nodiscard]] inline Dim grid_of_clusters(const LaunchShape& shape) {
+  return {.x = shape.grid.x / shape.cluster.x,
+          .y = shape.grid.y / shape.cluster.y,
+          .z = shape.grid.z / shape.cluster.z};
+}
+
+[[nodiscard]] inline Dim at_index(std::uint64_t number, const Dim& shape) {
+  return {.x = static_cast<std::uint32_t>(number % shape.x),
+          .y = static_cast<std::uint32_t>(number / shape.x % shape.y),
+          .z = static_cast<std::uint32_t>(number / shape.x / shape.y)};
+}
 
 struct Finding {
   std::string kind;
@@ -251,6 +273,21 @@ void report_unwritten(Findings& findings, const Program& program, int lane, int 
 // Where a warp's threads are: its instruction, CTA, warp, lanes.
 [[nodiscard]] std::string whereabouts(Warp& warp, Mask mask);
 
+// The clusters of the launch that have not begun, by number.
+class PendingClusters {
+ public:
+  explicit PendingClusters(std::uint64_t count) : count_(count) {}
+  // The next one, which is no longer pending.
+  [[nodiscard]] std::optional<std::uint64_t> take() {
+    if (next_ == count_) return std::nullopt;
+    return next_++;
+  }
+
+ private:
+  std::uint64_t next_ = 0;
+  std::uint64_t count_;
+};
+
 struct Machine {
   const Program& program;
   const LaunchShape& shape;
@@ -259,6 +296,7 @@ struct Machine {
   Counters counters;
   Findings found;
   Recorder* recorder = nullptr;  // of a recorded launch
+  PendingClusters pending;
 };
 
 // What operations on a whole cluster agree on.
@@ -270,12 +308,18 @@ struct Machine {
 using Registry = std::map<std::string, Handler>;
 void register_arithmetic(Registry& registry);
 void register_conversions(Registry& registry);
+void register_moves(Registry& registry);
 void register_accesses(Registry& registry);
 void register_threads(Registry& registry);
 void register_barriers(Registry& registry);
 void register_bulk_copies(Registry& registry);
 void register_matrices(Registry& registry);
 void register_matrix_accesses(Registry& registry);
+void register_calls(Registry& registry);
+void register_cluster_launches(Registry& registry);
+void register_async_stores(Registry& registry);
+void register_tensor_map_edits(Registry& registry);
+void register_register_pool(Registry& registry);
 [[nodiscard]] const Registry& handlers();
 
 // Executes every CTA of the launch. Fault, with the place in its sentence, if one does wrong.

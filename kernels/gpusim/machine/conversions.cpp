@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// cvt and cvt.pack (PTX ISA 9.7.9.21 and 9.7.9.22), and mov that packs (9.7.9.4): operand 0 takes
-// the result. Registers have the width of their type, but 8-bit numbers stand in 16 bits; the
-// decoder inserts what makes others fit.
+// cvt and cvt.pack (PTX ISA 9.7.9.21 and 9.7.9.22): operand 0 takes the result. Registers have the
+// width of their type, but 8-bit numbers stand in 16 bits; the decoder inserts what makes others
+// fit.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -252,6 +252,50 @@ Flow repack(Step& step) {
   });
 }
 
+// ue8m0: a power of two as the exponent field of an f32, without sign; 255 is NaN. Up (.rp) or
+// down (.rz) to one; too large is NaN, or with .satfinite the largest.
+std::uint32_t to_power(const How& how, float value) {
+  const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(value) & 0x7fffffffU;
+  constexpr std::uint32_t kInfinity = 0x7f800000;
+  constexpr std::uint32_t kSmallest = 0x00400000;  // 2^-127, which field 0 stands for
+  if (magnitude > kInfinity) return 255;
+  std::uint32_t field = magnitude >> 23;
+  const bool up = how.rounding == Rounding::kUp && (magnitude & 0x7fffff) != 0;
+  if (up && magnitude > kSmallest && magnitude < kInfinity) ++field;
+  return field == 255 && how.has(kSatfinite) ? 254 : field;
+}
+
+Flow pack_powers(Step& step) {
+  const How how(step);
+  step.each_lane([&](int lane) {
+    const std::uint32_t upper = to_power(how, step.reg<float>(1)[lane]);
+    step.reg<std::uint16_t>(0)[lane] =
+        static_cast<std::uint16_t>(upper << 8 | to_power(how, step.reg<float>(2)[lane]));
+  });
+  return Flow::kNext;
+}
+
+Flow repack_powers(Step& step) {
+  const How how(step);
+  return convert<std::uint16_t, std::uint32_t>(step, [&how](std::uint32_t both) {
+    const auto half = [](std::uint32_t bits) {
+      return from_bf16(static_cast<std::uint16_t>(bits));
+    };
+    return static_cast<std::uint16_t>(to_power(how, half(both >> 16)) << 8 |
+                                      to_power(how, half(both)));
+  });
+}
+
+Flow unpack_powers(Step& step) {
+  return convert<std::uint32_t, std::uint16_t>(step, [](std::uint32_t both) {
+    const auto half = [](std::uint32_t field) -> std::uint32_t {
+      if (field == 255) return kBf16.nan();
+      return field == 0 ? 0x40 : field << 7;
+    };
+    return half(both >> 8 & 255) << 16 | half(both & 255);
+  });
+}
+
 // Operands: d, a, b, and what fills the upper bits. Numbers of kBits, clamped.
 template <int kBits, bool kSigned>
 Flow pack_integers(Step& step) {
@@ -268,37 +312,6 @@ Flow pack_integers(Step& step) {
                                  field(step.reg<std::int32_t>(2)[lane]);
     step.reg<std::uint32_t>(0)[lane] = static_cast<std::uint32_t>(packed);
   });
-  return Flow::kNext;
-}
-
-// mov of several registers into one, the first of them lowest. Operands: the result, the parts.
-template <class Part, class Whole>
-Flow join(Step& step) {
-  constexpr int kParts = sizeof(Whole) / sizeof(Part);
-  Whole* const d = step.reg<Whole>(0);
-  step.each_lane([&](int lane) {
-    Whole whole = 0;
-    for (int i = 0; i < kParts; ++i) {
-      whole |= static_cast<Whole>(static_cast<Whole>(step.reg<Part>(i + 1)[lane])
-                                  << (8 * sizeof(Part) * static_cast<std::size_t>(i)));
-    }
-    d[lane] = whole;
-  });
-  return Flow::kNext;
-}
-
-// mov of one register into several. Operands: the parts, the whole.
-template <class Part, class Whole>
-Flow split(Step& step) {
-  constexpr int kParts = sizeof(Whole) / sizeof(Part);
-  Whole whole[kLanes];
-  std::copy_n(step.reg<Whole>(kParts), kLanes, whole);
-  for (int i = 0; i < kParts; ++i) {
-    Part* const d = step.reg<Part>(i);
-    step.each_lane([&](int lane) {
-      d[lane] = static_cast<Part>(whole[lane] >> (8 * sizeof(Part) * static_cast<std::size_t>(i)));
-    });
-  }
   return Flow::kNext;
 }
 
@@ -334,14 +347,6 @@ void add_narrow(Registry& registry, const std::string& name) {
   registry[cvt("f16x2", name)] = unpack<kFormat, kF16, Bits, kBits>;
 }
 
-template <class Part, class Whole>
-void add_mov(Registry& registry) {
-  const std::string part = std::to_string(8 * sizeof(Part));
-  const std::string whole = std::to_string(8 * sizeof(Whole));
-  registry["join." + part + "." + whole] = join<Part, Whole>;
-  registry["split." + whole + "." + part] = split<Part, Whole>;
-}
-
 }  // namespace
 
 void register_conversions(Registry& registry) {
@@ -368,6 +373,9 @@ void register_conversions(Registry& registry) {
   add_narrow<kE2m3, std::uint16_t, 8>(registry, "e2m3x2");
   add_narrow<kE3m2, std::uint16_t, 8>(registry, "e3m2x2");
   add_narrow<kE2m1, std::uint8_t, 4>(registry, "e2m1x2");
+  registry["cvt.ue8m0x2.f32"] = pack_powers;
+  registry["cvt.ue8m0x2.bf16x2"] = repack_powers;
+  registry["cvt.bf16x2.ue8m0x2"] = unpack_powers;
   registry["cvt.pack.u16"] = pack_integers<16, false>;
   registry["cvt.pack.s16"] = pack_integers<16, true>;
   registry["cvt.pack.u8"] = pack_integers<8, false>;
@@ -376,12 +384,6 @@ void register_conversions(Registry& registry) {
   registry["cvt.pack.s4"] = pack_integers<4, true>;
   registry["cvt.pack.u2"] = pack_integers<2, false>;
   registry["cvt.pack.s2"] = pack_integers<2, true>;
-  add_mov<std::uint8_t, std::uint16_t>(registry);
-  add_mov<std::uint8_t, std::uint32_t>(registry);
-  add_mov<std::uint8_t, std::uint64_t>(registry);
-  add_mov<std::uint16_t, std::uint32_t>(registry);
-  add_mov<std::uint16_t, std::uint64_t>(registry);
-  add_mov<std::uint32_t, std::uint64_t>(registry);
 }
 
 }  // namespace gpusim

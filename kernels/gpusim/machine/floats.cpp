@@ -76,6 +76,22 @@ struct Sqrt {
   T operator()(T a) const { return std::sqrt(a); }
 };
 
+// PTX ISA 9.7.3.14 and 9.7.3.17: of the upper 32 bits of a, the upper 32 bits.
+template <class F>
+struct Gross {
+  double operator()(double a) const { return upper(F()(upper(a))); }
+  static double upper(double value) {
+    const auto bits = std::bit_cast<std::uint64_t>(value) & ~std::uint64_t{0xffffffff};
+    const double kept = std::bit_cast<double>(bits);
+    if (std::isnan(value)) return std::numeric_limits<double>::quiet_NaN();
+    const bool subnormal = std::fabs(kept) < std::numeric_limits<double>::min();
+    return subnormal ? std::copysign(0.0, kept) : kept;
+  }
+};
+struct ReciprocalRoot {
+  double operator()(double a) const { return reciprocal_root(a); }
+};
+
 struct FloatPair {
   float low, high;
 };
@@ -200,6 +216,9 @@ void register_floats(Registry& registry) {
   add_f32<FloatAbs<float>, float>(registry, "abs");
   registry["neg.f64"] = map<double, FloatNeg<double>, double>;
   registry["abs.f64"] = map<double, FloatAbs<double>, double>;
+  registry["rcp.approx.ftz.f64"] = map<double, Gross<Rcp<double>>, double>;
+  registry["rsqrt.approx.ftz.f64"] = map<double, Gross<ReciprocalRoot>, double>;
+  registry["rsqrt.approx.f64"] = map<double, ReciprocalRoot, double>;
   registry["copysign.f32"] = map<float, Copysign<float>, float, float>;
   registry["copysign.f64"] = map<double, Copysign<double>, double, double>;
   add_f32<DivApprox, float, float>(registry, "div.approx");

@@ -12,13 +12,18 @@
 namespace gpusim {
 namespace {
 
-enum : std::uint8_t { kPlain = 0, kFtz = 1, kSat = 2, kRelu = 4 };
+enum : std::uint8_t { kPlain = 0, kFtz = 1, kSat = 2, kRelu = 4, kOob = 8 };
+// The NaN that fills what lies outside of a tensor; .oob makes it a zero.
+constexpr std::uint16_t kOutside = 0xffff;
 
 // F on numbers of a format, as the modifiers in kHow have it.
 template <class F, const Format& kFormat, unsigned kHow>
 struct OnHalf {
   template <class... S>
   std::uint16_t operator()(S... sources) const {
+    if constexpr ((kHow & kOob) != 0) {
+      if (((sources == kOutside) || ...)) return 0;
+    }
     double value = F()(read(sources)...);
     if constexpr ((kHow & kSat) != 0) value = std::isnan(value) ? 0.0 : std::clamp(value, 0.0, 1.0);
     if constexpr ((kHow & kRelu) != 0) value = value < 0 ? 0.0 : value;
@@ -93,6 +98,10 @@ void register_halves(Registry& registry) {
   add_both<OnHalf<FusedToOdd, kF16, kRelu>, 3>(registry, "fma.relu", "f16");
   add_both<OnHalf<FusedToOdd, kF16, kFtz | kRelu>, 3>(registry, "fma.ftz.relu", "f16");
   add_both<OnHalf<FusedToOdd, kBf16, kRelu>, 3>(registry, "fma.relu", "bf16");
+  add_both<OnHalf<FusedToOdd, kF16, kOob>, 3>(registry, "fma.oob", "f16");
+  add_both<OnHalf<FusedToOdd, kF16, kOob | kRelu>, 3>(registry, "fma.oob.relu", "f16");
+  add_both<OnHalf<FusedToOdd, kBf16, kOob>, 3>(registry, "fma.oob", "bf16");
+  add_both<OnHalf<FusedToOdd, kBf16, kOob | kRelu>, 3>(registry, "fma.oob.relu", "bf16");
   add_choice<FloatMin<double>>(registry, "min");
   add_choice<FloatMax<double>>(registry, "max");
   add_choice<OrNan<FloatMin<double>, double>>(registry, "min.nan");

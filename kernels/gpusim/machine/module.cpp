@@ -45,7 +45,11 @@ void add(Program& program, const std::string& handler,
 void finish(Program& program, const nb::bytes& registers,
             const std::vector<std::tuple<std::int32_t, std::string>>& specials,
             std::size_t static_shared_bytes, std::size_t local_bytes, std::int32_t local_base,
-            std::vector<std::string> watched) {
+            std::vector<std::string> watched,
+            const std::vector<std::tuple<std::uint64_t, std::uint32_t>>& functions,
+            std::uint32_t most_registers) {
+  program.most_registers = most_registers;
+  for (const auto& [address, first] : functions) program.functions[address] = first;
   program.watched = std::move(watched);
   program.registers.resize(registers.size());
   std::memcpy(program.registers.data(), registers.c_str(), registers.size());
@@ -140,7 +144,7 @@ NB_MODULE(_machine, module) {
       .def("add", &gpusim::add, "handler"_a, "operands"_a, "modifiers"_a, "guard"_a,
            "guard_negated"_a, "target"_a, "work"_a, "text"_a, "uses"_a)
       .def("finish", &gpusim::finish, "registers"_a, "specials"_a, "static_shared_bytes"_a,
-           "local_bytes"_a, "local_base"_a, "watched"_a);
+           "local_bytes"_a, "local_base"_a, "watched"_a, "functions"_a, "most_registers"_a);
   module.def("launch", &gpusim::launch, "program"_a, "grid"_a, "block"_a, "cluster"_a,
              "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a,
              "recorder"_a.none());

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -98,9 +99,11 @@ struct Program {
   };
   // What each kStretch of ops may change in the registers.
   std::vector<std::vector<Places>> changed;
+  std::uint32_t most_registers = 0;  // of a thread at the start; 0: not known
   std::size_t static_shared_bytes = 0;
-  std::size_t local_bytes = 0;   // of a thread
-  std::int32_t local_base = -1;  // place of the address of its local memory
+  std::map<std::uint64_t, std::uint32_t> functions;  // first ops, by what is called their address
+  std::size_t local_bytes = 0;                       // of a thread
+  std::int32_t local_base = -1;                      // place of the address of its local memory
   struct Special {
     std::int32_t at;
     std::string name;  // such as %tid.x

@@ -29,12 +29,6 @@ void fill(Warp& warp, std::int32_t at, T value) {
   std::fill_n(warp.place<T>(at), kLanes, value);
 }
 
-Dim at_index(std::uint64_t number, const Dim& shape) {
-  return {.x = static_cast<std::uint32_t>(number % shape.x),
-          .y = static_cast<std::uint32_t>(number / shape.x % shape.y),
-          .z = static_cast<std::uint32_t>(number / shape.x / shape.y)};
-}
-
 std::uint32_t component(const Dim& dim, char axis) {
   return axis == 'x' ? dim.x : axis == 'y' ? dim.y : dim.z;
 }
@@ -230,11 +224,29 @@ class Runner {
         }
       }
     }
+    if (Fragment* other = overdue(warp)) return other;
     for (Fragment& fragment : fragments) {
       if (fragment.mask != 0 && (fragment.seen != cluster_.events() || fragment.out_of_time))
         return &fragment;
     }
     return nullptr;
+  }
+
+  // Threads that wait in a loop for others of their warp must not keep those from going on (PTX ISA
+  // 3.1 "independent thread scheduling"). So while fragments have not met for long, each has its
+  // turn for a while in every kApart steps.
+  Fragment* overdue(Warp& warp) const {
+    auto& fragments = warp.fragments;
+    if (fragments.size() != warp.fragments_before) warp.apart = 0;
+    warp.fragments_before = fragments.size();
+    if (fragments.size() < 2) return nullptr;
+    constexpr std::uint64_t kApart = 4096;
+    constexpr std::uint64_t kTurn = 256;
+    const std::uint64_t steps = ++warp.apart;
+    if (steps < kApart || steps % kApart >= kTurn) return nullptr;
+    Fragment& chosen = fragments[steps / kApart % fragments.size()];
+    const bool ready = chosen.seen != cluster_.events() || chosen.out_of_time;
+    return chosen.mask != 0 && ready ? &chosen : nullptr;
   }
 
   bool execute(Warp& warp, Fragment& fragment) {
@@ -471,12 +483,18 @@ const Registry& handlers() {
     Registry registry;
     register_arithmetic(registry);
     register_conversions(registry);
+    register_moves(registry);
     register_accesses(registry);
     register_threads(registry);
     register_barriers(registry);
     register_bulk_copies(registry);
     register_matrices(registry);
     register_matrix_accesses(registry);
+    register_calls(registry);
+    register_cluster_launches(registry);
+    register_async_stores(registry);
+    register_tensor_map_edits(registry);
+    register_register_pool(registry);
     return registry;
   }();
   return kRegistry;
@@ -494,16 +512,14 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
                   .chance = std::mt19937_64(seed),
                   .counters = {},
                   .found = {},
-                  .recorder = recorder};
+                  .recorder = recorder,
+                  .pending = PendingClusters(grid_of_clusters(shape).count())};
   if (recorder != nullptr) recorder->begin(program, machine.counters);
-  const Dim clusters{.x = shape.grid.x / shape.cluster.x,
-                     .y = shape.grid.y / shape.cluster.y,
-                     .z = shape.grid.z / shape.cluster.z};
   std::vector<std::unique_ptr<CtaMemory>> memories;  // one cluster runs at a time
-  for (std::uint64_t number = 0; number < clusters.count(); ++number) {
+  while (const auto number = machine.pending.take()) {
     std::vector<std::vector<std::byte>> locals;
-    const auto cluster =
-        make_cluster(machine, at_index(number, clusters), parameters, locals, memories);
+    const auto cluster = make_cluster(machine, at_index(*number, grid_of_clusters(shape)),
+                                      parameters, locals, memories);
     Runner(machine, *cluster).run();
   }
   for (const auto& [_, race] : found.found()) {

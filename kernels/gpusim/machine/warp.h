@@ -142,9 +142,12 @@ class Warp {
   }
 
   std::vector<Fragment> fragments;  // by program counter
+  std::uint64_t apart = 0;          // steps since fragments last met or parted
+  std::size_t fragments_before = 1;
   Agent agent;
-  Agent load_agent;   // its tcgen05.ld, or the reads of its warpgroup's wgmma, until it waits
-  Agent store_agent;  // its tcgen05.st
+  Agent load_agent;    // its tcgen05.ld, or the reads of its warpgroup's wgmma, until it waits
+  Agent store_agent;   // its tcgen05.st
+  Knowledge released;  // what it knew at its last fence
   TensorLoads tensor_loads;
   WgmmaGroups wgmmas;
   std::vector<WatchedRegister> watched;
@@ -152,6 +155,14 @@ class Warp {
       cluster_phase{};                     // when a thread arrived at the cluster's barrier
   std::array<AsyncGroups, kLanes> copies;  // cp.async
   std::array<AsyncGroups, kLanes> bulks;   // cp.async.bulk
+  struct Return {
+    std::uint32_t pc;
+    std::uint32_t frame_bytes;  // of the caller's frame in local memory
+  };
+  std::array<std::vector<Return>, kLanes> returns;   // of the functions that a thread is in
+  std::array<std::vector<std::byte>, kLanes> saved;  // registers of callers that are called again
+  std::uint32_t most_registers = 0;  // of a thread, as setmaxnreg has it; 0: as at the start
+  std::int32_t frame_at = -1;        // place of the frame's address
 
  private:
   Machine& machine_;

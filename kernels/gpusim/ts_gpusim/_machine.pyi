@@ -28,6 +28,8 @@ class Program:
         local_bytes: int,
         local_base: int,
         watched: Sequence[str],
+        functions: Sequence[tuple[int, int]],
+        most_registers: int,
     ) -> None: ...
 
 # Amount for a cycle, latency in cycles.

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from ts_gpusim import run_command
-from ts_gpusim.decode.families import FAMILIES
+from ts_gpusim.decode import EXECUTED, refused
 from ts_gpusim.decode.tensor_cores import REFUSED_SECTIONS
 from ts_gpusim.ptx.isa import FORMS
 from ts_gpusim.ptx.isa.table import Section
@@ -45,10 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     report_command.add_to(commands)
     opcodes = commands.add_parser(
         "opcodes",
-        help="list the instructions that the machine executes",
+        help="list the instructions that the machine executes, and those that it does not",
         description="Lists the instructions that the machine executes, with their sections of the "
-        "PTX ISA. A form of one that it does not execute is refused when the kernel is launched, "
-        "with its line; no modifier is ever ignored.",
+        "PTX ISA, then those that it does not, and why. What it does not execute is refused when "
+        "the kernel is launched, with its line; no modifier is ever ignored.",
     )
     opcodes.set_defaults(command=_opcodes)
     return parser
@@ -56,13 +56,11 @@ def _parser() -> argparse.ArgumentParser:
 
 # opcodes
 
-_EXECUTED = frozenset({*FAMILIES, "fence", "cp", "wgmma", "tcgen05"})
-
 
 def _opcodes(_: argparse.Namespace) -> int:
     families: dict[str, dict[Section, None]] = {}
     for opcode, forms in FORMS.items():
-        if opcode not in _EXECUTED:
+        if opcode not in EXECUTED:
             continue
         for form in forms:
             if form.section.number in REFUSED_SECTIONS:
@@ -73,8 +71,23 @@ def _opcodes(_: argparse.Namespace) -> int:
         print(family)
         for section in sorted(sections, key=_place):
             print(f"  {section.number:<16}{section.title.rpartition(': ')[2]}")
+    print("Not executed")
+    whole: dict[refused.Refusal, list[str]] = {}
+    for opcode, refusal in refused.OPCODES.items():
+        whole.setdefault(refusal, []).append(opcode)
+    for refusal, opcodes in sorted(whole.items(), key=lambda item: _numbers(item[0].section)):
+        print(f"  {refusal.section:<16}{', '.join(opcodes)}: {refusal.why}")
+    for number, what in refused.PARTS:
+        print(f"  {number:<16}{what}")
+    all_sections = {form.section for forms in FORMS.values() for form in forms}
+    for section in sorted((s for s in all_sections if s.number in REFUSED_SECTIONS), key=_place):
+        print(f"  {section.number:<16}{section.title.rpartition(': ')[2]}")
     return 0
 
 
 def _place(section: Section) -> list[int]:
-    return [int(part) for part in section.number.split(".")]
+    return _numbers(section.number)
+
+
+def _numbers(section: str) -> list[int]:
+    return [int(part) for part in section.split(".")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from ts_gpusim.decode.program_bodies import Bodies
 from ts_gpusim.faults import LaunchError
 from ts_gpusim.ptx.parser import parse
 from ts_gpusim.ptx.syntax import Kernel, Module
@@ -26,9 +27,12 @@ def kernel_of(ptx: str, name: str) -> Kernel:
 
 @lru_cache(maxsize=256)
 def static_shared_bytes(ptx: str, name: str) -> int:
-    """Of the kernel's own variables, and of the module's that it names; padding not counted."""
+    """Of the kernel's and its functions' own variables, and of the module's that they name;
+    padding not counted."""
     kernel = kernel_of(ptx, name)
+    bodies = (kernel, *Bodies(module_of(ptx), kernel).functions)
+    instructions = [instruction for body in bodies for instruction in body.instructions]
     shared = [v for v in module_of(ptx).variables.values() if v.space == "shared" and v.size]
-    named = [v for v in shared if any(v.name in i.text for i in kernel.instructions)]
-    own = [v for v in kernel.variables.values() if v.space == "shared"]
+    named = [v for v in shared if any(v.name in i.text for i in instructions)]
+    own = [v for body in bodies for v in body.variables.values() if v.space == "shared"]
     return sum(variable.size for variable in (*named, *own))

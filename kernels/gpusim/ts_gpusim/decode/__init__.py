@@ -7,21 +7,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ts_gpusim import _machine
-from ts_gpusim.decode.builder import Builder
+from ts_gpusim.decode import refused
+from ts_gpusim.decode.builder import Builder, Place
+from ts_gpusim.decode.calls import call
 from ts_gpusim.decode.copies import copy
 from ts_gpusim.decode.families import FAMILIES
+from ts_gpusim.decode.module_variables import function_addresses
+from ts_gpusim.decode.program_bodies import Bodies, symbols
 from ts_gpusim.decode.tensor_cores import tcgen05, wgmma
+from ts_gpusim.decode.tensor_maps import tensor_map
 from ts_gpusim.ptx import isa
-from ts_gpusim.ptx.syntax import Address, Instruction, Kernel, Module, Symbol, Variable
+from ts_gpusim.ptx.errors import PtxError
+from ts_gpusim.ptx.syntax import Body, Function, Instruction, Kernel, Module, Variable
 
 
 def _fence(builder: Builder, instruction: Instruction) -> None:
     """Memory is ordered in every run; what fences order between proxies, the race detector asks."""
-    proxy = "proxy" in instruction.modifiers and "async" in instruction.modifiers
-    builder.step("fence.proxy.async" if proxy else "nop", [])
+    modifiers = instruction.modifiers
+    if "proxy" in modifiers:
+        return builder.step("fence.proxy.async" if "async" in modifiers else "nop", [])
+    releases = instruction.opcode == "membar" or modifiers[0] in ("sc", "acq_rel", "release")
+    plain = modifiers[0] in ("cta", "cluster", "gpu", "sys")  # .acq_rel
+    builder.step("fence.release" if releases or plain else "nop", [])
 
 
-_FAMILIES = {**FAMILIES, "fence": _fence, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
+_FAMILIES = {
+    **FAMILIES,
+    "fence": _fence,
+    "membar": _fence,
+    "tensormap": tensor_map,
+    "cp": copy,
+    "wgmma": wgmma,
+    "tcgen05": tcgen05,
+}
+
+EXECUTED = frozenset({*_FAMILIES, "call"})  # opcodes, of which single forms may be refused
 
 
 @dataclass(frozen=True)
@@ -37,29 +57,56 @@ def decode(
 ) -> Decoded:
     """PtxError, with line, text and section, for what PTX does not have or the machine does not
     execute. `module_addresses`: of the module's global and const variables."""
-    variables = [*_mentioned(module, kernel), *kernel.variables.values()]
-    builder = Builder(kernel, variables, module_addresses or {})
-    builder.starts = []
-    for instruction in kernel.instructions:
+    bodies = Bodies(module, kernel)
+    addresses = {**(module_addresses or {}), **function_addresses(module)}
+    builder = Builder(module, _shared_variables(module, bodies), addresses)
+    builder.functions = [f.name for f in bodies.functions if f.name in bodies.by_address]
+    moving = bool(bodies.functions)
+    if moving:
+        builder.begin(kernel, {}, moving)
+        builder.step("bra", [], target=kernel.name)
+    for body in (*bodies.functions, kernel):
+        builder.begin(body, bodies.frames[body.name].offsets, moving)
+        if moving and body is kernel:
+            builder.step("mov.b64", [builder.frame, Place(builder.local_base, 0, 8)])
+        _decode_body(builder, bodies, body)
+    builder.stack_bytes = bodies.stack_bytes
+    return Decoded(builder.finish(), builder.instructions)
+
+
+def _decode_body(builder: Builder, bodies: Bodies, body: Body) -> None:
+    labels: dict[int, list[str]] = {}
+    for label, index in body.labels.items():
+        labels.setdefault(index, []).append(label)
+    for index, instruction in enumerate(body.instructions):
+        refusal = refused.OPCODES.get(instruction.opcode)
+        if refusal is not None:
+            raise PtxError(
+                f"`{instruction.text}`: `{instruction.opcode}` is not executed: {refusal.why} "
+                f"(PTX ISA {refusal.section})",
+                instruction.line,
+            )
         isa.check(instruction)
         builder.instruction = instruction
-        builder.starts.append(builder.position)
+        for label in labels.get(index, ()):
+            builder.targets[builder.own(label)] = builder.position
+        if instruction.opcode == "call":
+            call(builder, bodies, instruction)
+            continue
         family = _FAMILIES.get(instruction.opcode)
         if family is None:
             raise builder.not_executed(f"`{instruction.opcode}`")
         family(builder, instruction)
     builder.instruction = None
-    builder.starts.append(builder.position)
-    builder.step("exit", [])
-    return Decoded(builder.finish(), builder.instructions)
+    for label in labels.get(len(body.instructions), ()):
+        builder.targets[builder.own(label)] = builder.position
+    builder.step("return" if isinstance(body, Function) else "exit", [])
 
 
-def _mentioned(module: Module, kernel: Kernel) -> list[Variable]:
-    """The module's variables that the kernel uses."""
-    names = set()
-    for instruction in kernel.instructions:
-        for operand in instruction.operands:
-            base = operand.base if isinstance(operand, Address) else operand
-            if isinstance(base, Symbol):
-                names.add(base.name)
-    return [v for v in module.variables.values() if v.name in names]
+def _shared_variables(module: Module, bodies: Bodies) -> list[Variable]:
+    """The module's that the kernel and its functions use, and their own."""
+    all_bodies = (bodies.kernel, *bodies.functions)
+    names = {n for body in all_bodies for i in body.instructions for n in symbols(i.operands)}
+    variables = [v for v in module.variables.values() if v.name in names]
+    variables += [v for body in all_bodies for v in body.variables.values()]
+    return [v for v in variables if v.space == "shared"]

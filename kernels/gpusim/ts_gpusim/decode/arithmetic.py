@@ -27,7 +27,7 @@ _ARITHMETIC_MODIFIERS = {
     "lo": ".lo", "hi": ".hi",
     "NaN": ".nan", "xorsign": ".xorsign", "abs": ".abs",
     **dict.fromkeys(_DIRECTED, ".directed"),
-    "ftz": ".ftz", "sat": ".sat", "relu": ".relu",
+    "ftz": ".ftz", "oob": ".oob", "sat": ".sat", "relu": ".relu",
 }  # fmt: skip
 
 
@@ -51,7 +51,8 @@ def _arithmetic(builder: Builder, instruction: Instruction) -> None:
     if name == "div" and "approx" in modifiers:
         name += ".approx"
     if type_ == "f64" and "approx" in modifiers:
-        raise builder.not_executed(".approx.f64")
+        places = [builder.result(destination, type_), builder.source(sources[0], type_)]
+        return builder.step(instruction.name, places)
     handler = _handler(builder, instruction, name, known)
     places = [builder.result(destination, type_), *(builder.source(s, type_) for s in sources)]
     rounding = next((ROUNDINGS[m] for m in _DIRECTED if m in modifiers), 0)

@@ -25,7 +25,7 @@ def _shift(builder: Builder, instruction: Instruction) -> None:
 
 
 def _words(builder: Builder, instruction: Instruction) -> None:
-    """prmt, shf: all operands have 32 bits."""
+    """prmt, shf, fns: all operands have 32 bits."""
     name = ".".join((instruction.opcode, *(m for m in instruction.modifiers if m != "b32"), "b32"))
     destination, *sources = instruction.operands
     places = [builder.result(destination, "b32")]
@@ -65,10 +65,19 @@ def _count(builder: Builder, instruction: Instruction) -> None:
     builder.step(f"{instruction.opcode}{shift}.{type_}", places)
 
 
+def _extend(builder: Builder, instruction: Instruction) -> None:
+    """szext, whose second source has 32 bits without a sign, and bmsk."""
+    type_ = type_of(instruction)
+    destination, value, amount = instruction.operands
+    places = [builder.result(destination, type_), builder.source(value, type_)]
+    builder.step(instruction.name, [*places, builder.source(amount, "u32")])
+
+
 BITS: dict[str, Decode] = {
     **dict.fromkeys(("and", "or", "xor", "not", "cnot", "brev"), _bitwise),
     **dict.fromkeys(("shl", "shr"), _shift),
-    **dict.fromkeys(("prmt", "shf"), _words),
+    **dict.fromkeys(("prmt", "shf", "fns"), _words),
+    **dict.fromkeys(("szext", "bmsk"), _extend),
     "lop3": _lop3,
     **dict.fromkeys(("bfe", "bfi"), _field),
     **dict.fromkeys(("popc", "clz", "bfind"), _count),

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -17,11 +18,13 @@ from ts_gpusim.ptx import isa
 from ts_gpusim.ptx.errors import PtxError
 from ts_gpusim.ptx.syntax import (
     Address,
+    Body,
     FloatImmediate,
     Guard,
     Immediate,
     Instruction,
     Kernel,
+    Module,
     NegatedRegister,
     Operand,
     Register,
@@ -57,28 +60,44 @@ class Place:
 SINK = Place(NOWHERE)
 
 
+@dataclass(frozen=True)
+class _Pending:
+    """A step of the program, whose branch target has no number yet."""
+
+    handler: str
+    operands: list[Place]
+    modifiers: int
+    guard: int | None  # place of the predicate
+    negated: bool
+    target: str | None
+    instruction: Instruction | None
+
+
 class Builder:
+    """Makes one program of a kernel and the functions that it calls, body after body."""
+
     def __init__(
-        self, kernel: Kernel, variables: list[Variable], module_addresses: Mapping[str, int]
+        self, module: Module, variables: list[Variable], module_addresses: Mapping[str, int]
     ) -> None:
-        """`module_addresses`: of the module's global and const variables."""
-        self.kernel = kernel
+        """`variables`: those in shared memory. `module_addresses`: of the module's global and
+        const variables, and of its functions."""
+        self.module = module
         self.module_addresses = module_addresses
         self.program = _machine.Program()
         self.registers = RegisterFile()
         self.shared_offsets: dict[str, int] = {}
         self.instruction: Instruction | None = None
-        self.steps = 0
-        self.branches: list[tuple[int, str]] = []
-        self._pending: list[
-            tuple[str, list[Place], int, Guard | None, str | None, Instruction | None]
-        ] = []
-        self._lay_out(variables)
+        self.targets: dict[str, int] = {}  # steps at which bodies and their labels stand
+        self.functions: list[str] = []  # that are called by their address
+        self.stack_bytes = 0  # of local memory, for the frames of all functions
+        self._pending: list[_Pending] = []
+        self._lay_out_shared(variables)
+        self._local_base: int | None = None
 
-    def _lay_out(self, variables: list[Variable]) -> None:
+    def _lay_out_shared(self, variables: list[Variable]) -> None:
         offset = 0
         for variable in sorted(
-            (v for v in variables if v.space == "shared"),
+            variables,
             key=lambda v: v.size == 0,  # `extern` ones begin where the others end
         ):
             align = max(variable.align, 16 if variable.size == 0 else 1)
@@ -86,14 +105,23 @@ class Builder:
             self.shared_offsets[variable.name] = offset
             offset += variable.size
         self.static_shared_bytes = offset
-        self.local_offsets: dict[str, int] = {}
-        local = 0
-        for variable in variables:
-            if variable.space == "local":
-                local = -(-local // variable.align) * variable.align
-                self.local_offsets[variable.name] = local
-                local += variable.size
-        self.local_bytes = -(-local // 16) * 16
+
+    def begin(self, body: Body, frame: Mapping[str, int], moving: bool) -> None:
+        """What follows is of this body. `frame`: offsets of its local variables from the begin of
+        its local memory, which a call moves if there are any (`moving`)."""
+        self.body = body
+        self.registers.scope = body.name if moving else ""
+        self.parameter_offsets = {}
+        self.frame_offsets = dict(frame)
+        self._moving = moving
+        if isinstance(body, Kernel):
+            self.parameter_offsets = {p.name: p.offset for p in body.parameters}
+        self.targets[body.name] = self.position
+
+    @property
+    def frame(self) -> Place:
+        """Register with the address of the body's local memory."""
+        return Place(self.registers.frame() if self._moving else self.local_base, 0, 8)
 
     def error(self, why: str) -> PtxError:
         """About the instruction: with its line, text and section of the PTX ISA."""
@@ -109,51 +137,56 @@ class Builder:
     def step(
         self,
         handler: str,
-        operands: list[Place],
+        operands: Sequence[Place],
         modifiers: int = 0,
         guard: Guard | None = None,
         target: str | None = None,
         always: bool = False,
     ) -> None:
-        """`always`: whatever the instruction's guard says (a step that only computes a value)."""
+        """`target`: a label of the body, or a function. `always`: whatever the instruction's guard
+        says (a step that only computes a value)."""
         if handler not in HANDLERS:
             raise self.not_executed(f"this (the machine has no {handler})")
         if guard is None and not always and self.instruction is not None:
             guard = self.instruction.guard
-        self._pending.append((handler, operands, modifiers, guard, target, self.instruction))
+        if target in self.body.labels:
+            target = self.own(target)
+        at = None if guard is None else self.registers.register(guard.predicate)
+        negated = guard is not None and guard.negated
+        self._pending.append(
+            _Pending(handler, list(operands), modifiers, at, negated, target, self.instruction)
+        )
+
+    def own(self, label: str) -> str:
+        """The name of a label among those of all bodies."""
+        return f"{self.body.name}:{label}"
 
     def finish(self) -> _machine.Program:
-        starts = self.starts
         watched = self._watched()
+        local_base = self.local_base if self.stack_bytes else -1
         before = None
-        for handler, operands, modifiers, guard, target, instruction in self._pending:
-            first = instruction is not None and instruction is not before
-            before = instruction
-            guard_at = None if guard is None else self.registers.register(guard.predicate)
+        for step in self._pending:
+            first = step.instruction is not None and step.instruction is not before
+            before = step.instruction
             self.program.add(
-                handler=handler,
-                operands=[place.as_tuple() for place in operands],
-                modifiers=modifiers,
-                guard=-1 if guard_at is None else guard_at,
-                guard_negated=guard is not None and guard.negated,
-                target=0 if target is None else starts[self.kernel.labels[target]],
-                work=work_of(instruction) if first and instruction else Work.NONE,
-                text=describe(instruction),
-                uses=[
-                    (watched[at], how)
-                    for at, how in _uses(handler, operands, guard_at)
-                    if at in watched
-                ],
+                handler=step.handler,
+                operands=[place.as_tuple() for place in step.operands],
+                modifiers=step.modifiers,
+                guard=-1 if step.guard is None else step.guard,
+                guard_negated=step.negated,
+                target=0 if step.target is None else self.targets[step.target],
+                work=work_of(step.instruction) if first and step.instruction else Work.NONE,
+                text=describe(step.instruction),
+                uses=[(watched[at], how) for at, how in _uses(step) if at in watched],
             )
-        local_base = self.registers.temporary(8) if self.local_bytes else -1
-        if self.local_bytes:
-            local_base = self.local_base
         self.program.finish(
             registers=self.registers.image,
             specials=self.registers.specials,
             static_shared_bytes=self.static_shared_bytes,
-            local_bytes=self.local_bytes,
+            local_bytes=self.stack_bytes,
             local_base=local_base,
+            most_registers=_most_registers(self.body),
+            functions=[(self.module_addresses[f], self.targets[f]) for f in self.functions],
             watched=[self.registers.name(at) for at in watched],
         )
         return self.program
@@ -162,14 +195,11 @@ class Builder:
         """The places of the registers that the machine keeps track of, and their numbers there."""
         number: dict[int, int] = {}
         steps = []
-        for handler, operands, _, guard, target, _ in self._pending:
-            guard_at = None if guard is None else self.registers.register(guard.predicate)
-            uses = tuple(
-                (number.setdefault(at, len(number)), how)
-                for at, how in _uses(handler, operands, guard_at)
-            )
-            to = None if target is None else self.starts[self.kernel.labels[target]]
-            steps.append(register_flow.FlowStep(handler, uses, guard is not None, to))
+        for step in self._pending:
+            uses = tuple((number.setdefault(at, len(number)), how) for at, how in _uses(step))
+            to = None if step.target is None else self.targets[step.target]
+            guarded = step.guard is not None
+            steps.append(register_flow.FlowStep(step.handler, uses, guarded, to))
         found = register_flow.suspects(steps)
         suspected = [at for at, register in number.items() if register in found]
         return {at: i for i, at in enumerate(suspected)}
@@ -177,17 +207,15 @@ class Builder:
     @property
     def instructions(self) -> list[Instruction | None]:
         """That of each step."""
-        return [instruction for *_, instruction in self._pending]
+        return [step.instruction for step in self._pending]
 
     @property
     def position(self) -> int:
         return len(self._pending)
 
-    starts: list[int]  # of each instruction of the kernel, its first step
-
     @property
     def local_base(self) -> int:
-        if not hasattr(self, "_local_base"):
+        if self._local_base is None:
             self._local_base = self.registers.temporary(8)
         return self._local_base
 
@@ -258,6 +286,8 @@ class Builder:
         """The low bytes, or zero- or sign-extended."""
         if not place.width or not width:
             raise self.error("a predicate and a number are not of one kind")
+        if 16 in (place.width, width):
+            raise self.error("a register of 128 bits and another width do not go together")
         temporary = self.temporary(max(width, 2))
         names = [_INTEGER_OF_WIDTH[max(n, 2)] for n in (width, place.width)]
         if signed:
@@ -267,10 +297,9 @@ class Builder:
 
     def address_of(self, symbol: Symbol, width: int) -> Place:
         """As a value in a register: a generic address has 8 bytes, one of shared memory 4."""
-        parameters = {p.name: p.offset for p in self.kernel.parameters}
         place = self.temporary(width)
-        if symbol.name in parameters:
-            offset = self.constant(parameters[symbol.name] + symbol.offset, 8)
+        if symbol.name in self.parameter_offsets:
+            offset = self.constant(self.parameter_offsets[symbol.name] + symbol.offset, 8)
             self.step("add.u64", [place, self.special("%parameters"), offset], always=True)
         elif symbol.name in self.shared_offsets:
             offset = self.constant(self.shared_offsets[symbol.name] + symbol.offset, 4)
@@ -278,9 +307,9 @@ class Builder:
             self.step("add.u32", [narrow, self.special("%shared"), offset], always=True)
             if width == 8:
                 self.step("cvt.u64.u32", [place, narrow], always=True)
-        elif symbol.name in self.local_offsets:
-            offset = self.constant(self.local_offsets[symbol.name] + symbol.offset, 8)
-            self.step("add.u64", [place, Place(self.local_base, 0, 8), offset], always=True)
+        elif symbol.name in self.frame_offsets:
+            offset = self.constant(self.frame_offsets[symbol.name] + symbol.offset, 8)
+            self.step("add.u64", [place, self.frame, offset], always=True)
         elif symbol.name in self.module_addresses and width == 8:
             return self.constant(self.module_addresses[symbol.name] + symbol.offset, 8)
         else:
@@ -297,13 +326,15 @@ class Builder:
                 width = WIDTH[base.type]
                 return self._read(base, width, operand.offset)
             case Symbol():
-                parameters = {p.name: p.offset for p in self.kernel.parameters}
-                if base.name in parameters:
-                    offset = parameters[base.name] + base.offset + operand.offset
+                if base.name in self.parameter_offsets:
+                    offset = self.parameter_offsets[base.name] + base.offset + operand.offset
                     return Place(self.special("%parameters").at, offset, 8)
                 if base.name in self.shared_offsets:
                     offset = self.shared_offsets[base.name] + base.offset + operand.offset
                     return Place(self.special("%shared").at, offset, 4)
+                if base.name in self.frame_offsets:
+                    offset = self.frame_offsets[base.name] + base.offset + operand.offset
+                    return Place(self.frame.at, offset, 8)
                 place = self.address_of(base, 8)
                 return Place(place.at, operand.offset, 8)
             case Immediate(value):
@@ -316,13 +347,13 @@ class Builder:
 _COPIES = {"mov": register_flow.COPY, "split": register_flow.COPY, "join": register_flow.COPY_PART}
 
 
-def _uses(handler: str, operands: list[Place], guard: int | None) -> Iterator[tuple[int, int]]:
+def _uses(step: _Pending) -> Iterator[tuple[int, int]]:
     """The registers that a step uses, and how: what it reads first."""
-    if guard is not None:
-        yield guard, register_flow.READ
-    copies = _COPIES.get(handler.split(".")[0])
+    if step.guard is not None:
+        yield step.guard, register_flow.READ
+    copies = _COPIES.get(step.handler.split(".")[0])
     results = []
-    for place in operands:
+    for place in step.operands:
         if place.use is None:
             continue
         if place.use == register_flow.READ:
@@ -330,6 +361,26 @@ def _uses(handler: str, operands: list[Place], guard: int | None) -> Iterator[tu
         else:
             results.append((place.at, place.use if copies is None else register_flow.COPY_TO))
     yield from results
+
+
+_REGISTERS_OF_SM = 64 << 10
+_MOST_OF_THREAD = 256  # 255, allocated by eights
+
+
+def _most_registers(body: Body) -> int:
+    """Of a thread when the kernel starts, as the assembler allocates them; 0: it cannot know.
+
+    Without .maxnreg, what divides the SM's registers among the threads that the kernel is compiled
+    for: with 384 threads, 168 (PTX ISA 11.4, 9.7.19.5)."""
+    if not isinstance(body, Kernel):
+        return 0
+    if body.max_registers is not None:
+        return body.max_registers
+    block = body.required_threads or body.max_threads
+    if block is None:
+        return 0
+    threads = -(-prod(block) // 128) * 128 * (body.min_ctas_per_sm or 1)
+    return min(_REGISTERS_OF_SM // threads // 8 * 8, _MOST_OF_THREAD)
 
 
 def _as_f32(bits: int) -> int:

@@ -9,6 +9,7 @@ from ts_gpusim.decode.builder import SINK, Builder, Place
 from ts_gpusim.decode.fields import COMBINATIONS, CVT_FTZ, Decode, bits_of, pair_of, type_of
 from ts_gpusim.ptx.syntax import Instruction, Operand
 
+_HALF_ONE = {"f16": 0x3C00, "bf16": 0x3F80}
 _COMPARISONS = {"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}
 
 
@@ -76,26 +77,50 @@ def _split_halves(builder: Builder, pair: Place) -> list[Place]:
 
 def _half_as_f32(builder: Builder, instruction: Instruction, half: Place, type_: str) -> Place:
     if "ftz" in instruction.modifiers:
-        raise builder.not_executed(f".ftz of {type_}")
+        flushed = builder.temporary(2)
+        one = builder.constant(_HALF_ONE["f16"], 2)
+        builder.step("mul.ftz.f16", [flushed, half, one], always=True)
+        half = flushed
     wide = builder.temporary(4)
     builder.step(f"cvt.f32.{type_}", [wide, half], always=True)
     return wide
 
 
-_FLOAT_ONE = 0x3F800000
+_ONES = {"f32": 0x3F800000, **_HALF_ONE}
 
 
 def _set(builder: Builder, instruction: Instruction) -> None:
     """As setp, and the result all ones (or 1.0) or zero."""
-    to, type_ = instruction.modifiers[-2:]
-    if to not in ("u32", "s32", "f32") or type_ in ("f16", "bf16", "f16x2", "bf16x2"):
-        raise builder.not_executed(f".{to}.{type_}")
+    to = instruction.modifiers[-2]
     destination, a, b, *rest = instruction.operands
+    if to.endswith("x2"):
+        return _set_pair(builder, instruction)
     predicate = builder.temporary(0)
     _compare(builder, instruction, [predicate, SINK], a, b, rest)
-    true = builder.constant(_FLOAT_ONE if to == "f32" else 0xFFFFFFFF, 4)
-    places = [builder.result(destination, to), true, builder.constant(0, 4), predicate]
-    builder.step("selp.b32", places)
+    builder.step(
+        f"selp.{bits_of(to)}", [builder.result(destination, to), *_truth(builder, to, predicate)]
+    )
+
+
+def _truth(builder: Builder, type_: str, predicate: Place) -> list[Place]:
+    """What set gives in a type for true and for false, and which."""
+    width = builder.width(type_)
+    true = builder.constant(_ONES.get(type_, (1 << 8 * width) - 1), width)
+    return [true, builder.constant(0, width), predicate]
+
+
+def _set_pair(builder: Builder, instruction: Instruction) -> None:
+    half = type_of(instruction).removesuffix("x2")
+    destination, a, b, *rest = instruction.operands
+    sources = [_split_halves(builder, builder.source(o, "b32")) for o in (a, b)]
+    results = []
+    for index in range(2):
+        pair = [_half_as_f32(builder, instruction, source[index], half) for source in sources]
+        predicate = builder.temporary(0)
+        _compare_places(builder, instruction, [predicate, SINK], "f32", pair, rest)
+        results.append(builder.temporary(2))
+        builder.step("selp.b16", [results[-1], *_truth(builder, half, predicate)])
+    builder.step("join.16.32", [builder.result(destination, "b32"), *results])
 
 
 def _testp(builder: Builder, instruction: Instruction) -> None:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ts_gpusim.decode.builder import Builder, Place
 from ts_gpusim.decode.families import immediate
 from ts_gpusim.ptx.syntax import Address, Instruction, Operand
 
 _MULTICAST = 1 << 16
+_BY_ROWS = 1 << 17
 _NOINC = 1 << 8
 # In the order of machine/reductions.h.
 _REDUCTIONS = ("", "add", "min", "max", "inc", "dec", "and", "or", "xor")
@@ -57,7 +60,16 @@ def _narrow(places: list[Place]) -> int:
 
 def _drop_hint(instruction: Instruction) -> list[Operand]:
     operands = list(instruction.operands)
-    return operands[:-1] if "L2::cache_hint" in instruction.modifiers else operands
+    if "L2::cache_hint" in instruction.modifiers:
+        operands.pop(-2 if "cp_mask" in instruction.modifiers else -1)
+    return operands
+
+
+def _mask(builder: Builder, operands: Sequence[Operand]) -> Place:
+    """Of the CTAs of a multicast, or of the bytes of .cp_mask."""
+    if not operands:
+        raise builder.error("the operand with the mask is missing: give one of 16 bits")
+    return builder.source(operands[0], "u16")
 
 
 def _cp_async(builder: Builder, instruction: Instruction) -> None:
@@ -85,14 +97,15 @@ def _cp_async(builder: Builder, instruction: Instruction) -> None:
 def _bulk(builder: Builder, instruction: Instruction) -> None:
     modifiers = _without_reduce(instruction)
     operands = _drop_hint(instruction)
-    if "cp_mask" in modifiers:
-        raise builder.error(".cp_mask is not executed yet")
     to, from_, size, *rest = operands
     places = [builder.address(to), builder.address(from_)]
     flags = _narrow(places) | _reduction(instruction)
     places.append(builder.source(size, "u32"))
     spaces = [m.split("::")[0] for m in modifiers[2:4]]
     if spaces == ["global", "shared"]:
+        if "cp_mask" in modifiers:
+            flags |= _MULTICAST
+            places.append(_mask(builder, rest))
         return builder.step("cp.async.bulk.store", places, modifiers=flags)
     places.append(builder.address(rest[0]))
     flags |= _narrow(places[3:]) << 3
@@ -100,37 +113,43 @@ def _bulk(builder: Builder, instruction: Instruction) -> None:
         return builder.step("cp.async.bulk.between", places, modifiers=flags)
     if "multicast::cluster" in modifiers:
         flags |= _MULTICAST
-        places.append(builder.source(rest[1], "u16"))
+        places.append(_mask(builder, rest[1:]))
     builder.step("cp.async.bulk.load", places, modifiers=flags)
 
 
 def _tensor(builder: Builder, instruction: Instruction) -> None:
     modifiers = _without_reduce(instruction)
     operands = _drop_hint(instruction)
-    for unknown in ("im2col", "tile::gather4", "tile::scatter4", "im2col::w", "im2col_no_offs"):
-        if unknown in modifiers:
-            raise builder.error(f".{unknown} is not executed yet")
-    rank = int(modifiers[3].removesuffix("d"))
+    if unknown := next((m for m in modifiers if m.startswith("im2col")), None):
+        raise builder.error(
+            f".{unknown} is not executed: how such a tensor map is laid out is not published"
+        )
+    by_rows = "tile::gather4" in modifiers or "tile::scatter4" in modifiers
+    if by_rows and modifiers[3] != "2d":
+        raise builder.error(f"four rows are of a tensor of 2 dimensions, not of .{modifiers[3]}")
+    rank = 5 if by_rows else int(modifiers[3].removesuffix("d"))
     loads = modifiers[4].startswith("shared")
     tensor = next(o for o in operands if isinstance(o, Address) and o.coordinates)
     map_ = builder.address(Address(tensor.base, tensor.offset))
     coordinates = [builder.source(c, "s32") for c in tensor.coordinates]
     if len(coordinates) != rank:
-        raise builder.error(f"{len(coordinates)} coordinates are given for {rank} dimensions")
+        wanted = "a column and four rows" if by_rows else f"{rank} dimensions"
+        raise builder.error(f"{len(coordinates)} coordinates are given for {wanted}")
+    rows = _BY_ROWS if by_rows else 0
     if loads:
         to, _, barrier, *mask = operands
         places = [builder.address(to), map_]
-        flags = _narrow(places) | rank << 8
+        flags = _narrow(places) | rank << 8 | rows
         announced = builder.address(barrier)
         if announced.width == 4:
             flags |= 1 << (2 + rank)
         places += [*coordinates, announced]
         if "multicast::cluster" in modifiers:
             flags |= _MULTICAST
-            places.append(builder.source(mask[0], "u16"))
+            places.append(_mask(builder, mask))
         return builder.step("cp.async.bulk.tensor.load", places, modifiers=flags)
     source = builder.address(operands[1])
-    flags = _narrow([map_]) | rank << 8 | _reduction(instruction)
+    flags = _narrow([map_]) | rank << 8 | rows | _reduction(instruction)
     if source.width == 4:
         flags |= 1 << (1 + rank)
     builder.step("cp.async.bulk.tensor.store", [map_, *coordinates, source], modifiers=flags)

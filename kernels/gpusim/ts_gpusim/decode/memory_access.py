@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ts_gpusim.decode.builder import SINK, Builder
-from ts_gpusim.decode.fields import SIGNED, Decode, narrow, type_of
+from ts_gpusim.decode.fields import SIGNED, Decode, immediate, narrow, type_of
 from ts_gpusim.decode.registers import WIDTH
 from ts_gpusim.ptx.syntax import Instruction, Operand, Register, Sink
 
@@ -44,10 +44,6 @@ def _space(instruction: Instruction) -> int:
 
 def _access(builder: Builder, instruction: Instruction) -> None:
     """ld and st."""
-    if "bulk" in instruction.modifiers:
-        raise builder.not_executed(".bulk")
-    if "async" in instruction.modifiers:
-        return _store_async(builder, instruction)
     loads = instruction.opcode.startswith("ld")
     type_ = type_of(instruction)
     registers, address = instruction.operands[:2] if loads else instruction.operands[1::-1]
@@ -69,29 +65,13 @@ def _access(builder: Builder, instruction: Instruction) -> None:
     builder.step(handler, [*places, place], modifiers=modifiers)
 
 
-def _store_async(builder: Builder, instruction: Instruction) -> None:
-    """st.async to shared memory of the cluster, which an mbarrier beside it counts."""
-    if "release" in instruction.modifiers:
-        raise builder.not_executed("a global .async")
-    to, value, barrier = instruction.operands
-    type_ = type_of(instruction)
-    values = [builder.source(element, type_) for element in builder.vector(value)]
-    vector = next((int(m[1]) for m in instruction.modifiers if m in ("v2", "v4")), 1)
-    if len(values) != vector:
-        raise builder.error(f"{len(values)} registers are given for {vector} elements")
-    addresses = [builder.address(to), builder.address(barrier)]
-    flags = sum(1 << i for i, place in enumerate(addresses) if place.width == 4)
-    flags |= vector << 8 | builder.width(type_) << 12
-    builder.step("st.async", [*addresses, *values], modifiers=flags)
-
-
 _ATOMS = ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec")
 
 
 def _atom(builder: Builder, instruction: Instruction) -> None:
     """atom, and red, which has no result."""
     if "async" in instruction.modifiers:
-        raise builder.not_executed(".async")
+        return _async(builder, instruction)
     type_ = type_of(instruction)
     operands: list[Operand] = list(instruction.operands)
     if "L2::cache_hint" in instruction.modifiers:
@@ -118,6 +98,69 @@ def _createpolicy(builder: Builder, instruction: Instruction) -> None:
     builder.step("mov.b64", [result, builder.constant(0, 8)])
 
 
+def _isspacep(builder: Builder, instruction: Instruction) -> None:
+    space = instruction.modifiers[0]
+    if space not in ("global", "local", "shared", "shared::cta", "shared::cluster"):
+        raise builder.not_executed(f".{space}")
+    space = "shared::cta" if space == "shared" else space
+    destination, address = instruction.operands
+    places = [builder.result(destination, "pred"), builder.source(address, "b64")]
+    builder.step(f"isspacep.{space}", places)
+
+
+def _getctarank(builder: Builder, instruction: Instruction) -> None:
+    """What mapa puts above bit 24 of an address, below that of a generic one."""
+    type_ = type_of(instruction)
+    width = WIDTH[type_]
+    destination, address = instruction.operands
+    number = builder.temporary(width)
+    places = [number, builder.source(address, type_), builder.constant(24, 4)]
+    builder.step(f"shr.{type_}", places, always=True)
+    if width == 8:
+        masked = builder.temporary(8)
+        mask = builder.constant((1 << 36) - 1, 8)
+        builder.step("and.b64", [masked, number, mask], always=True)
+        number = builder.fitted(masked, 4)
+    builder.step("mov.b32", [builder.result(destination, "u32"), number])
+
+
+_REDUCTIONS = ("", "add", "min", "max", "inc", "dec", "and", "or", "xor")  # machine/reductions.h
+_NUMBERS = ("u32", "s32", "u64", "s64")
+
+
+def _async(builder: Builder, instruction: Instruction) -> None:
+    """st.async and red.async."""
+    modifiers = instruction.modifiers
+    if "mbarrier::complete_tx::bytes" not in modifiers:
+        raise builder.not_executed("an asynchronous store that no mbarrier announces")
+    type_ = type_of(instruction)
+    address, values, barrier = instruction.operands
+    places = [builder.address(address), builder.address(barrier)]
+    flags = sum(1 << i for i, place in enumerate(places) if place.width == 4)
+    elements = builder.vector(values)
+    flags |= len(elements) << 8 | builder.width(type_) << 12
+    if instruction.opcode == "red":
+        operation = next(m for m in modifiers if m in _REDUCTIONS)
+        number = type_.replace("b32", "u32")
+        flags |= _REDUCTIONS.index(operation) << 20 | _NUMBERS.index(number) << 24
+    places += [builder.source(element, type_) for element in elements]
+    builder.step("st.async", places, modifiers=flags)
+
+
+def _st(builder: Builder, instruction: Instruction) -> None:
+    if instruction.modifiers[0] == "async":
+        return _async(builder, instruction)
+    if instruction.modifiers[0] != "bulk":
+        return _access(builder, instruction)
+    address, size, value = instruction.operands
+    if immediate(builder, value) != 0:
+        raise builder.error("st.bulk stores zeros: its last operand must be 0")
+    place = builder.address(address)
+    builder.step(
+        "st.bulk", [place, builder.source(size, "u64")], modifiers=1 if place.width == 4 else 0
+    )
+
+
 def _mapa(builder: Builder, instruction: Instruction) -> None:
     """The address of the same place in another CTA of the cluster."""
     type_ = type_of(instruction)
@@ -140,9 +183,12 @@ def _mapa(builder: Builder, instruction: Instruction) -> None:
 MEMORY_ACCESS: dict[str, Decode] = {
     "cvta": _cvta,
     "ld": _access,
-    "st": _access,
+    "ldu": _access,
+    "st": _st,
     "atom": _atom,
     "red": _atom,
     "mapa": _mapa,
+    "getctarank": _getctarank,
+    "isspacep": _isspacep,
     "createpolicy": _createpolicy,
 }

@@ -10,9 +10,16 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
+from ts_gpusim.ptx.errors import PtxError
 from ts_gpusim.ptx.syntax import Module
 
 _ALIGNMENT = 128
+_FUNCTIONS = 1 << 58  # where the addresses of functions begin: no memory is there
+
+
+def function_addresses(module: Module) -> dict[str, int]:
+    """What stands for a function where its address is taken."""
+    return {name: _FUNCTIONS + 16 * number for number, name in enumerate(module.functions)}
 
 
 @dataclass(frozen=True)
@@ -38,4 +45,14 @@ def lay_out(module: Module) -> ModuleVariables:
         allocations.append((f"variable {variable.name}", begin + offset, variable.size))
         if variable.initial:
             ctypes.memmove(begin + offset, variable.initial, len(variable.initial))
+    known = {**addresses, **function_addresses(module)}
+    for variable in variables:
+        for at, symbol in variable.addresses:
+            if symbol.name not in known:
+                raise PtxError(
+                    f"`{variable.name}` holds the address of `{symbol.name}`, which is neither a "
+                    "function nor a global variable of the module; store it in the kernel"
+                )
+            value = ctypes.c_uint64(known[symbol.name] + symbol.offset)
+            ctypes.memmove(addresses[variable.name] + at, ctypes.byref(value), 8)
     return ModuleVariables(addresses, allocations, memory)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 # How an instruction uses a register: as machine/watched_registers.h has them.
 READ, WRITE, LOAD, ACCUMULATE, MULTIPLY, COPY, COPY_PART, COPY_TO = range(8)
 
-_NEVER_GOES_ON = frozenset({"exit", "trap"})
+_NEVER_GOES_ON = frozenset({"exit", "trap", "return"})
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ WIDTH = {
     "b32": 4, "u32": 4, "s32": 4, "f32": 4, "f16x2": 4, "bf16x2": 4, "tf32": 4,
     "u16x2": 4, "s16x2": 4,
     "b64": 8, "u64": 8, "s64": 8, "f64": 8, "f32x2": 8,
+    "ue8m0x2": 2, "b128": 16,
 }  # fmt: skip
 
 _DIMENSIONS = (
@@ -49,7 +50,9 @@ class RegisterFile:
 
     def __init__(self) -> None:
         self._image = bytearray()
-        self._registers: dict[str, int] = {}
+        self.scope = ""  # of a function's registers: its name
+        self._frame: int | None = None
+        self._registers: dict[tuple[str, str], int] = {}
         self._constants: dict[tuple[int, int], int] = {}
         self._specials: dict[str, int] = {}
 
@@ -61,13 +64,20 @@ class RegisterFile:
         return place
 
     def register(self, register: Register) -> int:
-        if register.name not in self._registers:
-            self._registers[register.name] = self._allocate(WIDTH[register.type])
-        return self._registers[register.name]
+        key = (self.scope, register.name)
+        if key not in self._registers:
+            self._registers[key] = self._allocate(WIDTH[register.type])
+        return self._registers[key]
+
+    def frame(self) -> int:
+        """Where a thread has the address of its function's local memory."""
+        if self._frame is None:
+            self._frame = self._allocate(8)
+        return self._frame
 
     def name(self, place: int) -> str:
         """Of the register that stands there."""
-        return next(name for name, at in self._registers.items() if at == place)
+        return next(name for (_, name), at in self._registers.items() if at == place)
 
     def temporary(self, width: int) -> int:
         return self._allocate(width)

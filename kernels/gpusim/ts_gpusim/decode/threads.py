@@ -4,8 +4,24 @@
 from __future__ import annotations
 
 from ts_gpusim.decode.builder import SINK, Builder
-from ts_gpusim.decode.fields import COMBINATIONS, NEGATED, Decode, narrow, pair_of, type_of
-from ts_gpusim.ptx.syntax import Address, Guard, Instruction, Label, PredicatePair, Register
+from ts_gpusim.decode.fields import (
+    COMBINATIONS,
+    NEGATED,
+    Decode,
+    immediate,
+    narrow,
+    pair_of,
+    type_of,
+)
+from ts_gpusim.ptx.syntax import (
+    Address,
+    Function,
+    Guard,
+    Instruction,
+    Label,
+    PredicatePair,
+    Register,
+)
 
 
 def _nop(builder: Builder, instruction: Instruction) -> None:
@@ -22,7 +38,9 @@ def _brx(builder: Builder, instruction: Instruction) -> None:
     index, targets = instruction.operands
     place = builder.source(index, "u32")
     assert isinstance(targets, Label)
-    for number, target in enumerate(builder.kernel.branch_targets[targets.name]):
+    if targets.name not in builder.body.branch_targets:
+        raise builder.error(f"{targets.name} is no list of .branchtargets")
+    for number, target in enumerate(builder.body.branch_targets[targets.name]):
         chosen = Register("%brx", "pred")
         places = [builder.result(chosen, "pred"), SINK, place, builder.constant(number, 4)]
         guard = instruction.guard
@@ -36,8 +54,12 @@ def _brx(builder: Builder, instruction: Instruction) -> None:
     builder.step("brx.idx.no_target", [place])
 
 
-def _ret(builder: Builder, instruction: Instruction) -> None:
+def _exit(builder: Builder, instruction: Instruction) -> None:
     builder.step("exit", [])
+
+
+def _ret(builder: Builder, instruction: Instruction) -> None:
+    builder.step("return" if isinstance(builder.body, Function) else "exit", [])
 
 
 def _trap(builder: Builder, instruction: Instruction) -> None:
@@ -51,12 +73,28 @@ def _barrier(builder: Builder, instruction: Instruction) -> None:
     if modifiers[0] == "warp":
         return builder.step("bar.warp.sync", [builder.source(operands[0], "b32")])
     if modifiers[0] == "cluster":
-        return builder.step(f"barrier.cluster.{modifiers[1]}", [])
+        flags = _RELAXED if "relaxed" in modifiers else 0
+        return builder.step(f"barrier.cluster.{modifiers[1]}", [], modifiers=flags)
+    if modifiers[0] == "red":
+        return _barrier_reduction(builder, instruction)
     if modifiers[0] not in ("sync", "arrive"):
         raise builder.not_executed(f".{modifiers[0]}")
     count = builder.source(operands[1], "u32") if len(operands) > 1 else SINK
     places = [builder.source(operands[0], "u32"), count]
     builder.step(f"bar.{modifiers[0]}", places)
+
+
+def _barrier_reduction(builder: Builder, instruction: Instruction) -> None:
+    """bar.red: how many threads have a true predicate, or whether all or any have."""
+    destination, barrier, *threads, predicate = instruction.operands
+    tally = next(m for m in instruction.modifiers if m in ("popc", "and", "or"))
+    result = builder.result(destination, "u32" if tally == "popc" else "pred")
+    count = builder.source(threads[0], "u32") if threads else SINK
+    places = [builder.source(barrier, "u32"), count, result, builder.source(predicate, "pred")]
+    builder.step(f"bar.red.{tally}", places)
+
+
+_RELAXED, _DROP, _NO_COMPLETE = 4, 8, 16
 
 
 def _mbarrier(builder: Builder, instruction: Instruction) -> None:
@@ -71,9 +109,7 @@ def _mbarrier(builder: Builder, instruction: Instruction) -> None:
         address = builder.address(operands[0])
         places = [address, builder.source(operands[1], "u32")]
         return builder.step(f"mbarrier.{what}", places, modifiers=narrow(address))
-    if what == "arrive":
-        if "noComplete" in modifiers:
-            raise builder.not_executed(".noComplete")
+    if what in ("arrive", "arrive_drop"):
         state = SINK
         if not isinstance(operands[0], Address):
             state = builder.result(operands[0], "b64")
@@ -82,7 +118,13 @@ def _mbarrier(builder: Builder, instruction: Instruction) -> None:
         value = builder.source(operands[1], "u32") if len(operands) > 1 else SINK
         count, expected = (SINK, value) if "expect_tx" in modifiers else (value, SINK)
         places = [state, address, count, expected]
-        return builder.step("mbarrier.arrive", places, modifiers=narrow(address))
+        flags = narrow(address) | (_DROP if what == "arrive_drop" else 0)
+        flags |= _RELAXED if "relaxed" in modifiers else 0
+        flags |= _NO_COMPLETE if "noComplete" in modifiers else 0
+        return builder.step("mbarrier.arrive", places, modifiers=flags)
+    if what == "pending_count":
+        places = [builder.result(operands[0], "u32"), builder.source(operands[1], "b64")]
+        return builder.step("mbarrier.pending_count", places)
     if what in ("try_wait", "test_wait"):
         parity = "parity" in modifiers
         address = builder.address(operands[1])
@@ -138,11 +180,48 @@ def _activemask(builder: Builder, instruction: Instruction) -> None:
     builder.step("activemask", [builder.result(instruction.operands[0], "b32")])
 
 
+_REGISTERS = range(24, 257, 8)
+
+
+def _setmaxnreg(builder: Builder, instruction: Instruction) -> None:
+    count = immediate(builder, instruction.operands[0])
+    if count not in _REGISTERS:
+        raise builder.error(f"{count} registers are no multiple of 8 from 24 to 256")
+    builder.step(f"setmaxnreg.{instruction.modifiers[0]}", [], modifiers=count)
+
+
+_BITS_OF_AXIS = ("get_first_ctaid::x", "get_first_ctaid::y", "get_first_ctaid::z")
+
+
+def _cluster_launch(builder: Builder, instruction: Instruction) -> None:
+    """clusterlaunchcontrol: try_cancel, and what query_cancel tells of its response."""
+    modifiers = instruction.modifiers
+    if modifiers[0] == "try_cancel":
+        places = [builder.address(operand) for operand in instruction.operands]
+        flags = sum(1 << i for i, place in enumerate(places) if place.width == 4)
+        flags |= 4 if "multicast::cluster::all" in modifiers else 0
+        return builder.step("clusterlaunchcontrol.try_cancel", places, modifiers=flags)
+    destination, given = instruction.operands
+    response = builder.source(given, "b128")
+    if modifiers[1] == "is_canceled":
+        places = [builder.result(destination, "pred"), response]
+        return builder.step("clusterlaunchcontrol.is_canceled", places)
+    axes = [SINK, SINK, SINK]
+    if modifiers[1] in _BITS_OF_AXIS:
+        axes[_BITS_OF_AXIS.index(modifiers[1])] = builder.result(destination, "b32")
+    else:
+        elements = builder.vector(destination)
+        if len(elements) != 4:
+            raise builder.error(f"{len(elements)} registers are given for a vector of 4")
+        axes = [builder.result(element, "b32") for element in elements[:3]]
+    builder.step("clusterlaunchcontrol.get_first_ctaid", [*axes, response])
+
+
 THREADS: dict[str, Decode] = {
     "bra": _bra,
     "brx": _brx,
     "ret": _ret,
-    "exit": _ret,
+    "exit": _exit,
     "trap": _trap,
     "bar": _barrier,
     "barrier": _barrier,
@@ -155,5 +234,7 @@ THREADS: dict[str, Decode] = {
     "activemask": _activemask,
     # What orders memory and what only hints: memory is ordered here, in every run.
     **dict.fromkeys(("fence", "membar", "prefetch", "prefetchu", "discard"), _nop),
-    **dict.fromkeys(("applypriority", "setmaxnreg", "griddepcontrol", "nanosleep"), _nop),
+    **dict.fromkeys(("applypriority", "griddepcontrol", "nanosleep", "pmevent"), _nop),
+    "setmaxnreg": _setmaxnreg,
+    "clusterlaunchcontrol": _cluster_launch,
 }

@@ -1,33 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""The body of a kernel: scopes, declarations, labels and instructions (PTX ISA 4.2)."""
+"""The body of a kernel or function: scopes, declarations, labels and instructions (PTX ISA 4.2)."""
 
 from __future__ import annotations
 
-from ts_gpusim.ptx.declarations import SPACES, read_registers, read_variables
-from ts_gpusim.ptx.errors import NO_FUNCTIONS, PtxError
+from ts_gpusim.ptx.declarations import SPACES, read_parameters, read_registers, read_variables
+from ts_gpusim.ptx.errors import PtxError
 from ts_gpusim.ptx.lexer import DIRECTIVE, END, INTEGER, STRING, WORD, Tokens
 from ts_gpusim.ptx.operands import read_guard, read_operand
 from ts_gpusim.ptx.scopes import Scopes, UniqueNames
 from ts_gpusim.ptx.syntax import (
+    Body,
     Guard,
     Instruction,
-    Kernel,
     Module,
     Operand,
+    Prototype,
     SourceLocation,
 )
 
 
-def read_body(tokens: Tokens, scopes: Scopes, kernel: Kernel, module: Module) -> None:
-    """From `{` to its `}`, both taken. Fills the kernel's instructions, labels and variables."""
-    _Body(tokens, scopes, kernel, module).read()
+def read_body(tokens: Tokens, scopes: Scopes, body: Body, module: Module) -> None:
+    """From `{` to its `}`, both taken. Fills the body's instructions, labels and variables."""
+    _Reader(tokens, scopes, body, module).read()
 
 
-class _Body:
-    def __init__(self, tokens: Tokens, scopes: Scopes, kernel: Kernel, module: Module) -> None:
+class _Reader:
+    def __init__(self, tokens: Tokens, scopes: Scopes, body: Body, module: Module) -> None:
         self.tokens = tokens
         self.scopes = scopes
-        self.kernel = kernel
+        self.body = body
         self.files = module.files
         self.location: SourceLocation | None = None
         self.locations: dict[tuple[int, int, int], SourceLocation] = {}
@@ -58,10 +59,10 @@ class _Body:
                 if depth:
                     scopes.leave()
             elif kind == END:
-                raise PtxError(f"kernel `{self.kernel.name}` has no closing `}}`; add it", start)
+                raise PtxError(f"`{self.body.name}` has no closing `}}`; add it", start)
             elif not tokens.accept(";"):
                 raise tokens.error("an instruction, a label or a directive")
-        self.kernel.registers = scopes.registers
+        self.body.registers = scopes.registers
 
     def _guarded(self) -> None:
         tokens = self.tokens
@@ -78,8 +79,6 @@ class _Body:
         while tokens.kind == DIRECTIVE:  # a modifier that stands apart
             modifiers += tokens.take()[1:].split(".")
         line = tokens.line_of(tokens.offsets[start])
-        if opcode == "call":
-            raise PtxError(NO_FUNCTIONS, line)
         operands: list[Operand] = []
         if not tokens.accept(";"):
             while True:
@@ -90,7 +89,7 @@ class _Body:
                     raise tokens.error("`,` or `;`")
         end = tokens.offsets[tokens.position - 1] + 1
         text = " ".join(tokens.source[tokens.offsets[start] : end].split())
-        self.kernel.instructions.append(
+        self.body.instructions.append(
             Instruction(opcode, tuple(modifiers), tuple(operands), guard, line, self.location, text)
         )
 
@@ -104,9 +103,9 @@ class _Body:
         if tokens.text == ".branchtargets":
             self._branch_targets(name)
         elif tokens.text == ".callprototype":
-            raise PtxError(NO_FUNCTIONS, tokens.line)
+            self._prototype(name)
         else:
-            self.kernel.labels[name] = len(self.kernel.instructions)
+            self.body.labels[name] = len(self.body.instructions)
 
     def _branch_targets(self, name: str) -> None:
         """`list: .branchtargets L0, L1;` for brx.idx (PTX ISA 11.3.2)."""
@@ -123,7 +122,18 @@ class _Body:
             if tokens.accept(";"):
                 break
             tokens.expect(",")
-        self.kernel.branch_targets[name] = tuple(targets)
+        self.body.branch_targets[name] = tuple(targets)
+
+    def _prototype(self, name: str) -> None:
+        """`name: .callprototype (.param .b32 _) _ (.param .b64 _);` (PTX ISA 11.3.3)."""
+        tokens = self.tokens
+        tokens.take()
+        returns = read_parameters(tokens, None)
+        tokens.expect("_")
+        parameters = read_parameters(tokens, None)
+        tokens.accept(".noreturn")
+        tokens.expect(";")
+        self.body.prototypes[name] = Prototype(tuple(parameters), tuple(returns))
 
     def _directive(self) -> None:
         tokens = self.tokens
@@ -132,15 +142,13 @@ class _Body:
             self._location()
         elif tokens.accept(".reg"):
             read_registers(tokens, self.scopes)
-        elif tokens.text in SPACES:
+        elif tokens.text in SPACES or tokens.text == ".param":
             self._variables(extern=False)
         elif tokens.accept(".extern"):
             self._variables(extern=True)
         elif tokens.accept(".pragma"):
             tokens.expect_kind(STRING, "the text of a pragma")
             tokens.expect(";")
-        elif tokens.text == ".param":
-            raise PtxError(NO_FUNCTIONS, line)
         else:
             raise PtxError(
                 f"`{tokens.text}` is no directive of a kernel's body that is supported "
@@ -150,12 +158,12 @@ class _Body:
 
     def _variables(self, extern: bool) -> None:
         line = self.tokens.line
-        if self.tokens.text not in SPACES:
+        if self.tokens.text not in (*SPACES, ".param"):
             raise self.tokens.error("`.shared`")
         for variable in read_variables(self.tokens, self.scopes):
             if variable.size == 0 and not (extern and variable.space == "shared"):
                 raise PtxError(f"`{variable.name}` has no size; give its array one", line)
-            self.kernel.variables[variable.name] = variable
+            self.body.variables[variable.name] = variable
 
     def _location(self) -> None:
         """`.loc 1 23 5, function_name f, inlined_at 1 12 3` (PTX ISA 11.5.4)."""

@@ -8,7 +8,7 @@ import struct
 from ts_gpusim.ptx.errors import PtxError
 from ts_gpusim.ptx.lexer import DIRECTIVE, FLOAT, INTEGER, WORD, Tokens, float_value
 from ts_gpusim.ptx.scopes import Scopes
-from ts_gpusim.ptx.syntax import Parameter, Variable
+from ts_gpusim.ptx.syntax import Parameter, Symbol, Variable
 
 SPACES = {".shared": "shared", ".global": "global", ".const": "const", ".local": "local"}
 
@@ -24,8 +24,9 @@ _POINTER_SPACES = (".ptr", ".global", ".shared", ".const", ".local", ".param")
 _MOST_BYTES = 1 << 40
 
 
-def read_parameters(tokens: Tokens, scopes: Scopes) -> list[Parameter]:
-    """`(.param .u64 .ptr .global .align 16 a, .param .align 64 .b8 b[128])`, or nothing."""
+def read_parameters(tokens: Tokens, scopes: Scopes | None) -> list[Parameter]:
+    """`(.param .u64 .ptr .global .align 16 a, .param .align 64 .b8 b[128])`, or nothing.
+    `scopes`: None where the names mean nothing, in a prototype."""
     parameters: list[Parameter] = []
     if not tokens.accept("(") or tokens.accept(")"):
         return parameters
@@ -34,7 +35,9 @@ def read_parameters(tokens: Tokens, scopes: Scopes) -> list[Parameter]:
         tokens.expect(".param")
         type_, align, lanes = _type(tokens)
         line = tokens.line
-        name = scopes.declare_symbol(tokens.expect_kind(WORD, "a parameter's name"), line)
+        name = tokens.expect_kind(WORD, "a parameter's name")
+        if scopes is not None:
+            name = scopes.declare_symbol(name, line)
         size = TYPE_SIZES[type_] * lanes * _elements(tokens, unsized=1)
         offset = -(-end // align) * align
         parameters.append(Parameter(name, type_, size, align, offset))
@@ -46,7 +49,7 @@ def read_parameters(tokens: Tokens, scopes: Scopes) -> list[Parameter]:
 
 def read_variables(tokens: Tokens, scopes: Scopes | None) -> list[Variable]:
     """`.shared .align 16 .b8 a[64], b[8];` from its space on. `scopes`: None in a module."""
-    space = SPACES[tokens.take()]
+    space = tokens.take()[1:]
     type_, align, lanes = _type(tokens)
     variables = []
     while True:
@@ -54,9 +57,10 @@ def read_variables(tokens: Tokens, scopes: Scopes | None) -> list[Variable]:
         written = tokens.expect_kind(WORD, "a variable's name")
         name = written if scopes is None else scopes.declare_symbol(written, line)
         count = _elements(tokens, unsized=0)
-        initial = None
+        initial: bytes | None = None
+        addresses: tuple[tuple[int, Symbol], ...] = ()
         if tokens.accept("="):
-            initial = _initialiser(tokens, type_)
+            initial, addresses = _initialiser(tokens, type_)
             count = count or len(initial) // TYPE_SIZES[type_]
         size = TYPE_SIZES[type_] * lanes * count
         if initial is not None and len(initial) > size:
@@ -65,7 +69,7 @@ def read_variables(tokens: Tokens, scopes: Scopes | None) -> list[Variable]:
                 "drop the rest",
                 line,
             )
-        variables.append(Variable(name, space, size, align, initial))
+        variables.append(Variable(name, space, size, align, initial, addresses))
         if tokens.accept(";"):
             return variables
         tokens.expect(",")
@@ -138,27 +142,42 @@ def _elements(tokens: Tokens, unsized: int) -> int:
     return count
 
 
-def _initialiser(tokens: Tokens, type_: str) -> bytes:
-    """After `=`: a constant or nested `{ }` of constants, in memory order (PTX ISA 5.4.4)."""
+def _initialiser(tokens: Tokens, type_: str) -> tuple[bytes, tuple[tuple[int, Symbol], ...]]:
+    """After `=`: a constant or nested `{ }` of constants, in memory order, and where among them
+    the addresses stand of which symbols (PTX ISA 5.4.4)."""
     size = TYPE_SIZES[type_]
     data = bytearray()
+    addresses = []
     depth = 0
     while True:
         if tokens.accept("{"):
             depth += 1
             continue
         if tokens.kind == WORD:
-            raise PtxError(
-                f"the initialiser holds the address `{tokens.text}`, which is not supported; "
-                "store it in the kernel",
-                tokens.line,
-            )
-        data += _constant(tokens, type_, size)
+            addresses.append((len(data), _address(tokens, size)))
+            data += bytes(size)
+        else:
+            data += _constant(tokens, type_, size)
         while depth and tokens.accept("}"):
             depth -= 1
         if depth == 0:
-            return bytes(data)
+            return bytes(data), tuple(addresses)
         tokens.expect(",")
+
+
+def _address(tokens: Tokens, size: int) -> Symbol:
+    """`name`, `name+4`, `generic(name)+4`: of a variable or a function."""
+    line = tokens.line
+    if size != 8:
+        raise PtxError(f"an address has 8 bytes and does not fit {size}; widen the type", line)
+    name = tokens.take()
+    if name == "generic" and tokens.accept("("):
+        name = tokens.expect_kind(WORD, "a variable")
+        tokens.expect(")")
+    offset = 0
+    while tokens.text in ("+", "-"):
+        offset += tokens.integer()
+    return Symbol(name, offset)
 
 
 def _constant(tokens: Tokens, type_: str, size: int) -> bytes:

@@ -10,8 +10,3 @@ class PtxError(ValueError):
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message if line is None else f"PTX line {line}: {message}")
         self.line = line
-
-
-NO_FUNCTIONS = (
-    "device functions (.func, call) are not supported; compile so that every call is inlined"
-)

@@ -10,6 +10,7 @@ from ts_gpusim.ptx.lexer import FLOAT, INTEGER, MARK, WORD, Tokens, float_value
 from ts_gpusim.ptx.scopes import Scopes
 from ts_gpusim.ptx.syntax import (
     Address,
+    Arguments,
     FloatImmediate,
     Immediate,
     Label,
@@ -56,9 +57,21 @@ def read_operand(tokens: Tokens, scopes: Scopes) -> Operand:
             return _address(tokens, scopes)
         if tokens.accept("{"):
             return Vector(_elements(tokens, scopes))
+        if tokens.accept("("):
+            return _arguments(tokens, scopes)
         if tokens.accept("!"):
             return NegatedRegister(_register(tokens, scopes, "a predicate after `!`"))
     raise tokens.error("an operand")
+
+
+def _arguments(tokens: Tokens, scopes: Scopes) -> Arguments:
+    """After `(`: elements up to and with `)`."""
+    elements: list[Operand] = []
+    while not tokens.accept(")"):
+        if elements:
+            tokens.expect(",")
+        elements.append(read_operand(tokens, scopes))
+    return Arguments(tuple(elements))
 
 
 def _find(tokens: Tokens, scopes: Scopes) -> Operand:

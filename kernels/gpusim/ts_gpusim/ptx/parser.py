@@ -5,17 +5,17 @@ from __future__ import annotations
 
 from ts_gpusim.ptx.body import read_body
 from ts_gpusim.ptx.declarations import SPACES, read_parameters, read_variables
-from ts_gpusim.ptx.errors import NO_FUNCTIONS, PtxError
+from ts_gpusim.ptx.errors import PtxError
 from ts_gpusim.ptx.lexer import END, INTEGER, STRING, WORD, Tokens
 from ts_gpusim.ptx.scopes import Scopes
-from ts_gpusim.ptx.syntax import Kernel, Module, Variable
+from ts_gpusim.ptx.syntax import Function, Kernel, Module, Variable
 
 _LINKING = (".visible", ".weak", ".extern", ".common")
 
 
 def parse(text: str) -> Module:
-    """The whole text. Raises PtxError, which names the line, for what is no PTX and for device
-    functions; whether the machine knows an instruction is the question of `isa.check`."""
+    """The whole text. Raises PtxError, which names the line, for what is no PTX; whether the
+    machine knows an instruction is the question of `isa.check`."""
     tokens = Tokens(text.rstrip("\0"))
     module = _header(tokens)
     module.files.update(_files(tokens))
@@ -69,8 +69,10 @@ def _module_statement(tokens: Tokens, module: Module) -> None:
     elif text in SPACES:
         for variable in read_variables(tokens, None):
             _add_variable(module, variable, extern, line)
-    elif text in (".func", ".alias"):
-        raise PtxError(NO_FUNCTIONS, line)
+    elif text == ".func":
+        _function(tokens, module)
+    elif text == ".alias":
+        raise PtxError("`.alias` is not supported; call the function by its own name", line)
     elif tokens.accept(".file"):
         tokens.integer()
         tokens.expect_kind(STRING, "a file name")
@@ -109,7 +111,7 @@ def _kernel(tokens: Tokens, module: Module) -> Kernel:
     """`.entry name (parameters) directives { body }` (PTX ISA 11.2.1)."""
     tokens.expect(".entry")
     kernel = Kernel(tokens.expect_kind(WORD, "the kernel's name"))
-    scopes = Scopes(set(module.variables))
+    scopes = Scopes({*module.variables, *module.functions})
     scopes.enter()
     kernel.parameters = read_parameters(tokens, scopes)
     _performance_directives(tokens, kernel)
@@ -117,6 +119,35 @@ def _kernel(tokens: Tokens, module: Module) -> Kernel:
         raise tokens.error("the body of the kernel, `{`,")
     read_body(tokens, scopes, kernel, module)
     return kernel
+
+
+_OF_FUNCTIONS = (".noreturn", ".unique", ".abi_preserve", ".abi_preserve_control", ".pragma")
+
+
+def _function(tokens: Tokens, module: Module) -> None:
+    """`.func (returns) name (parameters) { body }`, or `;` instead of a body (PTX ISA 11.2.2)."""
+    line = tokens.line
+    tokens.expect(".func")
+    scopes = Scopes({*module.variables, *module.functions})
+    scopes.enter()
+    returns = read_parameters(tokens, scopes)
+    name = tokens.expect_kind(WORD, "the function's name")
+    function = Function(name, read_parameters(tokens, scopes), returns=returns)
+    while tokens.text in _OF_FUNCTIONS:
+        tokens.take()
+        if tokens.kind in (INTEGER, STRING):
+            tokens.take()
+    module.functions.setdefault(name, function)  # it may call itself
+    if tokens.accept(";"):
+        return
+    if module.functions[name].defined:
+        raise PtxError(f"function `{name}` is defined twice; rename one", line)
+    if tokens.text != "{":
+        raise tokens.error("the body of the function, `{`, or `;`")
+    scopes.add_module_symbol(name)
+    read_body(tokens, scopes, function, module)
+    function.defined = True
+    module.functions[name] = function
 
 
 def _performance_directives(tokens: Tokens, kernel: Kernel) -> None:

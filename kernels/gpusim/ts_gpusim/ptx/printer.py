@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ts_gpusim.ptx.syntax import (
     Address,
+    Arguments,
     FloatImmediate,
     Immediate,
     Instruction,
@@ -43,6 +44,8 @@ def print_operand(operand: Operand) -> str:
             return f"{print_operand(first)}|{print_operand(second)}"
         case Vector(elements):
             return "{" + ", ".join(print_operand(element) for element in elements) + "}"
+        case Arguments(elements):
+            return "(" + ", ".join(print_operand(element) for element in elements) + ")"
         case Address(base, offset, coordinates):
             text = print_operand(base) + (f"+{offset}" if offset else "")
             if coordinates:

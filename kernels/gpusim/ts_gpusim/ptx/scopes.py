@@ -34,6 +34,9 @@ class Scopes:
         self._unique = UniqueNames()
         self.registers: dict[str, Register] = {}
 
+    def add_module_symbol(self, name: str) -> None:
+        self._module_symbols.add(name)
+
     def enter(self) -> None:
         self._open.append(_Scope(self._opened))
         self._opened += 1

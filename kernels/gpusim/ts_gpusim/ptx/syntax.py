@@ -2,7 +2,8 @@
 """PTX as typed data: what the parser makes and the decoder reads.
 
 Names follow the PTX ISA (https://docs.nvidia.com/cuda/parallel-thread-execution/): a module has
-kernels (`.entry`), a kernel has parameters, registers, variables and instructions.
+kernels (`.entry`) and functions (`.func`), and these have parameters, registers, variables and
+instructions.
 """
 
 from __future__ import annotations
@@ -91,6 +92,13 @@ class PredicatePair:
 
 
 @dataclass(frozen=True)
+class Arguments:
+    """`(a, b, ...)` of a call: what is passed, or what takes what is returned."""
+
+    elements: tuple[Operand, ...]
+
+
+@dataclass(frozen=True)
 class NegatedRegister:
     """`!p` as an operand."""
 
@@ -112,6 +120,7 @@ Operand = (
     | Address
     | Vector
     | PredicatePair
+    | Arguments
     | NegatedRegister
     | Sink
 )
@@ -146,7 +155,8 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Parameter:
-    """Of a kernel; `size` and `align` in bytes, `offset` in the block of all parameters."""
+    """Of a kernel or function, or what a function returns; `size` and `align` in bytes, `offset`
+    in the block of all of them."""
 
     name: str
     type: str
@@ -157,20 +167,22 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Variable:
-    """`space`: shared, global, const or local; `size` 0: `extern`, sized by the launch.
-    `initial` may be shorter than `size`: the rest is zero."""
+    """`space`: shared, global, const, local or, for the arguments of calls, param; `size` 0:
+    `extern`, sized by the launch. `initial` may be shorter than `size`: the rest is zero.
+    `addresses`: of it, where the address of a variable or function stands, its name and offset."""
 
     name: str
     space: str
     size: int
     align: int
     initial: bytes | None = None
+    addresses: tuple[tuple[int, Symbol], ...] = ()
 
 
 @dataclass
-class Kernel:
-    """Registers, labels and variables of inner `{ }` scopes have been given names of their own.
-    `registers` has those that an instruction names."""
+class Body:
+    """What kernels and functions have in common. Registers, labels and variables of inner `{ }`
+    scopes have been given names of their own. `registers` has those that an instruction names."""
 
     name: str
     parameters: list[Parameter] = field(default_factory=list)
@@ -178,13 +190,34 @@ class Kernel:
     variables: dict[str, Variable] = field(default_factory=dict)
     instructions: list[Instruction] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)  # index into instructions
+    branch_targets: dict[str, tuple[str, ...]] = field(default_factory=dict)  # .branchtargets
+    prototypes: dict[str, Prototype] = field(default_factory=dict)  # .callprototype
+
+
+@dataclass
+class Kernel(Body):
     max_threads: tuple[int, int, int] | None = None  # .maxntid
     required_threads: tuple[int, int, int] | None = None  # .reqntid
     required_cluster: tuple[int, int, int] | None = None  # .reqnctapercluster
     explicit_cluster: bool = False
     max_registers: int | None = None  # .maxnreg
     min_ctas_per_sm: int | None = None  # .minnctapersm
-    branch_targets: dict[str, tuple[str, ...]] = field(default_factory=dict)  # .branchtargets
+
+
+@dataclass
+class Function(Body):
+    """A device function, `.func`; `defined`: it has a body here."""
+
+    returns: list[Parameter] = field(default_factory=list)
+    defined: bool = False
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """What a function that is called by its address takes and returns."""
+
+    parameters: tuple[Parameter, ...]
+    returns: tuple[Parameter, ...]
 
 
 @dataclass
@@ -193,5 +226,6 @@ class Module:
     target: str  # such as sm_100a
     address_size: int
     kernels: dict[str, Kernel] = field(default_factory=dict)
+    functions: dict[str, Function] = field(default_factory=dict)
     variables: dict[str, Variable] = field(default_factory=dict)
     files: dict[int, str] = field(default_factory=dict)  # of .file

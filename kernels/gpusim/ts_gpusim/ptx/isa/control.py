@@ -8,6 +8,9 @@ bra{.uni}               target
 9.7.12.4 Control Flow Instructions: brx.idx
 brx.idx{.uni}           index, target
 
+9.7.12.5 Control Flow Instructions: call
+call{.uni}              {(returned), }function{, (arguments)}{, target}
+
 9.7.12.6 Control Flow Instructions: ret
 ret{.uni}
 

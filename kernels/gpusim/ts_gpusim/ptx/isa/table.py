@@ -11,8 +11,8 @@ It is the notation of the ISA's own syntax sections. A table is a text; a sectio
 A line `.name = ...` lists the modifiers that may stand where a form says `.name`; it holds to the
 end of its section, or of the table where it stands before the first section. A word of such a list
 may hold several modifiers, `async.global`. `{ }` is optional. Of the operands, `[a]` is an address,
-`d|p` a pair, `d{|p}` either, `target` a label, `_` a result that is not wanted, and any other name
-a register, constant, variable, vector or `_`.
+`d|p` a pair, `d{|p}` either, `(a)` a list in parentheses, `target` a label, `_` a result that is
+not wanted, and any other name a register, constant, variable, vector or `_`.
 
 The assembler lets modifiers change places, and compilers make use of it
 (`cp.async.bulk.tensor...L2::cache_hint.cta_group::2`), so a form takes them in another order too,
@@ -25,7 +25,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from ts_gpusim.ptx.syntax import Address, Label, Operand, PredicatePair, Sink
+from ts_gpusim.ptx.syntax import Address, Arguments, Label, Operand, PredicatePair, Sink
 
 _SECTION = re.compile(r"(9(?:\.\d+)+) (.+)")
 _DEFINITION = re.compile(r"\.(\w+) = (.+)")
@@ -34,7 +34,7 @@ _ORDER_HAS_MEANING = re.compile(
     r"pred|[busf]\d+(?:x\d)?|b?f16(?:x2)?|tf32|u?e\d+m\d+(?:x\d)?"
     r"|const|global|local|param|shared(?:::\w+)?|row|col"
 )
-_OPERAND = re.compile(r"\[[\w-]+\]|[\w-]+\|[\w-]+|[\w-]+\{\|[\w-]+\}|[\w-]+")
+_OPERAND = re.compile(r"\[[\w-]+\]|\(\w+\)|[\w-]+\|[\w-]+|[\w-]+\{\|[\w-]+\}|[\w-]+")
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,8 @@ class Form:
 def _kind_pattern(operand: str) -> str:
     if operand.startswith("["):
         return "a"
+    if operand.startswith("("):
+        return "g"
     if "{|" in operand:
         return "[vsp]"
     if "|" in operand:
@@ -150,6 +152,8 @@ def kinds(operands: tuple[Operand, ...]) -> str:
             letters += "a"
         elif isinstance(operand, PredicatePair):
             letters += "p"
+        elif isinstance(operand, Arguments):
+            letters += "g"
         elif isinstance(operand, Label):
             letters += "l"
         elif isinstance(operand, Sink):
