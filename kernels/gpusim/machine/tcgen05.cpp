@@ -460,7 +460,7 @@ Flow shift(Step& step) {
                                        "; it must be lane 0, 32, 64 or 96");
     }
     Machine& machine = step.warp.machine();
-    cluster_of(step).asynchronous.push(queue_of(step.warp.cta()),
+    cluster_of(step).asynchronous.push(queue_of(step.warp.cta()), {},
                                        [&machine, ctas = ctas_of(step), at] {
                                          for (Cta* target : ctas) shift_rows(machine, *target, at);
                                        });
