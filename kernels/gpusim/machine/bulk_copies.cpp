@@ -77,7 +77,8 @@ struct Box {
     return static_cast<std::uint64_t>(elements) * map.element_bytes;
   }
 
-  // Calls act(byte offset in the box, global address, bytes inside, offset of the first of those).
+  // Calls act(byte offset in the box, global address, bytes inside, offset of the first of those):
+  // offsets in shared memory.
   template <class Act>
   void each_row(Act act) const {
     const std::int64_t row = map.box[0];
@@ -97,7 +98,8 @@ struct Box {
       }
       const auto element = static_cast<std::int64_t>(map.element_bytes);
       at += static_cast<std::uint64_t>((begin[0] + first) * element);
-      act(i * row * element, at, inside ? (last - first) * element : 0, first * element);
+      const auto shared = static_cast<std::int64_t>(map.shared_bytes);
+      act(i * row * shared, at, inside ? (last - first) * element : 0, first * shared);
     }
   }
 };
@@ -122,6 +124,12 @@ Box box_of(Step& step, int map_operand, int lane) {
   for (int i = 0; i < rank; ++i) {
     box.begin[static_cast<std::size_t>(i)] = step.reg<std::int32_t>(map_operand + 1 + i)[lane];
   }
+  if (box.begin[0] % box.map.elements_together != 0) {
+    throw Fault("tensor-map", "a copy begins at element " + std::to_string(box.begin[0]) +
+                                  " of a row, but " + std::to_string(box.map.elements_together) +
+                                  " of them are copied together");
+  }
+  box.begin[0] /= box.map.elements_together;
   return box;
 }
 
@@ -148,6 +156,18 @@ void scatter(Cta& cta, std::uint32_t base, std::uint32_t swizzle, std::int64_t o
     cta.shared.wrote(to, piece);
     offset += piece;
     bytes -= piece;
+  }
+}
+
+// Units of a tensor, each with its padding behind it, which stays as it was.
+void scatter_units(Cta& cta, std::uint32_t base, const TensorMap& map, std::int64_t offset,
+                   const std::byte* from, std::int64_t units) {
+  if (map.shared_bytes == map.element_bytes) {
+    return scatter(cta, base, map.swizzle, offset, from, units * map.element_bytes);
+  }
+  for (std::int64_t i = 0; i < units; ++i) {
+    scatter(cta, base, map.swizzle, offset + (i * map.shared_bytes), from, map.element_bytes);
+    if (from != nullptr) from += map.element_bytes;
   }
 }
 
@@ -212,13 +232,15 @@ Flow tensor_load(Step& step) {
         const auto rank_bits = announced->rank() << kRankShift;
         box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
                          std::int64_t skipped) {
-          const std::int64_t row = box.map.box[0] * box.map.element_bytes;
-          const std::uint32_t swizzle = box.map.swizzle;
-          if (inside == 0) return scatter(*cta, offset, swizzle, at, nullptr, row);
+          const TensorMap& map = box.map;
+          if (inside == 0) return scatter_units(*cta, offset, map, at, nullptr, map.box[0]);
           const std::byte* from = machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
-          scatter(*cta, offset, swizzle, at, nullptr, skipped);
-          scatter(*cta, offset, swizzle, at + skipped, from, inside);
-          scatter(*cta, offset, swizzle, at + skipped + inside, nullptr, row - skipped - inside);
+          const std::int64_t before = skipped / map.shared_bytes;
+          const std::int64_t units = inside / map.element_bytes;
+          const std::int64_t behind = skipped + (units * map.shared_bytes);
+          scatter_units(*cta, offset, map, at, nullptr, before);
+          scatter_units(*cta, offset, map, at + skipped, from, units);
+          scatter_units(*cta, offset, map, at + behind, nullptr, map.box[0] - before - units);
         });
         cluster.arrive(cluster.mbarrier(rank_bits | barrier), 0, -bytes);
       });
@@ -267,6 +289,11 @@ Flow tensor_store(Step& step) {
     const Number type = reduction == Reduction::kNone ? Number::kU32 : number_of(box.map);
     const Cluster::Place from = cluster.place(address(step, 1 + rank, lane));
     demand_alignment(from.offset, 128, "the source of a tensor copy");
+    if (box.map.shared_bytes != box.map.element_bytes) {
+      throw Fault("tensor-map",
+                  "a copy to global memory of elements with padding between them is "
+                  "not executed yet (PTX ISA 5.5.1.1.1)");
+    }
     ++machine.counters.tma_requests;
     machine.counters.shared_copied_out += box.bytes_inside();
     machine.counters.global_copied_out += box.bytes_inside();

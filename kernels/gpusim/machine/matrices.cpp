@@ -5,7 +5,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <string>
+#include <limits>
 
 #include "formats.h"
 #include "tensor_map.h"
@@ -30,27 +30,34 @@ const std::vector<float>& half_values() {
   return kValues;
 }
 
+constexpr std::array<std::uint32_t, 5> kSpans{16, 32, 64, 128, 128};
+
 // Where an element is, in bytes from the descriptor's start, before swizzling.
 struct Layout {
-  std::uint32_t span;  // bytes of a swizzled row
+  std::uint32_t span;   // bytes of a swizzled row
+  std::uint32_t lines;  // along K, of a swizzle's pattern
   std::uint32_t leading, stride;
-  std::uint32_t element;
   bool mn_major;
   bool swizzled;
 
-  [[nodiscard]] std::uint32_t offset(std::uint32_t row, std::uint32_t k) const {
-    const std::uint32_t byte = k * element;
-    if (!mn_major) {
-      if (swizzled) return (row % 8 * span) + (row / 8 * stride) + byte;
-      return (row % 8 * 16) + (row / 8 * stride) + (byte % 16) + (byte / 16 * leading);
-    }
-    const std::uint32_t together = span / element;  // rows in one swizzled line
+  Layout(const SharedDescriptor& descriptor, bool rows_adjoin)
+      : span(kSpans[descriptor.swizzle]),
+        lines(descriptor.swizzle == kSwizzle128Atom32 ? 4 : 8),
+        leading(descriptor.leading),
+        stride(descriptor.stride),
+        mn_major(rows_adjoin),
+        swizzled(descriptor.swizzle != 0) {}
+
+  // `byte`: in a row, if not mn_major; else across the rows.
+  [[nodiscard]] std::uint32_t along_k(std::uint32_t row, std::uint32_t byte) const {
+    if (swizzled) return (row % 8 * span) + (row / 8 * stride) + byte;
+    return (row % 8 * 16) + (row / 8 * stride) + (byte % 16) + (byte / 16 * leading);
+  }
+  [[nodiscard]] std::uint32_t across_k(std::uint32_t byte, std::uint32_t k) const {
     if (swizzled) {
-      return (row % together * element) + (row / together * leading) + (k % 8 * span) +
-             (k / 8 * stride);
+      return (byte % span) + (byte / span * leading) + (k % lines * span) + (k / lines * stride);
     }
-    return (row % together * element) + (row / together * stride) + (k % 8 * 16) +
-           (k / 8 * leading);
+    return (byte % 16) + (byte / 16 * stride) + (k % 8 * 16) + (k / 8 * leading);
   }
 };
 
@@ -101,22 +108,64 @@ float element_value(Element type, std::uint32_t bits) {
       return static_cast<float>(static_cast<std::int8_t>(bits));
     case Element::kU8:
       return static_cast<float>(bits);
+    case Element::kE2m1Pairs:
+      return kE2m1Values[bits & 0xf];
   }
   return 0;
 }
 
+int elements_of_piece(Element type) {
+  return type == Element::kE2m1Pairs ? 32 : kPieceBytes / element_bytes(type);
+}
+
+void widen_word(Element type, std::uint32_t word, float* to) {
+  const int count = elements_of_piece(type) / 4;
+  const int width = 32 / count;
+  // An e2m1 of its own has its bits in the middle of the byte (PTX ISA 9.7.16.10.4.3).
+  const int low = type == Element::kE2m1 ? 2 : 0;
+  const std::uint32_t mask = width == 32 ? ~0U : (1U << width) - 1;
+  for (int i = 0; i < count; ++i) to[i] = element_value(type, (word >> (width * i) & mask) >> low);
+}
+
 namespace {
 
-// The elements of 16 bytes, which a swizzle keeps together.
+// Bits of an element in a piece of shared memory.
+constexpr std::size_t bits_in_piece(Element type) {
+  switch (type) {
+    case Element::kTf32:
+      return 32;
+    case Element::kF16:
+    case Element::kBf16:
+      return 16;
+    case Element::kE2m3:
+    case Element::kE3m2:
+      return 6;
+    case Element::kE2m1:
+    case Element::kE2m1Pairs:
+      return 4;
+    default:
+      return 8;
+  }
+}
+
+// The elements of a piece: packed at its beginning, the rest is padding.
 template <Element kType>
 void widen_piece(const std::byte* piece, float* to, std::size_t stride) {
-  constexpr std::size_t kElementBytes = kType == Element::kTf32                             ? 4
-                                        : kType == Element::kF16 || kType == Element::kBf16 ? 2
-                                                                                            : 1;
-  for (std::size_t i = 0; i < 16 / kElementBytes; ++i) {
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, piece + (i * kElementBytes), kElementBytes);
-    to[i * stride] = element_value(kType, bits);
+  constexpr std::size_t kBits = bits_in_piece(kType);
+  constexpr std::size_t kCount = kType == Element::kE2m1Pairs ? 32 : 128 / std::max(kBits, 8UL);
+  if constexpr (kBits >= 8) {
+    for (std::size_t i = 0; i < kCount; ++i) {
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, piece + (i * kBits / 8), kBits / 8);
+      to[i * stride] = element_value(kType, bits);
+    }
+  } else {
+    for (std::size_t i = 0; i < kCount; ++i) {
+      std::uint16_t bits = 0;
+      const std::size_t at = i * kBits / 8;
+      std::memcpy(&bits, piece + at, at + 1 < kPieceBytes ? 2 : 1);
+      to[i * stride] = element_value(kType, bits >> (i * kBits % 8));
+    }
   }
 }
 
@@ -144,64 +193,75 @@ WidenPiece widen_piece_of(Element type) {
       return widen_piece<Element::kS8>;
     case Element::kU8:
       return widen_piece<Element::kU8>;
+    case Element::kE2m1Pairs:
+      return widen_piece<Element::kE2m1Pairs>;
   }
   return nullptr;
 }
 
-constexpr std::array<std::uint32_t, 4> kSpans{16, 32, 64, 128};
-
-// The 16 bytes at an offset from a descriptor's start.
-const std::byte* piece_at(Cta& cta, const SharedDescriptor& descriptor, std::uint32_t offset) {
-  const std::uint32_t at = swizzled(descriptor.start + offset, descriptor.swizzle);
-  const std::byte* piece = cta.shared.at(at, 16, 16);
-  cta.shared.demand_written(at, 16);
+// The first `bytes` of the piece at an offset from a descriptor's start.
+const std::byte* piece_at(Cta& cta, const SharedDescriptor& descriptor, std::uint32_t offset,
+                          std::uint32_t bytes) {
+  std::uint32_t at = descriptor.start + offset;
+  // Of what is past the line of 128 bytes `leading` is the address (PTX ISA 9.7.16.3.1.2).
+  if (descriptor.second_chunk && descriptor.start % 128 + offset % 128 >= 128) {
+    at = descriptor.leading + offset - (128 - descriptor.start % 128);
+  }
+  at = swizzled(at, descriptor.swizzle, descriptor.pattern);
+  const std::byte* piece = cta.shared.at(at, bytes, bytes == kPieceBytes ? kPieceBytes : 4);
+  cta.shared.demand_written(at, bytes);
   return piece;
 }
 
 }  // namespace
 
-void read_piece(Cta& cta, const SharedDescriptor& descriptor, int row, int piece,
+void read_piece(Cta& cta, const SharedDescriptor& descriptor, int row, int piece, int bytes,
                 std::uint32_t* to) {
-  const Layout layout{.span = kSpans[descriptor.swizzle],
-                      .leading = descriptor.leading,
-                      .stride = descriptor.stride,
-                      .element = 1,
-                      .mn_major = false,
-                      .swizzled = descriptor.swizzle != 0};
-  const std::uint32_t offset =
-      layout.offset(static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(16 * piece));
-  std::memcpy(to, piece_at(cta, descriptor, offset), 16);
+  const Layout layout(descriptor, false);
+  const std::uint32_t offset = layout.along_k(static_cast<std::uint32_t>(row),
+                                              static_cast<std::uint32_t>(kPieceBytes * piece));
+  const auto count = static_cast<std::uint32_t>(bytes);
+  std::memcpy(to, piece_at(cta, descriptor, offset, count), count);
 }
 
 std::vector<float> read_operand(Cta& cta, const SharedDescriptor& descriptor, int first_row,
-                                int rows, Element type, bool mn_major) {
-  const auto element = static_cast<std::uint32_t>(element_bytes(type));
-  const Layout layout{.span = kSpans[descriptor.swizzle],
-                      .leading = descriptor.leading,
-                      .stride = descriptor.stride,
-                      .element = element,
-                      .mn_major = mn_major,
-                      .swizzled = descriptor.swizzle != 0};
-  const std::uint32_t ks = kOperandBytes / element;
-  const std::uint32_t together = 16 / element;
+                                int rows, Element type, bool mn_major, int pieces) {
+  const Layout layout(descriptor, mn_major);
+  const auto together = static_cast<std::uint32_t>(elements_of_piece(type));
+  const auto bytes = static_cast<std::uint32_t>(together * bits_in_piece(type) / 8);
   const auto count = static_cast<std::uint32_t>(rows);
+  const auto first = static_cast<std::uint32_t>(first_row);
+  const auto ks = static_cast<std::uint32_t>(pieces) * together;
   std::vector<float> values(static_cast<std::size_t>(count) * ks);
   const WidenPiece widen = widen_piece_of(type);
-  const auto read = [&](std::uint32_t row, std::uint32_t k, std::size_t stride) {
-    const std::byte* piece =
-        piece_at(cta, descriptor, layout.offset(static_cast<std::uint32_t>(first_row) + row, k));
-    widen(piece, values.data() + (static_cast<std::size_t>(row) * ks) + k, stride);
-  };
   if (mn_major) {
+    const std::uint32_t element = kPieceBytes / together;
     for (std::uint32_t k = 0; k < ks; ++k) {
-      for (std::uint32_t row = 0; row < count; row += together) read(row, k, ks);
+      for (std::uint32_t row = 0; row < count; row += together) {
+        const std::uint32_t offset = layout.across_k((first + row) * element, k);
+        widen(piece_at(cta, descriptor, offset, bytes),
+              values.data() + (static_cast<std::size_t>(row) * ks) + k, ks);
+      }
     }
   } else {
     for (std::uint32_t row = 0; row < count; ++row) {
-      for (std::uint32_t k = 0; k < ks; k += together) read(row, k, 1);
+      for (std::uint32_t k = 0; k < ks; k += together) {
+        const std::uint32_t offset = layout.along_k(first + row, k / together * kPieceBytes);
+        widen(piece_at(cta, descriptor, offset, bytes),
+              values.data() + (static_cast<std::size_t>(row) * ks) + k, 1);
+      }
     }
   }
   return values;
+}
+
+std::uint32_t add_integers(std::uint32_t before, float sum, bool saturates) {
+  std::int64_t after = static_cast<std::int32_t>(before) + static_cast<std::int64_t>(sum);
+  if (saturates) {
+    after = std::clamp<std::int64_t>(after, std::numeric_limits<std::int32_t>::min(),
+                                     std::numeric_limits<std::int32_t>::max());
+  }
+  return static_cast<std::uint32_t>(after);
 }
 
 namespace {

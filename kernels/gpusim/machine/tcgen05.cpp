@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 // The tensor cores of sm_100a and their memory (PTX ISA 9.7.16 "tcgen05").
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
 
-#include "formats.h"
-#include "matrices.h"
+#include "reductions.h"
+#include "tensor_core.h"
 
 namespace gpusim {
 namespace {
@@ -27,15 +29,6 @@ std::uint64_t shared_address(Step& step, int operand, int lane) {
                                  ? step.reg<std::uint32_t>(operand)[lane]
                                  : step.reg<std::uint64_t>(operand)[lane];
   return base + static_cast<std::uint64_t>(step.offset(operand));
-}
-
-// Tensor memory addresses: the lane above, the column below.
-struct TensorAddress {
-  int lane;
-  int column;
-};
-TensorAddress tensor_address(std::uint32_t bits) {
-  return {static_cast<int>(bits >> 16), static_cast<int>(bits & 0xffff)};
 }
 
 // Operands: shared address, columns.
@@ -86,9 +79,25 @@ enum class Shape : std::uint8_t { k32x32b, k16x64b, k16x128b, k16x256b, k16x32bx
 // Modifiers of ld and st.
 constexpr int kRegistersShift = 8;
 constexpr int kShapeShift = 16;
-constexpr int kSplitShift = 24;  // .16x32bx2: columns from the first half to the second
+constexpr std::int64_t kPacks = 1 << 19;  // a register has the low halves of two words side by side
+constexpr int kReductionShift = 20;       // 3 bits: ld.red
+constexpr int kNumberShift = 23;          // 2 bits: that of u32, s32, f32
+constexpr std::int64_t kAbsolute = 1 << 25;
+constexpr std::int64_t kKeepsNan = 1 << 26;
+constexpr int kSplitShift = 32;  // .16x32bx2: columns from the first half to the second
 
-TensorAddress word_of(Shape shape, int thread, int i, int split) {
+struct TensorFragment {
+  Shape shape;
+  bool packs;
+  int split;
+};
+TensorFragment tensor_fragment_of(const Op& op) {
+  return {.shape = static_cast<Shape>(op.modifiers >> kShapeShift & 7),
+          .packs = (op.modifiers & kPacks) != 0,
+          .split = static_cast<int>(op.modifiers >> kSplitShift)};
+}
+
+TensorAddress unpacked_word_of(Shape shape, int thread, int i) {
   switch (shape) {
     case Shape::k32x32b:
       return {thread, i};
@@ -99,9 +108,17 @@ TensorAddress word_of(Shape shape, int thread, int i, int split) {
     case Shape::k16x256b:
       return {(thread / 4) + (i / 2 % 2 * 8), (thread % 4 * 2) + (i % 2) + (i / 4 * 8)};
     case Shape::k16x32bx2:
-      return {thread % 16, i + (thread / 16 * split)};
+      return {thread % 16, i};
   }
   return {0, 0};
+}
+
+// The first, where it packs two.
+TensorAddress word_of(const TensorFragment& fragment, int thread, int i) {
+  TensorAddress word = unpacked_word_of(fragment.shape, thread, i);
+  if (fragment.packs) word.column *= 2;
+  if (fragment.shape == Shape::k16x32bx2) word.column += thread / 16 * fragment.split;
+  return word;
 }
 
 // The lanes that a warp may read and write: a quarter, or half of it.
@@ -136,15 +153,18 @@ Flow wait_for_stores(Step& step) {
 }
 
 // Words that a tcgen05.ld reads, one by one: of one lane they need not stand side by side.
-void demand_written(Step& step, Shape shape, int first, int column, int registers, int split) {
+void demand_written(Step& step, const TensorFragment& fragment, int first, int column,
+                    int registers) {
+  const int count = fragment.packs ? 2 : 1;
   const TensorMemory& tmem = step.warp.cta().tmem;
   for (int i = 0; i < registers; ++i) {
     if (step.sink(i)) continue;
     for (int thread = 0; thread < kLanes; ++thread) {
-      const TensorAddress word = word_of(shape, thread, i, split);
-      if (tmem.is_written(first + word.lane, column + word.column, 1)) continue;
+      const TensorAddress word = word_of(fragment, thread, i);
+      if (tmem.is_written(first + word.lane, column + word.column, count)) continue;
       Machine& machine = step.warp.machine();
-      report_unwritten(machine.found, machine.program, first + word.lane, column + word.column, 1);
+      report_unwritten(machine.found, machine.program, first + word.lane, column + word.column,
+                       count);
       return;
     }
   }
@@ -155,14 +175,14 @@ template <bool kLoad>
 Flow access(Step& step) {
   if (step.mask != kAllLanes) return Flow::kConverge;
   const auto registers = static_cast<int>(step.op.modifiers >> kRegistersShift & 0xff);
-  const auto shape = static_cast<Shape>(step.op.modifiers >> kShapeShift & 7);
-  const auto split = static_cast<int>(step.op.modifiers >> kSplitShift);
+  const TensorFragment fragment = tensor_fragment_of(step.op);
+  const Shape shape = fragment.shape;
   const TensorAddress at = tensor_address(step.value<std::uint32_t>(registers) +
                                           static_cast<std::uint32_t>(step.offset(registers)));
   TensorMemory& tmem = step.warp.cta().tmem;
   const int first = first_lane(step, at, shape);
   const bool by_column = shape == Shape::k32x32b || shape == Shape::k16x32bx2;
-  const int columns = by_column ? registers : 2 * registers;
+  const int columns = (by_column ? registers : 2 * registers) * (fragment.packs ? 2 : 1);
   const auto touch = [&](int from) {
     tmem.demand(from, columns);
     begin_access(step, kLoad ? step.warp.load_agent : step.warp.store_agent);
@@ -175,98 +195,75 @@ Flow access(Step& step) {
   };
   if constexpr (kLoad) ++step.warp.tensor_loads.issued;
   touch(at.column);
-  if (shape == Shape::k16x32bx2) touch(at.column + split);
-  if constexpr (kLoad) demand_written(step, shape, first, at.column, registers, split);
+  if (shape == Shape::k16x32bx2) touch(at.column + fragment.split);
+  if constexpr (kLoad) demand_written(step, fragment, first, at.column, registers);
   Counters& counters = step.warp.machine().counters;
   (kLoad ? counters.tensor_loaded : counters.tensor_stored) +=
-      std::uint64_t{4} * kLanes * static_cast<std::uint64_t>(registers);
+      std::uint64_t{4} * kLanes *
+      static_cast<std::uint64_t>(fragment.packs ? 2 * registers : registers);
   for (int i = 0; i < registers; ++i) {
     if (step.sink(i)) continue;
     std::uint32_t* const values = step.reg<std::uint32_t>(i);
     for (int thread = 0; thread < kLanes; ++thread) {
-      const TensorAddress word = word_of(shape, thread, i, split);
-      std::uint32_t& there = tmem.lane(first + word.lane)[at.column + word.column];
+      const TensorAddress word = word_of(fragment, thread, i);
+      std::uint32_t* const there = tmem.lane(first + word.lane) + at.column + word.column;
       if constexpr (kLoad) {
-        values[thread] = there;
+        values[thread] = fragment.packs ? (there[0] & 0xffff) | there[1] << 16 : there[0];
       } else {
-        there = values[thread];
-        tmem.mark_written(first + word.lane, at.column + word.column, 1);
+        there[0] = fragment.packs ? values[thread] & 0xffff : values[thread];
+        if (fragment.packs) there[1] = values[thread] >> 16;
+        tmem.mark_written(first + word.lane, at.column + word.column, fragment.packs ? 2 : 1);
       }
     }
   }
   return Flow::kNext;
 }
 
-SharedDescriptor descriptor(std::uint64_t bits) {
-  std::uint32_t swizzle = 0;
-  switch (bits >> 61) {
-    case 0:
-      break;
-    case 2:
-      swizzle = 3;
-      break;
-    case 4:
-      swizzle = 2;
-      break;
-    case 6:
-      swizzle = 1;
-      break;
-    default:
-      throw Fault("descriptor", "a matrix descriptor has the swizzle mode " +
-                                    std::to_string(bits >> 61) + ", which is not known here");
+// The smaller or the larger; of floats that which is a number, or with `keeps_nan` the one that is
+// not.
+template <class T>
+std::uint32_t reduce_words(Reduction reduction, std::uint32_t left, std::uint32_t right,
+                           bool absolute, bool keeps_nan) {
+  T a = std::bit_cast<T>(left);
+  T b = std::bit_cast<T>(right);
+  if constexpr (std::is_floating_point_v<T>) {
+    if (absolute) {
+      a = std::fabs(a);
+      b = std::fabs(b);
+    }
+    constexpr std::uint32_t kNan = 0x7fffffff;
+    if ((std::isnan(a) && std::isnan(b)) || (keeps_nan && (std::isnan(a) || std::isnan(b)))) {
+      return kNan;
+    }
+    if (std::isnan(a) || std::isnan(b)) return std::bit_cast<std::uint32_t>(std::isnan(a) ? b : a);
+    // -0 is less than +0.
+    if (a == b)
+      return std::bit_cast<std::uint32_t>(std::signbit(a) == (reduction == Reduction::kMin) ? a
+                                                                                            : b);
   }
-  if ((bits >> 46 & 7) != 1 || (bits >> 49 & 7) != 0) {
-    throw Fault("descriptor",
-                "the matrix descriptor " + hex(bits) + " is not of version 1 with base offset 0");
-  }
-  return {.start = static_cast<std::uint32_t>(bits & 0x3fff) << 4,
-          .leading = static_cast<std::uint32_t>(bits >> 16 & 0x3fff) << 4,
-          .stride = static_cast<std::uint32_t>(bits >> 32 & 0x3fff) << 4,
-          .swizzle = swizzle};
+  return std::bit_cast<std::uint32_t>(reduction == Reduction::kMin ? std::min(a, b)
+                                                                   : std::max(a, b));
 }
 
-// PTX ISA 9.7.16.4.2 "instruction descriptor".
-struct InstructionDescriptor {
-  explicit InstructionDescriptor(std::uint32_t bits)
-      : sparse((bits >> 2 & 1) != 0),
-        d_type(bits >> 4 & 3),
-        a_type(bits >> 7 & 7),
-        b_type(bits >> 10 & 7),
-        a_negated((bits >> 13 & 1) != 0),
-        b_negated((bits >> 14 & 1) != 0),
-        a_mn_major((bits >> 15 & 1) != 0),
-        b_mn_major((bits >> 16 & 1) != 0),
-        n(static_cast<int>(bits >> 17 & 0x3f) << 3),
-        m(static_cast<int>(bits >> 24 & 0x1f) << 4) {}
-  bool sparse;
-  std::uint32_t d_type, a_type, b_type;
-  bool a_negated, b_negated, a_mn_major, b_mn_major;
-  int n, m;
-};
-
-enum class Kind : std::uint8_t { kF16, kTf32, kF8f6f4 };
-
-Element element(Kind kind, std::uint32_t type) {
-  if (kind == Kind::kF16 && type <= 1) return type == 0 ? Element::kF16 : Element::kBf16;
-  if (kind == Kind::kTf32 && type == 2) return Element::kTf32;
-  if (kind == Kind::kF8f6f4) {
-    switch (type) {
-      case 0:
-        return Element::kE4m3;
-      case 1:
-        return Element::kE5m2;
-      case 3:
-        return Element::kE2m3;
-      case 4:
-        return Element::kE3m2;
-      case 5:
-        return Element::kE2m1;
-      default:
-        break;
+// ld.red: also reduces each thread's registers. Operands: registers, address, the result.
+Flow load_and_reduce(Step& step) {
+  if (const Flow flow = access<true>(step); flow != Flow::kNext) return flow;
+  const auto registers = static_cast<int>(step.op.modifiers >> kRegistersShift & 0xff);
+  const auto reduction = static_cast<Reduction>(step.op.modifiers >> kReductionShift & 7);
+  const auto number = step.op.modifiers >> kNumberShift & 3;
+  const bool absolute = (step.op.modifiers & kAbsolute) != 0;
+  const bool keeps_nan = (step.op.modifiers & kKeepsNan) != 0;
+  for (int thread = 0; thread < kLanes; ++thread) {
+    const auto word = [&](int i) { return step.reg<std::uint32_t>(i)[thread]; };
+    std::uint32_t result = word(0);
+    for (int i = 1; i < registers; ++i) {
+      result = number == 0   ? reduce_words<std::uint32_t>(reduction, result, word(i), false, false)
+               : number == 1 ? reduce_words<std::int32_t>(reduction, result, word(i), false, false)
+                             : reduce_words<float>(reduction, result, word(i), absolute, keeps_nan);
     }
+    step.reg<std::uint32_t>(registers + 1)[thread] = result;
   }
-  throw Fault("descriptor", "an instruction descriptor names element type " + std::to_string(type) +
-                                ", which its kind of MMA does not have");
+  return Flow::kNext;
 }
 
 // Modifiers of mma.
@@ -274,6 +271,21 @@ constexpr int kKindShift = 4;
 constexpr std::int64_t kAInTensorMemory = 1 << 8;
 constexpr std::int64_t kWeightStationary = 1 << 9;
 constexpr int kDisableShift = 12;  // words of the mask of disabled lanes
+constexpr int kBlockShift = 20;    // elements that share a scale factor, in sixteens
+constexpr std::int64_t kCountedScales = 1 << 22;
+constexpr std::int64_t kShiftsA = 1 << 10;
+constexpr std::int64_t kZeroColumns = 1 << 11;  // a mask of B's columns is given
+constexpr int kScaleDShift = 24;                // 4 bits
+
+MmaForm form_of(const Step& step) {
+  const std::int64_t modifiers = step.op.modifiers;
+  return {.kind = static_cast<Kind>(modifiers >> kKindShift & 15),
+          .pair = (modifiers & kPair) != 0,
+          .weight_stationary = (modifiers & kWeightStationary) != 0,
+          .sparse = false,
+          .block = static_cast<int>(modifiers >> kBlockShift & 3) * 16,
+          .counted = (modifiers & kCountedScales) != 0};
+}
 
 // That of the warp, or with .cta_group::2 both of its pair.
 std::vector<Cta*> ctas_of(Step& step) {
@@ -288,143 +300,6 @@ std::vector<Cta*> ctas_of(Step& step) {
   return {cluster.ctas[even].get(), cluster.ctas[even + 1].get()};
 }
 
-struct Mma {
-  Kind kind;
-  InstructionDescriptor shape;
-  TensorAddress d;
-  std::uint64_t a;  // a descriptor, or an address in tensor memory
-  std::uint64_t b;
-  bool a_in_tensor_memory, weight_stationary, accumulates;
-  std::vector<std::uint32_t> disabled;  // lanes of D, a bit each
-};
-
-// The halves of a CTA's part of D (PTX ISA 9.7.16.10.5, layouts A to F): `columns` of them stand
-// side by side, the others 64 lanes below.
-struct ResultLayout {
-  int columns;
-  bool spread;  // layout F: every 16 rows take the first half of 32 lanes
-
-  ResultLayout(const Mma& mma, int rows, bool pair)
-      : columns(rows == 64 && (pair || mma.weight_stationary) ? mma.shape.n / 2 : mma.shape.n),
-        spread(rows == 64 && columns == mma.shape.n) {
-    if (rows == 128 || rows == 64) return;
-    throw Fault("descriptor",
-                "an MMA with M = " + std::to_string(mma.shape.m) + " is not known here");
-  }
-  [[nodiscard]] int lane(int row, int half) const {
-    return spread ? (row / 16 * 32) + (row % 16) : row + (64 * half);
-  }
-};
-
-// A from tensor memory: a lane is a row, in the places of D's rows; a column holds 4 bytes of it.
-// Each half of D has an A of its own.
-std::vector<float> tensor_memory_operand(Machine& machine, Cta& cta, TensorAddress at,
-                                         const ResultLayout& layout, int half, int rows,
-                                         Element type) {
-  const int bytes = element_bytes(type);
-  const int ks = kOperandBytes / bytes;
-  const int each = 4 / bytes;
-  cta.tmem.demand(at.column, kOperandBytes / 4);
-  cta.tmem.reads(0, 4, at.column, kOperandBytes / 4);
-  std::vector<float> values(static_cast<std::size_t>(rows) * ks);
-  for (int row = 0; row < rows; ++row) {
-    const int lane = layout.lane(row, half);
-    if (!cta.tmem.is_written(lane, at.column, kOperandBytes / 4)) {
-      report_unwritten(machine.found, machine.program, lane, at.column, kOperandBytes / 4);
-    }
-    const std::uint32_t* const words = cta.tmem.lane(lane) + at.column;
-    for (int k = 0; k < ks; ++k) {
-      const std::uint32_t word = words[k / each];
-      const std::uint32_t bits =
-          bytes == 4 ? word : word >> (8 * bytes * (k % each)) & ((1U << (8 * bytes)) - 1);
-      values[static_cast<std::size_t>(row) * ks + k] = element_value(type, bits);
-    }
-  }
-  return values;
-}
-
-// A word of D has one element, an f16 in its lower half.
-float d_value(std::uint32_t word, bool half) {
-  return half ? from_f16(static_cast<std::uint16_t>(word)) : std::bit_cast<float>(word);
-}
-
-std::uint32_t d_word(float value, bool half) {
-  return half ? narrow(kF16, value, Rounding::kNearestEven, false)
-              : std::bit_cast<std::uint32_t>(value);
-}
-
-void count(Counters& counters, const Mma& mma, int ks) {
-  const auto m = static_cast<std::uint64_t>(mma.shape.m);
-  const auto n = static_cast<std::uint64_t>(mma.shape.n);
-  constexpr const char* kNames[] = {"tcgen05.f16", "tcgen05.tf32", "tcgen05.f8f6f4"};
-  counters.multiplied(kNames[static_cast<std::size_t>(mma.kind)], 1,
-                      2 * m * n * static_cast<std::uint64_t>(ks));
-  constexpr std::uint64_t kRow = kOperandBytes;
-  const std::uint64_t result = 4 * m * n;
-  counters.shared_mma += kRow * (mma.a_in_tensor_memory ? n : m + n);
-  counters.tensor_mma_read +=
-      (mma.a_in_tensor_memory ? kRow * m : 0) + (mma.accumulates ? result : 0);
-  counters.tensor_mma_written += result;
-}
-
-void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
-  const auto pair = static_cast<int>(ctas.size());
-  const Element type_a = element(mma.kind, mma.shape.a_type);
-  const Element type_b = element(mma.kind, mma.shape.b_type);
-  const int ks = kOperandBytes / element_bytes(type_a);
-  const int n = mma.shape.n;
-  const int rows = mma.shape.m / pair;
-  const bool half_d = mma.shape.d_type == 0 && mma.kind != Kind::kTf32;
-  const auto a_at = tensor_address(static_cast<std::uint32_t>(mma.a));
-  if ((mma.shape.d_type != 1 && !half_d) || mma.shape.sparse || n == 0 || mma.d.lane != 0 ||
-      (mma.a_in_tensor_memory && a_at.lane != 0)) {
-    throw Fault("descriptor",
-                "an MMA with another result than f32 or f16, a sparse one, one without columns "
-                "and one that does not begin at lane 0 are not known here");
-  }
-  std::vector<float> b;
-  for (Cta* cta : ctas) {
-    const std::vector<float> part =
-        read_operand(*cta, descriptor(mma.b), 0, n / pair, type_b, mma.shape.b_mn_major);
-    b.insert(b.end(), part.begin(), part.end());
-  }
-  const float sign = mma.shape.a_negated != mma.shape.b_negated ? -1.0F : 1.0F;
-  std::vector<float> product(static_cast<std::size_t>(rows) * n);
-  const ResultLayout layout(mma, rows, pair == 2);
-  for (std::size_t i = 0; i < ctas.size(); ++i) {
-    Cta* const cta = ctas[i];
-    cta->tmem.demand(mma.d.column, layout.columns);
-    cta->tmem.writes(0, 4, mma.d.column, layout.columns);
-    for (int half = 0; half * layout.columns < n; ++half) {
-      if (mma.a_in_tensor_memory) {
-        multiply(tensor_memory_operand(machine, *cta, a_at, layout, half, rows, type_a), b, rows, n,
-                 ks, product.data());
-      } else if (half == 0) {
-        multiply(read_operand(*cta, descriptor(mma.a), 0, rows, type_a, mma.shape.a_mn_major), b,
-                 rows, n, ks, product.data());
-      }
-      for (int row = 0; row < rows; ++row) {
-        const int lane = layout.lane(row, half);
-        // The second CTA of a pair has the second half of the mask.
-        const std::size_t word = static_cast<std::size_t>(lane / 32) + (4 * i);
-        if (word < mma.disabled.size() && (mma.disabled[word] >> (lane % 32) & 1) != 0) continue;
-        const float* const from = product.data() + (static_cast<std::size_t>(row) * n) +
-                                  (static_cast<std::size_t>(half) * layout.columns);
-        if (mma.accumulates && !cta->tmem.is_written(lane, mma.d.column, layout.columns)) {
-          report_unwritten(machine.found, machine.program, lane, mma.d.column, layout.columns);
-        }
-        cta->tmem.mark_written(lane, mma.d.column, layout.columns);
-        std::uint32_t* const d = cta->tmem.lane(lane) + mma.d.column;
-        for (int column = 0; column < layout.columns; ++column) {
-          const float before = mma.accumulates ? d_value(d[column], half_d) : 0.0F;
-          d[column] = d_word(before + (sign * from[column]), half_d);
-        }
-      }
-    }
-  }
-  count(machine.counters, mma, ks);
-}
-
 // Null if the launch is not recorded, or there is no other.
 CtaRecord* record_of_other(const Cta& cta, const std::vector<Cta*>& ctas) {
   Cta* const other = ctas.front() == &cta ? ctas.back() : ctas.front();
@@ -432,7 +307,7 @@ CtaRecord* record_of_other(const Cta& cta, const std::vector<Cta*>& ctas) {
 }
 
 // Operands: D, A, the descriptor of B, the instruction's descriptor, the predicate enable-input-d,
-// [the mask of disabled lanes].
+// [the mask of disabled lanes], [the scale factors of A and of B], [the mask of B's columns].
 Flow mma(Step& step) {
   step.each_lane([&](int lane) {
     Cta& cta = step.warp.cta();
@@ -443,17 +318,28 @@ Flow mma(Step& step) {
       return step.reg<std::uint32_t>(operand)[lane] +
              static_cast<std::uint32_t>(step.offset(operand));
     };
-    Mma mma{.kind = static_cast<Kind>(step.op.modifiers >> kKindShift & 15),
-            .shape = InstructionDescriptor(step.reg<std::uint32_t>(3)[lane]),
+    // CuTe has the id of a scale factor in the highest bits of its address.
+    const auto scales = [&](int operand) { return tensor_address(word(operand) & 0x3fffffff); };
+    const MmaForm form = form_of(step);
+    Mma mma{.form = form,
+            .shape = decode_shape(form, step.reg<std::uint32_t>(3)[lane]),
             .d = tensor_address(word(0)),
             .a = in_tensor_memory ? word(1) : step.reg<std::uint64_t>(1)[lane],
             .b = step.reg<std::uint64_t>(2)[lane],
             .a_in_tensor_memory = in_tensor_memory,
-            .weight_stationary = (step.op.modifiers & kWeightStationary) != 0,
             .accumulates = (step.predicate(4) >> lane & 1) != 0,
-            .disabled = {}};
+            .shifts_a = (step.op.modifiers & kShiftsA) != 0,
+            .d_scale = static_cast<int>(step.op.modifiers >> kScaleDShift & 15)};
     const auto words = static_cast<int>(step.op.modifiers >> kDisableShift & 15);
-    for (int i = 0; i < words; ++i) mma.disabled.push_back(step.reg<std::uint32_t>(5 + i)[lane]);
+    int next = 5;
+    for (int i = 0; i < words; ++i) mma.disabled.push_back(step.reg<std::uint32_t>(next++)[lane]);
+    if (is_block_scaled(form.kind)) {
+      mma.a_scales = scales(next++);
+      mma.b_scales = scales(next++);
+    }
+    if ((step.op.modifiers & kZeroColumns) != 0) {
+      mma.zero_columns = ColumnMask(step.reg<std::uint64_t>(next++)[lane], mma.shape);
+    }
     std::vector<Cta*> ctas = ctas_of(step);
     const EngineWork work{
         .engine = Engine::kTensorCores,
@@ -471,6 +357,25 @@ Flow mma(Step& step) {
 enum class Spread : std::uint8_t { kNone, kAllSame, k02And13, k01And23 };
 constexpr int kSpreadShift = 4;
 constexpr std::int64_t kWideRows = 1 << 8;  // of 32 bytes; else 16
+constexpr int kWidenShift = 9;              // 2 bits
+
+// Elements that become bytes, 16 in 16 (PTX ISA 9.7.16.9.1).
+enum class Widen : std::uint8_t { kNone, kSixBits, kFourBits };
+
+// Four bits go to the middle of the byte, as an e2m1 of 8 bits has them.
+std::array<std::uint32_t, 4> widened(Widen widen, const std::array<std::uint32_t, 4>& piece) {
+  if (widen == Widen::kNone) return piece;
+  const int width = widen == Widen::kSixBits ? 6 : 4;
+  const int low = widen == Widen::kSixBits ? 0 : 2;
+  std::array<std::uint32_t, 4> bytes{};
+  for (unsigned i = 0; i < kPieceBytes; ++i) {
+    const unsigned bit = i * width;
+    const std::uint64_t both = piece[bit / 32] | std::uint64_t{piece[bit / 32 + 1]} << 32;
+    const auto element = static_cast<std::uint32_t>(both >> (bit % 32)) & ((1U << width) - 1);
+    bytes[i / 4] |= element << low << (8 * (i % 4));
+  }
+  return bytes;
+}
 
 int row_of_quarter(Spread spread, int quarter) {
   switch (spread) {
@@ -486,16 +391,20 @@ int row_of_quarter(Spread spread, int quarter) {
   return 0;
 }
 
-void copy_in(Cta& cta, TensorAddress to, std::uint64_t from, Spread spread, bool wide) {
+void copy_in(Cta& cta, TensorAddress to, std::uint64_t from, Spread spread, bool wide,
+             Widen widen) {
   const int columns = wide ? 8 : 4;
   cta.tmem.demand(to.column, columns);
   cta.tmem.writes(0, 4, to.column, columns);
-  const SharedDescriptor source = descriptor(from);
+  const SharedDescriptor source = tcgen05_descriptor(from);
   for (int lane = 0; lane < kTmemLanes; ++lane) {
     const int row = row_of_quarter(spread, lane / kLanes) + (lane % kLanes);
     for (int piece = 0; piece < columns / 4; ++piece) {
-      std::uint32_t* const words = cta.tmem.lane(lane) + to.column;
-      read_piece(cta, source, row, piece, words + (std::size_t{4} * piece));
+      std::array<std::uint32_t, 4> words{};
+      constexpr std::array<int, 3> kBytes{16, 12, 8};
+      read_piece(cta, source, row, piece, kBytes.at(static_cast<std::size_t>(widen)), words.data());
+      words = widened(widen, words);
+      std::ranges::copy(words, cta.tmem.lane(lane) + to.column + (std::size_t{4} * piece));
     }
     cta.tmem.mark_written(lane, to.column, columns);
   }
@@ -511,6 +420,7 @@ Flow cp(Step& step) {
     const std::uint64_t from = step.reg<std::uint64_t>(1)[lane];
     const auto spread = static_cast<Spread>(step.op.modifiers >> kSpreadShift & 3);
     const bool wide = (step.op.modifiers & kWideRows) != 0;
+    const auto widen = static_cast<Widen>(step.op.modifiers >> kWidenShift & 3);
     if (to.lane != 0) {
       throw Fault("tensor-memory", "a tcgen05.cp writes from lane " + std::to_string(to.lane) +
                                        "; it must be lane 0");
@@ -518,9 +428,42 @@ Flow cp(Step& step) {
     const std::vector<Cta*> targets = ctas_of(step);
     step.warp.machine().counters.tensor_copied_in +=
         std::uint64_t{kTmemLanes} * (wide ? 32 : 16) * targets.size();
-    cluster.asynchronous.push(queue_of(cta), {}, [ctas = targets, to, from, spread, wide] {
-      for (Cta* target : ctas) copy_in(*target, to, from, spread, wide);
+    cluster.asynchronous.push(queue_of(cta), {}, [ctas = targets, to, from, spread, wide, widen] {
+      for (Cta* target : ctas) copy_in(*target, to, from, spread, wide, widen);
     });
+  });
+  return Flow::kNext;
+}
+
+// shift: the rows of a quarter of the lanes, of 8 columns, each to the lane above it, but for the
+// first; the last one stays as it is (PTX ISA 9.7.16.9.3).
+void shift_rows(Machine& machine, Cta& cta, TensorAddress at) {
+  constexpr int kColumns = 8;
+  cta.tmem.demand(at.column, kColumns);
+  cta.tmem.writes(at.lane / kLanes, 1, at.column, kColumns);
+  for (int lane = at.lane; lane < at.lane + kLanes - 1; ++lane) {
+    if (!cta.tmem.is_written(lane + 1, at.column, kColumns)) {
+      report_unwritten(machine.found, machine.program, lane + 1, at.column, kColumns);
+    }
+    std::copy_n(cta.tmem.lane(lane + 1) + at.column, kColumns, cta.tmem.lane(lane) + at.column);
+    cta.tmem.mark_written(lane, at.column, kColumns);
+  }
+}
+
+// Operand: address.
+Flow shift(Step& step) {
+  step.each_lane([&](int lane) {
+    const TensorAddress at = tensor_address(step.reg<std::uint32_t>(0)[lane] +
+                                            static_cast<std::uint32_t>(step.offset(0)));
+    if (at.lane % kLanes != 0 || at.lane >= kTmemLanes) {
+      throw Fault("tensor-memory", "a tcgen05.shift begins at lane " + std::to_string(at.lane) +
+                                       "; it must be lane 0, 32, 64 or 96");
+    }
+    Machine& machine = step.warp.machine();
+    cluster_of(step).asynchronous.push(queue_of(step.warp.cta()), {},
+                                       [&machine, ctas = ctas_of(step), at] {
+                                         for (Cta* target : ctas) shift_rows(machine, *target, at);
+                                       });
   });
   return Flow::kNext;
 }
@@ -551,6 +494,8 @@ void register_tcgen05(Registry& registry) {
   registry["tcgen05.dealloc"] = dealloc;
   registry["tcgen05.relinquish"] = relinquish;
   registry["tcgen05.ld"] = access<true>;
+  registry["tcgen05.ld.red"] = load_and_reduce;
+  registry["tcgen05.shift"] = shift;
   registry["tcgen05.st"] = access<false>;
   registry["tcgen05.wait.ld"] = wait_for_loads;
   registry["tcgen05.wait.st"] = wait_for_stores;

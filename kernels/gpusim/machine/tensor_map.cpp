@@ -17,14 +17,35 @@ std::int64_t TensorMap::box_elements() const {
 TensorMap decode_tensor_map(const std::byte* bytes) {
   std::array<std::uint32_t, 16> words;
   std::memcpy(words.data(), bytes, sizeof(words));
-  // PTX ISA 9.7.9.26 "tensormap.replace", values of .elemtype.
-  constexpr std::array<std::uint32_t, 16> kElementBytes{1, 2, 4, 4, 8, 8, 2, 4,
-                                                        4, 8, 2, 4, 4, 0, 0, 0};
+  struct Unit {
+    std::uint32_t bytes, shared_bytes;
+    int elements;
+  };
+  // By the type's number. Those of less than a byte: PTX ISA 5.5.1.1.1.
+  constexpr std::array<Unit, 16> kUnits{{{1, 1, 1},
+                                         {2, 2, 1},
+                                         {4, 4, 1},
+                                         {4, 4, 1},
+                                         {8, 8, 1},
+                                         {8, 8, 1},
+                                         {2, 2, 1},
+                                         {4, 4, 1},
+                                         {4, 4, 1},
+                                         {8, 8, 1},
+                                         {2, 2, 1},
+                                         {1, 1, 2},
+                                         {8, 16, 16},
+                                         {12, 16, 16},
+                                         {},
+                                         {}}};
   TensorMap map{};
   map.address = words[0] | std::uint64_t{words[1]} << 32;
   map.rank = static_cast<int>(words[2] >> 4 & 7) + 1;
   map.type = static_cast<TensorMap::Type>(words[2] >> 7 & 15);
-  map.element_bytes = kElementBytes[words[2] >> 7 & 15];
+  const Unit unit = kUnits[words[2] >> 7 & 15];
+  map.element_bytes = unit.bytes;
+  map.shared_bytes = unit.shared_bytes;
+  map.elements_together = unit.elements;
   map.swizzle = words[2] >> 13 & 3;
   if (map.rank > kMostDimensions || map.element_bytes == 0 || (words[2] & 15) != 2) {
     throw Fault("tensor-map", "the 128 bytes given as a tensor map are none (word 2 is " +
@@ -41,6 +62,14 @@ TensorMap decode_tensor_map(const std::byte* bytes) {
       map.strides[at] = static_cast<std::int64_t>((words[2 + at] | high << 32) << 4);
     }
   }
+  if (map.sizes[0] % unit.elements != 0 || map.box[0] % unit.elements != 0) {
+    throw Fault("tensor-map", "a tensor map of elements of less than a byte has rows of " +
+                                  std::to_string(map.sizes[0]) + " and a box of " +
+                                  std::to_string(map.box[0]) + "; they must be multiples of " +
+                                  std::to_string(unit.elements));
+  }
+  map.sizes[0] /= unit.elements;
+  map.box[0] /= unit.elements;
   return map;
 }
 

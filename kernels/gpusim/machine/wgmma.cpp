@@ -4,11 +4,8 @@
 // Operands: the registers of D (N / 2, or N / 4 with two f16 each), A (a descriptor, or 4
 // registers), the descriptor of B, the predicate scale-d, and as constants scale-a, scale-b,
 // trans-a, trans-b.
-#include <algorithm>
 #include <bit>
 #include <cstdint>
-#include <limits>
-#include <string>
 #include <vector>
 
 #include "formats.h"
@@ -25,8 +22,6 @@ constexpr std::int64_t kAInRegisters = 1 << 18;
 constexpr int kResultShift = 19;              // 2 bits
 constexpr std::int64_t kSaturates = 1 << 21;  // sums of integers
 
-enum class Result : std::uint8_t { kF32, kF16, kS32 };
-
 // A register of D before and after: `values` of its row, side by side.
 std::uint32_t accumulate(Result result, bool saturates, std::uint32_t before, bool accumulates,
                          const float* values) {
@@ -42,26 +37,16 @@ std::uint32_t accumulate(Result result, bool saturates, std::uint32_t before, bo
     }
     return word;
   }
-  // The sum of one instruction is exact in float: 32 products of less than 2^16.
-  std::int64_t sum = static_cast<std::int64_t>(values[0]);
-  if (accumulates) sum += static_cast<std::int32_t>(before);
-  if (saturates) {
-    sum = std::clamp<std::int64_t>(sum, std::numeric_limits<std::int32_t>::min(),
-                                   std::numeric_limits<std::int32_t>::max());
-  }
-  return static_cast<std::uint32_t>(sum);
+  return add_integers(accumulates ? before : 0, values[0], saturates);
 }
 
 SharedDescriptor descriptor(std::uint64_t bits) {
   constexpr std::uint32_t kSwizzles[] = {0, 3, 2, 1};
-  if ((bits >> 49 & 7) != 0) {
-    throw Fault("descriptor", "a matrix descriptor has the base offset " +
-                                  std::to_string(bits >> 49 & 7) + "; only 0 is known here");
-  }
   return {.start = static_cast<std::uint32_t>(bits & 0x3fff) << 4,
           .leading = static_cast<std::uint32_t>(bits >> 16 & 0x3fff) << 4,
           .stride = static_cast<std::uint32_t>(bits >> 32 & 0x3fff) << 4,
-          .swizzle = kSwizzles[bits >> 62 & 3]};
+          .swizzle = kSwizzles[bits >> 62 & 3],
+          .pattern = static_cast<std::uint32_t>(bits >> 49 & 7) << 7};
 }
 
 // 16 rows of A from a warp's registers: a thread holds 4 bytes of row lane / 4, of the row 8 below,
