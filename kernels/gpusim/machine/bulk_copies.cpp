@@ -415,14 +415,17 @@ Flow cp_async(Step& step) {
     (void)to.cta->shared.at(to.offset, size, size);
     if (bytes > 0) (void)machine.memory.at(from, bytes, size);
     const EngineWork work{.engine = Engine::kAsyncCopy, .amount = bytes};
-    cluster.asynchronous.push(work, [&machine, &cluster, to, from, bytes, size, group] {
-      std::byte* memory = to.cta->shared.at(to.offset, size, size);
-      std::memset(memory, 0, size);
-      if (bytes > 0) std::memcpy(memory, machine.memory.at(from, bytes, size), bytes);
-      to.cta->shared.wrote(to.offset, size);
-      --*group;
-      cluster.happened();
-    });
+    cluster.asynchronous.push(
+        work,
+        [&machine, &cluster, to, from, bytes, size, group] {
+          std::byte* memory = to.cta->shared.at(to.offset, size, size);
+          std::memset(memory, 0, size);
+          if (bytes > 0) std::memcpy(memory, machine.memory.at(from, bytes, size), bytes);
+          to.cta->shared.wrote(to.offset, size);
+          --*group;
+          cluster.happened();
+        },
+        Proxy::kGeneric);  // only bulk copies are of the asynchronous proxy
   });
   return Flow::kNext;
 }

@@ -63,6 +63,7 @@ void TensorMemory::renew() {
   history_.forget();
   owner_ = {};
   relinquished = false;
+  freed = {};
 }
 
 int TensorMemory::allocate(int columns) {

@@ -86,6 +86,7 @@ class TensorMemory {
   [[nodiscard]] int allocated() const;
 
   bool relinquished = false;
+  Knowledge freed;  // of those that have freed columns: who allocates comes later
 
  private:
   std::vector<std::uint32_t> words_;

@@ -60,6 +60,7 @@ Flow alloc(Step& step) {
     };
     return Flow::kWait;
   }
+  acting->knows.join(cta.tmem.freed);
   const Cluster::Place to = cluster_of(step).place(shared_address(step, 0, step.lane()));
   const auto address = static_cast<std::uint32_t>(first);
   std::memcpy(to.cta->shared.at(to.offset, 4, 4), &address, 4);
@@ -70,7 +71,17 @@ Flow alloc(Step& step) {
 // Operands: address, columns.
 Flow dealloc(Step& step) {
   const TensorAddress at = tensor_address(step.value<std::uint32_t>(0));
-  step.warp.cta().tmem.release(at.column, static_cast<int>(step.value<std::uint32_t>(1)));
+  const auto columns = static_cast<int>(step.value<std::uint32_t>(1));
+  TensorMemory& tmem = step.warp.cta().tmem;
+  tmem.release(at.column, columns);
+  // All that was done with the columns has to happen before, as if they were written.
+  Agent agent = step.warp.agent;
+  agent.proxy = Proxy::kAsync;  // no proxy fence concerns tensor memory
+  acting = &agent;
+  tmem.writes(0, kTmemLanes / kLanes, at.column, columns);
+  acting = &step.warp.agent;
+  tmem.freed.join(acting->knows);
+  acting->tick();
   cluster_of(step).happened();
   return Flow::kNext;
 }
