@@ -50,6 +50,7 @@ class RegisterFile:
     def __init__(self) -> None:
         self._image = bytearray()
         self._registers: dict[str, int] = {}
+        self._names: dict[int, str] = {}  # the other way round
         self._constants: dict[tuple[int, int], int] = {}
         self._specials: dict[str, int] = {}
 
@@ -67,7 +68,9 @@ class RegisterFile:
 
     def name(self, place: int) -> str:
         """Of the register that stands there."""
-        return next(name for name, at in self._registers.items() if at == place)
+        if len(self._names) != len(self._registers):
+            self._names = {at: name for name, at in self._registers.items()}
+        return self._names[place]
 
     def temporary(self, width: int) -> int:
         return self._allocate(width)
