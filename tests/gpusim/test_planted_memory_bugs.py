@@ -7,6 +7,7 @@ import pytest
 from gpusim_planted import (
     CLUSTER_SYNC,
     INIT,
+    SEE_INIT,
     Planted,
     assert_bug_is_found,
     assert_nothing_is_found,
@@ -148,6 +149,58 @@ BUGS = {
         kind="race",
         words=between(r"ld\.shared::cluster", r"st\.shared"),
         ctas=2,
+    ),
+    "a CTA ends while its peer reads its memory": Planted(
+        "st.shared.u32 [%at], %tid;"
+        + CLUSTER_SYNC
+        + TO_PEER
+        + "ld.shared::cluster.u32 %w, [%far];\n{piece}",
+        right=CLUSTER_SYNC,
+        wrong="",
+        kind="race",
+        words=r"ld\.shared::cluster.*the end of that CTA",
+        ctas=2,
+    ),
+    "a CTA arrives at its peer's mbarrier before that is initialised": Planted(
+        INIT
+        + "{piece}\nmapa.shared::cluster.u32 %far, %full, %peer;\n"
+        + "@%leader mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%far];"
+        + wait("%full", 0, "FULL")
+        + CLUSTER_SYNC,
+        right=CLUSTER_SYNC + TO_PEER,
+        wrong=TO_PEER,
+        kind="race|mbarrier",
+        words=r"mbarrier\.arrive",
+        ctas=2,
+    ),
+    "a warp uses an mbarrier before it knows that it is initialised": Planted(
+        "@%leader mbarrier.init.shared.b64 [%full], 1;\nfence.mbarrier_init.release.cluster;\n"
+        "{piece}\n@%leader mbarrier.arrive.shared.b64 _, [%full];" + wait("%full", 0, "FULL"),
+        right="bar.sync 0;",
+        wrong="",
+        kind="race|mbarrier",
+        words=r"mbarrier\.try_wait",
+    ),
+    "an mbarrier is initialised again while others wait on it": Planted(
+        INIT
+        + "@%leader mbarrier.arrive.shared.b64 _, [%full];"
+        + wait("%full", 0, "FULL")
+        + "{piece}\n@%leader mbarrier.init.shared.b64 [%full], 1;",
+        right="bar.sync 0;",
+        wrong="",
+        kind="race|deadlock",
+        words=r"mbarrier\.(init|try_wait)",
+    ),
+    "a copy arrives at an mbarrier that was initialised without a fence": Planted(
+        "@%leader mbarrier.init.shared.b64 [%full], 1;\n{piece}\n"
+        """
+    @%leader mbarrier.arrive.expect_tx.shared.b64 _, [%full], 512;
+    @%leader cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes
+        [%tile], [%source], 512, [%full];""" + wait("%full", 0, "FULL"),
+        right=SEE_INIT,
+        wrong="bar.sync 0;",
+        kind="mbarrier",
+        words=r"no fence\.mbarrier_init lies between them",
     ),
 }
 

@@ -107,6 +107,7 @@ BUGS = {
         + ALLOC
         + descriptors()
         + LOADED
+        + MEET
         + load()
         + "{piece}"
         + mma()
@@ -121,7 +122,15 @@ BUGS = {
         words=between(r"tcgen05\.mma", r"cp\.async\.bulk"),
     ),
     "operands are overwritten while an MMA reads them": Planted(
-        BEGIN + mma() + COMMIT + "{piece}" + load() + DONE + wait("%full", 1, "AGAIN") + FREE,
+        BEGIN
+        + MEET
+        + mma()
+        + COMMIT
+        + "{piece}"
+        + load()
+        + DONE
+        + wait("%full", 1, "AGAIN")
+        + FREE,
         right=wait("%done", 0, "EMPTY"),
         wrong="",
         kind="race",

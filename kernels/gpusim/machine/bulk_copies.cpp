@@ -199,7 +199,7 @@ Flow tensor_load(Step& step) {
           scatter(*cta, offset, swizzle, at + skipped, from, inside);
           scatter(*cta, offset, swizzle, at + skipped + inside, nullptr, row - skipped - inside);
         });
-        cluster.arrive(cluster.mbarrier(rank_bits | barrier), 0, -bytes);
+        cluster.arrive(rank_bits | barrier, 0, -bytes);
       });
     }
   });
@@ -298,7 +298,7 @@ Flow bulk_load(Step& step) {
             const std::byte* source = machine.memory.at(from, bytes, 16);
             std::memcpy(cta->shared.at(offset, bytes, 16), source, bytes);
             cta->shared.wrote(offset, bytes);
-            cluster.arrive(cluster.mbarrier(at), 0, -static_cast<std::int64_t>(bytes));
+            cluster.arrive(at, 0, -static_cast<std::int64_t>(bytes));
           });
     }
   });
@@ -329,7 +329,7 @@ Flow bulk_between(Step& step) {
       if (reduction != Reduction::kNone) to.cta->shared.demand_written(to.offset, bytes);
       put(reduction, type, target, source, bytes);
       to.cta->shared.wrote(to.offset, bytes);
-      cluster.arrive(cluster.mbarrier(barrier), 0, -static_cast<std::int64_t>(bytes));
+      cluster.arrive(barrier, 0, -static_cast<std::int64_t>(bytes));
     });
   });
   return Flow::kNext;
@@ -458,8 +458,8 @@ void arrive_when_done(Cluster& cluster, std::uint64_t barrier,
                       std::vector<AsyncGroups::Counter> groups) {
   const bool done = std::ranges::all_of(groups, [](const auto& group) { return *group == 0; });
   if (done) {
-    for (const auto& group : groups) acting->knows.join(group->done());
-    return cluster.arrive(cluster.mbarrier(barrier), 1, 0);
+    for (const auto& group : groups) acquire(group->done());
+    return cluster.arrive(barrier, 1, 0);
   }
   cluster.asynchronous.push({}, [&cluster, barrier, groups = std::move(groups)]() mutable {
     arrive_when_done(cluster, barrier, std::move(groups));

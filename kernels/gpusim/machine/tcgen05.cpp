@@ -60,7 +60,7 @@ Flow alloc(Step& step) {
     };
     return Flow::kWait;
   }
-  acting->knows.join(cta.tmem.freed);
+  acquire(cta.tmem.freed);
   const Cluster::Place to = cluster_of(step).place(shared_address(step, 0, step.lane()));
   const auto address = static_cast<std::uint32_t>(first);
   std::memcpy(to.cta->shared.at(to.offset, 4, 4), &address, 4);
@@ -80,7 +80,7 @@ Flow dealloc(Step& step) {
   acting = &agent;
   tmem.writes(0, kTmemLanes / kLanes, at.column, columns);
   acting = &step.warp.agent;
-  tmem.freed.join(acting->knows);
+  release(tmem.freed);
   acting->tick();
   cluster_of(step).happened();
   return Flow::kNext;
@@ -136,13 +136,13 @@ void begin_access(Step& step, Agent& agent) {
 
 Flow wait_for_loads(Step& step) {
   Warp& warp = step.warp;
-  warp.agent.knows.join(warp.load_agent.knows);
+  acquire(warp.load_agent.knows);
   warp.tensor_loads.waited = warp.tensor_loads.issued;
   return Flow::kNext;
 }
 
 Flow wait_for_stores(Step& step) {
-  step.warp.agent.knows.join(step.warp.store_agent.knows);
+  acquire(step.warp.store_agent.knows);
   return Flow::kNext;
 }
 
@@ -548,7 +548,7 @@ Flow commit(Step& step) {
     cluster.asynchronous.push(queue_of(step.warp.cta()), {}, [&cluster, ctas, offset = at.offset] {
       for (std::uint32_t rest = ctas; rest != 0; rest &= rest - 1) {
         const auto rank = static_cast<std::uint32_t>(std::countr_zero(rest));
-        cluster.arrive(cluster.mbarrier(rank << kRankShift | offset), 1, 0);
+        cluster.arrive(rank << kRankShift | offset, 1, 0);
       }
     });
   });

@@ -74,4 +74,6 @@ def launch(
     allocations: Sequence[tuple[str, int, int]],
     seed: int,
     recorder: Recorder | None,
+    observe: bool,
+    muted: int,
 ) -> dict[str, Any]: ...

@@ -17,7 +17,11 @@ from ts_gpusim.ptx.syntax import Address, Instruction, Kernel, Module, Symbol, V
 
 def _fence(builder: Builder, instruction: Instruction) -> None:
     """Memory is ordered in every run; what fences order between proxies, the race detector asks."""
-    proxy = "proxy" in instruction.modifiers and "async" in instruction.modifiers
+    modifiers = instruction.modifiers
+    if modifiers[0] == "mbarrier_init":
+        return builder.step("fence.mbarrier_init", [])
+    # That of global memory orders nothing in shared memory.
+    proxy = modifiers[:2] == ("proxy", "async") and "global" not in modifiers
     builder.step("fence.proxy.async" if proxy else "nop", [])
 
 
