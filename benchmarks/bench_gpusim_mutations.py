@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""How many dropped synchronisations the software GPU notices in tokenspeed-mla's decode kernel.
+"""Which dropped and altered synchronisations of tokenspeed-mla's decode the software GPU notices.
 
-Each mbarrier wait, arrive and expect_tx, each commit, barrier, proxy fence and `tcgen05.wait` of
-the unmodified kernel's PTX is dropped, one at a time, and the kernel is run once. A drop is noticed
-if the run has a fault, a race that the unmodified kernel has not, or another result. What is not
-noticed happens before everything that it would order in another way as well, or is not executed:
-those are counted apart, and `--list` names them.
+Every mbarrier wait, arrive, expect_tx, init, every commit, named barrier, fence and `tcgen05.wait`
+of the unmodified kernel's PTX is dropped or altered, one at a time, in every way that
+`ts_gpusim.mutations` knows, and the kernel is run on several problems. What is noticed on none of
+them is explained by what the original instruction orders.
 
-    python benchmarks/bench_gpusim_mutations.py [--list] [--save]
+    python benchmarks/bench_gpusim_mutations.py [--every N] [--save]
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import ts_gpusim
@@ -24,25 +27,19 @@ from tokenspeed_mla.mla_decode import tokenspeed_mla_decode
 from tokenspeed_mla.utils import get_num_sm
 from ts_gpusim.launch import Launch
 from ts_gpusim.memory import MemoryMap
-from ts_gpusim.ptx.parser import parse
-from ts_gpusim.ptx.syntax import Instruction
+from ts_gpusim.mutations.mutators import Mutation
+from ts_gpusim.mutations.trial import REASONS, Trial, Verdict
 
-KINDS = {
-    "mbarrier.try_wait": "mbarrier wait",
-    "mbarrier.arrive.expect_tx": "expect_tx",
-    "mbarrier.arrive": "mbarrier arrive",
-    "tcgen05.commit": "commit",
-    "tcgen05.wait": "tcgen05.wait",
-    "bar": "barrier",
-    "fence.proxy": "proxy fence",
+LATENT, ROPE, PAGE, HEADS, TILE = 512, 64, 64, 128, 128
+DTYPES = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+# Keys of each request. The first problem has some tiles for the one cluster, so that buffers are
+# used again; the others have code executed that the first has not, and more tiles.
+PROBLEMS = {
+    "bf16": [(640,), (97, 700)],
+    "fp8": [(512,), (97, 700)],
 }
-LATENT, ROPE, PAGE, HEADS = 512, 64, 64, 128
-# Keys of the one sequence: some tiles for each of the two SMs, so that buffers are used again.
-CASES = {"bf16": (torch.bfloat16, 640), "fp8": (torch.float8_e4m3fn, 512)}
-
-
-def kind_of(instruction: Instruction) -> str | None:
-    return next((kind for name, kind in KINDS.items() if instruction.name.startswith(name)), None)
+SEEDS = (1, 2)
+DOCUMENT = Path(__file__).parent.parent / "docs" / "gpusim_mutations.md"
 
 
 @dataclass
@@ -54,13 +51,14 @@ class Decode:
     written: list[torch.Tensor]
 
     @classmethod
-    def captured(cls, dtype: torch.dtype, keys: int) -> Decode:
-        torch.manual_seed(0)
-        pages = keys // PAGE
-        query = torch.randn(1, 1, HEADS, LATENT + ROPE).to(dtype)
-        cache = torch.randn(pages, PAGE, LATENT + ROPE).to(dtype)
+    def captured(cls, dtype: torch.dtype, lengths: tuple[int, ...]) -> Decode:
+        generator = torch.Generator().manual_seed(0)
         # A multiple of a tile's pages: the fp8 kernel reads whole tiles of the table.
-        table = torch.randperm(pages).view(1, pages).int()
+        each = -(-max(lengths) // TILE) * TILE // PAGE
+        pages = each * len(lengths)
+        query = torch.randn(len(lengths), 1, HEADS, LATENT + ROPE, generator=generator).to(dtype)
+        cache = torch.randn(pages, PAGE, LATENT + ROPE, generator=generator).to(dtype)
+        table = torch.randperm(pages, generator=generator).view(len(lengths), each).int()
         workspace = torch.zeros(1 << 22, dtype=torch.int8)
         calls: list[tuple[Launch, MemoryMap]] = []
         machine = ts_gpusim.Machine(collect=True)
@@ -78,84 +76,167 @@ class Decode:
                 LATENT,
                 ROPE,
                 table,
-                torch.tensor([keys], dtype=torch.int32),
-                keys,
+                torch.tensor(lengths, dtype=torch.int32),
+                max(lengths),
                 (LATENT + ROPE) ** -0.5,
             )
         launch, memory = calls[0]
         return cls(launch, memory, [out, workspace])
 
-    def run(self, ptx: str) -> tuple[str, set[tuple[str, ...]], list[torch.Tensor]]:
-        """The fault's kind, or nothing; the races by their PTX lines; what was written."""
-        machine = ts_gpusim.Machine(seed=1, collect=True)
-        fault = ""
+    def trial(self) -> Trial:
+        return Trial(self.launch, self.memory, self.clear, self.snapshot, SEEDS)
+
+    def clear(self) -> None:
         for tensor in self.written:
             tensor.zero_()
-        try:
-            machine(replace(self.launch, ptx=ptx), self.memory)
-        except ts_gpusim.Fault as raised:
-            fault = raised.kind
-        races = {tuple(re.findall(r"PTX line (\d+)", f.sentence)) for f in machine.findings}
-        return fault, races, [tensor.clone() for tensor in self.written]
+
+    def snapshot(self) -> list[bytes]:
+        return [tensor.view(torch.uint8).numpy().tobytes() for tensor in self.written]
 
 
-def changed(ptx: str, instruction: Instruction, statement: str) -> str:
-    """With `statement` in its place; `\\1` is its first operand as written."""
-    lines = ptx.split("\n")
-    at = instruction.line - 1
-    pattern = re.escape(instruction.name) + r"\s*([^,;]*)[^;]*;"
-    lines[at], count = re.subn(pattern, statement, lines[at], count=1)
-    assert count == 1, f"PTX line {instruction.line} is not one statement"
+class Trials:
+    """Of one kernel on all its problems."""
+
+    def __init__(self, name: str) -> None:
+        decodes = [Decode.captured(DTYPES[name], lengths) for lengths in PROBLEMS[name]]
+        assert len({decode.launch.ptx for decode in decodes}) == 1, "one kernel for all problems"
+        self.first, *self.others = [decode.trial() for decode in decodes]
+
+    def mutations(self) -> list[Mutation]:
+        return self.first.mutations()
+
+    def judge(self, mutation: Mutation) -> Verdict:
+        """On the first problem where it is noticed; else what says most of the reasons."""
+        verdict = self.first.judge(mutation)
+        for trial in self.others:
+            if verdict.noticed:
+                break
+            verdict = min(verdict, trial.judge(mutation), key=rank)
+        return verdict
+
+
+def rank(verdict: Verdict) -> int:
+    """Those that say most come first: of something that did happen, then of all that did not."""
+    order = ["unexplained", "replaced", "equivalent", "unneeded", "redundant", "not executed"]
+    return -1 if verdict.noticed else order.index(verdict.why)
+
+
+_trials: dict[str, Trials] = {}
+
+
+def judge(name: str, begin: int, step: int) -> list[Verdict]:
+    """Of every `step`th mutation from `begin` on. In a process of its own."""
+    if name not in _trials:
+        _trials[name] = Trials(name)
+    mutations = _trials[name].mutations()[begin::step]
+    return [_trials[name].judge(mutation) for mutation in mutations]
+
+
+def counts(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
+    """By operation and change, then by outcome."""
+    found: dict[str, Counter[str]] = {}
+    for verdict in verdicts:
+        mutation = verdict.mutation
+        outcome = "+".join(verdict.noticed) or verdict.why
+        found.setdefault(f"{mutation.operation}, {mutation.change}", Counter())[outcome] += 1
+    return {key: dict(value) for key, value in sorted(found.items())}
+
+
+def described(verdict: Verdict) -> dict[str, Any]:
+    """Of one that is not noticed; the source file without the path of its package."""
+    instruction = verdict.instruction
+    return {
+        "ptx_line": instruction.line,
+        "source": re.sub(r".*/", "", str(instruction.location)),
+        "instruction": instruction.name,
+        "operation": verdict.mutation.operation,
+        "change": verdict.mutation.change,
+        "why": verdict.why,
+        "detail": verdict.detail,
+    }
+
+
+def table(found: dict[str, list[Verdict]]) -> str:
+    verdicts = [verdict for of_kernel in found.values() for verdict in of_kernel]
+    columns = ["noticed", *REASONS]
+    lines = ["| | | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) + 1)]
+    by: dict[str, Counter[str]] = {}
+    for verdict in verdicts:
+        key = f"{verdict.mutation.operation}: {verdict.mutation.change}"
+        by.setdefault(key, Counter())["noticed" if verdict.noticed else verdict.why] += 1
+    total: Counter[str] = Counter()
+    for key, outcomes in sorted(by.items()):
+        total.update(outcomes)
+        numbers = " | ".join(str(outcomes[column] or "") for column in columns)
+        lines.append(f"| {key} | {sum(outcomes.values())} | {numbers} |")
+    numbers = " | ".join(f"**{total[column]}**" for column in columns)
+    lines.append(f"| **all** | **{sum(total.values())}** | {numbers} |")
     return "\n".join(lines)
 
 
-def without(ptx: str, instruction: Instruction) -> str:
-    if kind_of(instruction) == "mbarrier wait":
-        return changed(ptx, instruction, r"setp.eq.u32 \1, 0, 0;")
-    return changed(ptx, instruction, "fence.acq_rel.cta;")
+def document(found: dict[str, list[Verdict]]) -> str:
+    text = f"""# Dropped and altered synchronisations that nothing notices
 
+`python benchmarks/bench_gpusim_mutations.py --save` wrote this, for `tokenspeed-mla` 2.0.4's decode
+kernels. Problems (keys of each request): {PROBLEMS["bf16"]} in bf16, {PROBLEMS["fp8"]} in fp8, each
+run with the seeds {SEEDS}. A mutation is noticed if the machine finds something in the mutant that
+it does not find in the kernel. The other columns:
 
-def try_all(decode: Decode, names_silent: bool) -> dict[str, Counter[str]]:
-    ptx = decode.launch.ptx
-    _, known, right = decode.run(ptx)
-    found: dict[str, Counter[str]] = defaultdict(Counter)
-    for instruction in parse(ptx).kernels[decode.launch.kernel].instructions:
-        kind = kind_of(instruction)
-        if kind is None:
-            continue
-        fault, races, written = decode.run(without(ptx, instruction))
-        if fault:
-            outcome = "fault"
-        elif races - known:
-            outcome = "race"
-        elif not all(map(torch.equal, written, right)):
-            outcome = "wrong result"
-        elif decode.run(changed(ptx, instruction, "trap;"))[0] == "trap":
-            outcome = "ordered anyway"
-        else:
-            outcome = "not executed"
-        found[kind][outcome] += 1
-        if names_silent and outcome in ("ordered anyway", "not executed"):
-            print(f"  {outcome}: PTX line {instruction.line}, {instruction.location}")
-    return found
+"""
+    text += "\n".join(f"- *{reason}*: {meaning}." for reason, meaning in REASONS.items())
+    text += "\n\n" + table(found) + "\n"
+    for name, verdicts in found.items():
+        text += f"\n## {name}\n\n| source | instruction, PTX line | change | why |\n"
+        text += "| --- | --- | --- | --- |\n"
+        rows: dict[tuple[str, str, str], list[str]] = {}
+        for verdict in verdicts:
+            if verdict.noticed or verdict.why == "not executed":
+                continue
+            one = described(verdict)
+            where = f"`{one['instruction']}`, {one['ptx_line']}"
+            why = f"{one['why']}: {one['detail']}" if one["detail"] else one["why"]
+            rows.setdefault((one["source"], where, why), []).append(one["change"])
+        for (source, where, why), changes in rows.items():
+            text += f"| {source} | {where} | {', '.join(changes)} | {why} |\n"
+        idle = sorted({v.instruction.line for v in verdicts if v.why == "not executed"})
+        text += f"\nNot executed on any of the problems, PTX lines: {', '.join(map(str, idle))}.\n"
+    return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--list", action="store_true", help="name what is not noticed")
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
+    parser.add_argument("--every", type=int, default=1, help="try only every Nth mutation")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/ and docs/")
     arguments = parser.parse_args()
-    columns = ("fault", "race", "wrong result", "ordered anyway", "not executed")
-    numbers = {}
-    for name, (dtype, keys) in CASES.items():
-        found = try_all(Decode.captured(dtype, keys), arguments.list)
-        print(f"\n{name + ' decode':>16} {'dropped':>8}", *(f"{column:>15}" for column in columns))
-        for kind, outcomes in found.items():
-            counts = [outcomes[column] for column in columns]
-            print(f"{kind:>16} {sum(counts):>8}", *(f"{count:>15}" for count in counts))
-        numbers[name] = {kind: dict(outcomes) for kind, outcomes in found.items()}
+    parts = 8 * arguments.processes
+    found: dict[str, list[Verdict]] = {}
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        running = {
+            name: [
+                pool.submit(judge, name, part * arguments.every, parts * arguments.every)
+                for part in range(parts)
+            ]
+            for name in PROBLEMS
+        }
+        for name, futures in running.items():
+            verdicts = [verdict for future in futures for verdict in future.result()]
+            found[name] = sorted(verdicts, key=lambda v: (v.mutation.at, v.mutation.change))
+    print(table(found))
+    for verdicts in found.values():
+        for verdict in verdicts:
+            if verdict.why == "unexplained":
+                print(verdict)
     if arguments.save:
+        numbers = {
+            name: {
+                "counts": counts(verdicts),
+                "unnoticed": [described(verdict) for verdict in verdicts if not verdict.noticed],
+            }
+            for name, verdicts in found.items()
+        }
         save("gpusim_mutations", numbers)
+        DOCUMENT.write_text(document(found))
 
 
 if __name__ == "__main__":

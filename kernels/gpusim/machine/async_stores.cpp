@@ -58,7 +58,7 @@ Flow store(Step& step) {
           } else {  // atomic: in no order with others, and yet no race
             reduce(reduction, number, memory, values.data(), size);
           }
-          cluster.arrive(cluster.mbarrier(barrier), 0, -static_cast<std::int64_t>(size));
+          cluster.arrive(barrier, 0, -static_cast<std::int64_t>(size));
         },
         Proxy::kGeneric);
   });

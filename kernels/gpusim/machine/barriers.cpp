@@ -48,14 +48,14 @@ void arrive_at(Step& step, Barrier& barrier) {
   }
   barrier.expected = expected;
   barrier.arrived += kLanes;
-  barrier.tell();
+  barrier.tell(step.value<std::uint32_t>(0));
 }
 
 void complete(Step& step, Barrier& barrier) {
   const std::uint32_t expected =
       barrier.expected == 0 ? running_threads(step.warp.cta()) : barrier.expected;
   if (barrier.arrived == 0 || barrier.arrived < expected) return;
-  barrier.complete();
+  barrier.complete(step.value<std::uint32_t>(0));
   cluster_of(step).happened();
 }
 
@@ -79,7 +79,7 @@ Flow bar_sync(Step& step) {
     return Flow::kWait;
   }
   fragment.arrived = false;
-  acting->knows.join(barrier.completed);
+  acquire(barrier.completed);
   return Flow::kNext;
 }
 
@@ -150,7 +150,7 @@ Flow cluster_arrive(Step& step) {
   const Silent silent(step.warp, (step.op.modifiers & kRelaxed) != 0);
   Barrier& barrier = cluster_of(step).barrier;
   barrier.arrived += static_cast<std::uint32_t>(std::popcount(step.mask));
-  barrier.tell();
+  barrier.tell(0);
   step.each_lane(
       [&](int lane) { step.warp.cluster_phase[static_cast<std::size_t>(lane)] = barrier.phase; });
   cluster_of(step).happened();
@@ -161,11 +161,11 @@ Flow cluster_wait(Step& step) {
   Cluster& cluster = cluster_of(step);
   Barrier& barrier = cluster.barrier;
   if (barrier.arrived > 0 && barrier.arrived >= running_threads(cluster)) {
-    barrier.complete();
+    barrier.complete(0);
     cluster.happened();
   }
   if (step.warp.cluster_phase[static_cast<std::size_t>(step.lane())] != barrier.phase) {
-    acting->knows.join(barrier.completed);
+    acquire(barrier.completed);
     return Flow::kNext;
   }
   step.fragment.waits_for = [&cluster] {
@@ -175,18 +175,31 @@ Flow cluster_wait(Step& step) {
   return Flow::kWait;
 }
 
+// An mbarrier begins or ends: to the race detector a write, of which other operations are readers.
+void overwrite(Cta& cta, std::uint32_t offset) {
+  Agent agent = *acting;
+  agent.proxy = Proxy::kAsync;  // another fence than that of proxies concerns it
+  Agent* const self = std::exchange(acting, &agent);
+  cta.shared.wrote(offset, kMbarrierBytes);
+  acting = self;
+}
+
 // mbarrier.init: address, count.
 Flow mbarrier_init(Step& step) {
   step.each_lane([&](int lane) {
     const Cluster::Place at = cluster_of(step).place(address(step, 0, lane));
-    (void)at.cta->shared.at(at.offset, 8, 8);
+    (void)at.cta->shared.at(at.offset, kMbarrierBytes, kMbarrierBytes);
     const std::uint32_t count = step.reg<std::uint32_t>(1)[lane];
     if (count == 0 || count >= 1U << 20) {
       throw Fault("mbarrier", "an mbarrier is initialised with the count " + std::to_string(count) +
                                   "; it must be 1 to 1048575");
     }
-    at.cta->mbarriers[at.offset] = {
-        .count = count, .pending = count, .arriving = {}, .completed = {}};
+    overwrite(*at.cta, at.offset);
+    at.cta->mbarriers[at.offset] = {.count = count,
+                                    .pending = count,
+                                    .arriving = {},
+                                    .completed = {},
+                                    .init = Act::of(*acting)};
   });
   return Flow::kNext;
 }
@@ -195,6 +208,7 @@ Flow mbarrier_inval(Step& step) {
   step.each_lane([&](int lane) {
     const Cluster::Place at = cluster_of(step).place(address(step, 0, lane));
     (void)cluster_of(step).mbarrier(address(step, 0, lane));
+    overwrite(*at.cta, at.offset);
     at.cta->mbarriers.erase(at.offset);
   });
   return Flow::kNext;
@@ -222,7 +236,7 @@ Flow mbarrier_arrive(Step& step) {
     if ((step.op.modifiers & kNoComplete) != 0 && barrier.pending == count) {
       throw Fault("mbarrier", "an arrival with .noComplete is the last of its phase");
     }
-    cluster.arrive(barrier, count, bytes);
+    cluster.arrive(address(step, 1, lane), count, bytes);
   });
   return Flow::kNext;
 }
@@ -249,14 +263,14 @@ Flow mbarrier_expect(Step& step) {
 Flow mbarrier_complete(Step& step) {
   step.each_lane([&](int lane) {
     Cluster& cluster = cluster_of(step);
-    cluster.arrive(cluster.mbarrier(address(step, 0, lane)), 0,
+    cluster.arrive(address(step, 0, lane), 0,
                    -static_cast<std::int64_t>(step.reg<std::uint32_t>(1)[lane]));
   });
   return Flow::kNext;
 }
 
 std::string describe(Cluster& cluster, std::uint64_t address) {
-  const Mbarrier& barrier = cluster.mbarrier(address);
+  const Mbarrier& barrier = cluster.mbarrier_at(address);
   return "the mbarrier at shared address " + hex(address) + ", phase " +
          std::to_string(barrier.phase) + ", " + std::to_string(barrier.pending) + " of " +
          std::to_string(barrier.count) + " arrivals and " + std::to_string(barrier.expected_bytes) +
@@ -280,9 +294,12 @@ Flow mbarrier_wait(Step& step) {
       asked = at;
       note_barrier(at & ((1U << kRankShift) - 1));
       state = of_lane;
-      const Mbarrier& barrier = cluster.mbarrier(at);
+      Mbarrier& barrier = cluster.mbarrier(at);
       over = kParity ? (barrier.phase & 1) != (state & 1) : barrier.phase != state >> kPendingBits;
-      if (over) acting->knows.join(barrier.completed);
+      if (over) {
+        barrier.phases.pass(cluster.place(at).offset);
+        acquire(barrier.completed);
+      }
       late = late || !over;
     }
     if (over) complete |= Mask{1} << lane;
@@ -309,10 +326,18 @@ Flow fence_release(Step& step) {
   return Flow::kNext;
 }
 
-// What this thread has synchronised with is ordered for the asynchronous proxy, too.
-Flow fence_proxy_async(Step&) {
-  acting->knows.fence();
+// Initialisations that this thread knows of are seen by other CTAs and the asynchronous proxy.
+Flow fence_mbarrier_init(Step& step) {
+  for (auto& [_, barrier] : step.warp.cta().mbarriers) {
+    barrier.fenced = barrier.fenced || acting->knows.all.covers(barrier.init.epoch);
+  }
   return Flow::kNext;
+}
+
+// What this thread has synchronised with is ordered for the asynchronous proxy, too.
+Flow fence_proxy_async(Step& step) {
+  fence_proxies();
+  return fence_mbarrier_init(step);
 }
 
 }  // namespace
@@ -326,6 +351,7 @@ void register_barriers(Registry& registry) {
   registry["barrier.cluster.arrive"] = cluster_arrive;
   registry["barrier.cluster.wait"] = cluster_wait;
   registry["fence.release"] = fence_release;
+  registry["fence.mbarrier_init"] = fence_mbarrier_init;
   registry["fence.proxy.async"] = fence_proxy_async;
   registry["mbarrier.init"] = mbarrier_init;
   registry["mbarrier.inval"] = mbarrier_inval;

@@ -63,9 +63,9 @@ struct Box {
     if (by_rows) {
       const std::int64_t first = std::max<std::int64_t>(begin[0], 0);
       const std::int64_t last = std::min(begin[0] + map.box[0], map.sizes[0]);
-      const auto rows = std::ranges::count_if(begin.begin() + 1, begin.end(), [&](std::int64_t row) {
-        return row >= 0 && row < map.sizes[1];
-      });
+      const auto rows =
+          std::ranges::count_if(begin.begin() + 1, begin.end(),
+                                [&](std::int64_t row) { return row >= 0 && row < map.sizes[1]; });
       return static_cast<std::uint64_t>(std::max<std::int64_t>(last - first, 0) * rows) *
              map.element_bytes;
     }
@@ -242,7 +242,7 @@ Flow tensor_load(Step& step) {
           scatter_units(*cta, offset, map, at + skipped, from, units);
           scatter_units(*cta, offset, map, at + behind, nullptr, map.box[0] - before - units);
         });
-        cluster.arrive(cluster.mbarrier(rank_bits | barrier), 0, -bytes);
+        cluster.arrive(rank_bits | barrier, 0, -bytes);
       });
     }
   });
@@ -346,7 +346,7 @@ Flow bulk_load(Step& step) {
             const std::byte* source = machine.memory.at(from, bytes, 16);
             std::memcpy(cta->shared.at(offset, bytes, 16), source, bytes);
             cta->shared.wrote(offset, bytes);
-            cluster.arrive(cluster.mbarrier(at), 0, -static_cast<std::int64_t>(bytes));
+            cluster.arrive(at, 0, -static_cast<std::int64_t>(bytes));
           });
     }
   });
@@ -377,7 +377,7 @@ Flow bulk_between(Step& step) {
       if (reduction != Reduction::kNone) to.cta->shared.demand_written(to.offset, bytes);
       put(reduction, type, target, source, bytes);
       to.cta->shared.wrote(to.offset, bytes);
-      cluster.arrive(cluster.mbarrier(barrier), 0, -static_cast<std::int64_t>(bytes));
+      cluster.arrive(barrier, 0, -static_cast<std::int64_t>(bytes));
     });
   });
   return Flow::kNext;
@@ -403,9 +403,8 @@ Flow bulk_store(Step& step) {
     machine.counters.shared_copied_out += bytes;
     machine.counters.global_copied_out += bytes;
     cluster.asynchronous.push(
-        {.engine = Engine::kTma, .amount = bytes},
-        [&machine, &cluster, to, from, bytes, reduction, type, mask,
-         group = begin_bulk(step, lane)] {
+        {.engine = Engine::kTma, .amount = bytes}, [&machine, &cluster, to, from, bytes, reduction,
+                                                    type, mask, group = begin_bulk(step, lane)] {
           const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
           from.cta->shared.demand_written(from.offset, bytes);
           std::byte* const target = machine.memory.at(to, bytes, 16);
@@ -439,14 +438,17 @@ Flow cp_async(Step& step) {
     (void)to.cta->shared.at(to.offset, size, size);
     if (bytes > 0) (void)machine.memory.at(from, bytes, size);
     const EngineWork work{.engine = Engine::kAsyncCopy, .amount = bytes};
-    cluster.asynchronous.push(work, [&machine, &cluster, to, from, bytes, size, group] {
-      std::byte* memory = to.cta->shared.at(to.offset, size, size);
-      std::memset(memory, 0, size);
-      if (bytes > 0) std::memcpy(memory, machine.memory.at(from, bytes, size), bytes);
-      to.cta->shared.wrote(to.offset, size);
-      --*group;
-      cluster.happened();
-    });
+    cluster.asynchronous.push(
+        work,
+        [&machine, &cluster, to, from, bytes, size, group] {
+          std::byte* memory = to.cta->shared.at(to.offset, size, size);
+          std::memset(memory, 0, size);
+          if (bytes > 0) std::memcpy(memory, machine.memory.at(from, bytes, size), bytes);
+          to.cta->shared.wrote(to.offset, size);
+          --*group;
+          cluster.happened();
+        },
+        Proxy::kGeneric);  // only bulk copies are of the asynchronous proxy
   });
   return Flow::kNext;
 }
@@ -479,8 +481,8 @@ void arrive_when_done(Cluster& cluster, std::uint64_t barrier,
                       std::vector<AsyncGroups::Counter> groups) {
   const bool done = std::ranges::all_of(groups, [](const auto& group) { return *group == 0; });
   if (done) {
-    for (const auto& group : groups) acting->knows.join(group->done());
-    return cluster.arrive(cluster.mbarrier(barrier), 1, 0);
+    for (const auto& group : groups) acquire(group->done());
+    return cluster.arrive(barrier, 1, 0);
   }
   cluster.asynchronous.push({}, [&cluster, barrier, groups = std::move(groups)]() mutable {
     arrive_when_done(cluster, barrier, std::move(groups));

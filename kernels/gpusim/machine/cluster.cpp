@@ -63,6 +63,7 @@ void TensorMemory::renew() {
   history_.forget();
   owner_ = {};
   relinquished = false;
+  freed = {};
 }
 
 int TensorMemory::allocate(int columns) {
@@ -207,6 +208,14 @@ void Asynchronous::complete_first() {
   complete_queued(number, queues_[number]);
 }
 
+void Cta::end() const {
+  Knowledge all;
+  for (const auto& warp : warps) all.join(warp->agent.knows);
+  if (const Act* visit = shared.visits().unknown_to(all)) {
+    report(*visit, Act::of(warps.front()->agent), "CTA", rank_, "the end of that CTA");
+  }
+}
+
 Cluster::Place Cluster::place(std::uint64_t address) {
   const std::uint64_t window = address & ~kSharedWindow;
   const std::uint64_t rank = window >> kRankShift;
@@ -218,7 +227,7 @@ Cluster::Place Cluster::place(std::uint64_t address) {
   return {ctas[rank].get(), static_cast<std::uint32_t>(window & ((1U << kRankShift) - 1))};
 }
 
-Mbarrier& Cluster::mbarrier(std::uint64_t address) {
+const Mbarrier& Cluster::mbarrier_at(std::uint64_t address) {
   const Place at = place(address);
   const auto found = at.cta->mbarriers.find(at.offset);
   if (found == at.cta->mbarriers.end()) {
@@ -228,8 +237,23 @@ Mbarrier& Cluster::mbarrier(std::uint64_t address) {
   return found->second;
 }
 
-void Cluster::arrive(Mbarrier& barrier, std::int64_t count, std::int64_t expected_bytes) {
-  barrier.arriving.join(acting->knows);
+Mbarrier& Cluster::mbarrier(std::uint64_t address) {
+  const Mbarrier& barrier = mbarrier_at(address);
+  const Place at = place(address);
+  at.cta->shared.demand_written(at.offset, kMbarrierBytes);
+  const bool remote = acting->proxy != Proxy::kGeneric || acting->cta != at.cta->rank();
+  if (remote && !barrier.fenced) {
+    report(Act::of(*acting), barrier.init, "mbarrier", at.offset,
+           "its initialisation, since no fence.mbarrier_init lies between them,");
+  }
+  return const_cast<Mbarrier&>(barrier);
+}
+
+void Cluster::arrive(std::uint64_t address, std::int64_t count, std::int64_t expected_bytes) {
+  Mbarrier& barrier = mbarrier(address);
+  const std::uint32_t offset = place(address).offset;
+  barrier.phases.arrive(offset);
+  release(barrier.arriving);
   acting->tick();
   barrier.expected_bytes += expected_bytes;
   barrier.pending -= count;
@@ -238,6 +262,7 @@ void Cluster::arrive(Mbarrier& barrier, std::int64_t count, std::int64_t expecte
                                 std::to_string(barrier.count) + " that it was initialised with");
   }
   if (barrier.pending == 0 && barrier.expected_bytes == 0) {
+    barrier.phases.end(offset, barrier.arriving);
     barrier.pending = barrier.count;
     ++barrier.phase;
     barrier.completed.join(barrier.arriving);

@@ -18,7 +18,9 @@
 #include <vector>
 
 #include "counters.h"
+#include "edges.h"
 #include "memory.h"
+#include "phases.h"
 #include "recorder.h"
 #include "warp.h"
 
@@ -37,6 +39,9 @@ struct Mbarrier {
   std::uint64_t phase = 0;
   Knowledge arriving;   // of those that have arrived in this phase
   Knowledge completed;  // of those of the phases before: what a wait acquires
+  Phases phases{"mbarrier"};
+  Act init;
+  bool fenced = false;  // other CTAs and the asynchronous proxy see the initialisation
 };
 
 // A named barrier of a CTA (bar, barrier.cta), or the barrier of a cluster.
@@ -50,13 +55,16 @@ struct Barrier {
   std::uint32_t result_in_favour = 0;
   Knowledge arriving;
   Knowledge completed;
+  Phases phases{"barrier"};
 
   // The agent that acts arrives, and tells what it knows.
-  void tell() {
-    arriving.join(acting->knows);
+  void tell(std::uint32_t number) {
+    phases.arrive(number);
+    release(arriving);
     acting->tick();
   }
-  void complete() {
+  void complete(std::uint32_t number) {
+    phases.end(number, arriving);
     arrived = 0;
     ++phase;
     result_voted = std::exchange(voted, 0);
@@ -94,6 +102,7 @@ class TensorMemory {
   [[nodiscard]] int allocated() const;
 
   bool relinquished = false;
+  Knowledge freed;  // of those that have freed columns: who allocates comes later
 
  private:
   std::vector<std::uint32_t> words_;
@@ -121,11 +130,15 @@ struct Warpgroup {
 class Cta {
  public:
   Cta(Cluster& cluster, std::uint32_t rank, Dim index, CtaMemory& memory)
-      : shared(memory.shared), tmem(memory.tmem), cluster_(cluster), rank_(rank), index_(index) {}
+      : shared(memory.shared), tmem(memory.tmem), cluster_(cluster), rank_(rank), index_(index) {
+    shared.owner = rank;
+  }
 
   [[nodiscard]] Cluster& cluster() { return cluster_; }
   [[nodiscard]] std::uint32_t rank() const { return rank_; }
   [[nodiscard]] const Dim& index() const { return index_; }
+  // All its warps have ended: what others did in its memory has to have happened before.
+  void end() const;
 
   SharedMemory& shared;
   TensorMemory& tmem;
@@ -214,8 +227,10 @@ class Cluster {
   };
   // Of a shared::cluster address.
   [[nodiscard]] Place place(std::uint64_t address);
+  [[nodiscard]] const Mbarrier& mbarrier_at(std::uint64_t address);
+  // The same for an operation of the agent that acts.
   [[nodiscard]] Mbarrier& mbarrier(std::uint64_t address);
-  void arrive(Mbarrier& barrier, std::int64_t count, std::int64_t expected_bytes);
+  void arrive(std::uint64_t address, std::int64_t count, std::int64_t expected_bytes);
 
   std::vector<std::unique_ptr<Cta>> ctas;
   Barrier barrier;
@@ -324,9 +339,10 @@ void register_register_pool(Registry& registry);
 
 // Executes every CTA of the launch. Fault, with the place in its sentence, if one does wrong.
 // What it can go on from, such as a race, is added to `findings`. With a `recorder`, in the order
-// of its model's time; the seed has no say.
+// of its model's time; the seed has no say. `observed`: may be null.
 [[nodiscard]] Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
                            std::uint64_t parameters, std::uint64_t seed,
-                           std::vector<Finding>& findings, Recorder* recorder);
+                           std::vector<Finding>& findings, Recorder* recorder,
+                           Edges* observed = nullptr);
 
 }  // namespace gpusim

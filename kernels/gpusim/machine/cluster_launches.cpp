@@ -60,7 +60,7 @@ Flow try_cancel(Step& step) {
         std::memcpy(cta.shared.at(offset, sizeof(response), sizeof(response)), response.data(),
                     sizeof(response));
         cta.shared.wrote(offset, sizeof(response));
-        cluster.arrive(cluster.mbarrier(at), 0, -static_cast<std::int64_t>(sizeof(response)));
+        cluster.arrive(at, 0, -static_cast<std::int64_t>(sizeof(response)));
       });
     };
     if ((step.op.modifiers & kToAll) == 0) return tell(*to.cta);

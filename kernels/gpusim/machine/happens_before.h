@@ -36,6 +36,12 @@ class VectorClock {
     return slot < clocks_.size() ? clocks_[slot] : 0;
   }
   [[nodiscard]] bool covers(Epoch epoch) const { return at(epoch.slot) >= epoch.clock; }
+  [[nodiscard]] bool covers(const VectorClock& other) const {
+    for (std::uint32_t slot = 0; slot < other.clocks_.size(); ++slot) {
+      if (at(slot) < other.clocks_[slot]) return false;
+    }
+    return true;
+  }
   void set(Epoch epoch) {
     ++lessons;
     if (epoch.slot >= clocks_.size()) clocks_.resize(epoch.slot + 1, 0);
@@ -82,6 +88,9 @@ struct Knowledge {
     all.clear();
     fenced.clear();
   }
+  [[nodiscard]] bool covers(const Knowledge& other) const {
+    return all.covers(other.all) && fenced.covers(other.fenced);
+  }
 };
 
 // The latest of all agents of the launch.
@@ -116,7 +125,7 @@ extern constinit thread_local Agent* acting;
 
 // Two accesses of which neither happens before the other.
 struct Race {
-  const char* memory;  // which: shared, tensor
+  const char* memory;  // which: shared, tensor; or a barrier, of whose phases this is
   std::uint32_t offset;
   std::uint32_t pc;
   std::uint32_t cta;
@@ -128,7 +137,8 @@ struct Race {
   bool earlier_by_itself;
   bool earlier_wrote;
   bool writes;
-  bool unfenced;  // they are ordered, but no proxy fence lies between them
+  bool unfenced;                  // they are ordered, but no proxy fence lies between them
+  const char* earlier = nullptr;  // what the earlier one was, at a barrier
 };
 
 // The races of a launch, one for each pair of instructions. The launch goes on.

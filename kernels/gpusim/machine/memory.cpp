@@ -67,6 +67,7 @@ void SharedMemory::renew() {
     touched_[block] = 0;
   }
   history_.forget();
+  visits_.clear();
 }
 
 void SharedMemory::misaligned(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) {
@@ -81,6 +82,7 @@ void SharedMemory::outside(std::uint32_t offset, std::uint32_t bytes) const {
 }
 
 void SharedMemory::wrote(std::uint32_t offset, std::uint32_t bytes) {
+  visit();
   history_.write(offset, bytes);
   std::uint8_t* const flags = written_.data() + offset;
   if (bytes == 16) {  // of a swizzle: the most usual
@@ -91,6 +93,7 @@ void SharedMemory::wrote(std::uint32_t offset, std::uint32_t bytes) {
 }
 
 void SharedMemory::demand_written(std::uint32_t offset, std::uint32_t bytes) {
+  visit();
   history_.read(offset, bytes);
   const std::uint8_t* const flags = written_.data() + offset;
   if (bytes == 16) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "acts.h"
 #include "happens_before.h"
 #include "program.h"
 
@@ -53,6 +54,7 @@ inline constexpr std::uint64_t kSharedWindow = std::uint64_t{1} << 60;
 inline constexpr unsigned kRankShift = 24;
 // The system keeps the first bytes of every CTA's shared memory.
 inline constexpr std::uint32_t kReservedShared = 1024;
+inline constexpr std::uint32_t kMbarrierBytes = 8;
 
 class SharedMemory {
  public:
@@ -76,6 +78,10 @@ class SharedMemory {
   // The agent that acts reads these bytes: the same, and Fault if one of them was never written.
   void demand_written(std::uint32_t offset, std::uint32_t bytes);
   [[nodiscard]] std::size_t size() const { return bytes_.size(); }
+  // What agents of other CTAs did here last.
+  [[nodiscard]] const Acts& visits() const { return visits_; }
+
+  std::uint32_t owner = 0;  // rank of its CTA
 
  private:
   void check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const {
@@ -91,9 +97,14 @@ class SharedMemory {
   static constexpr std::uint32_t kBlock = 1024;
 
   std::vector<std::byte> bytes_;
+  void visit() {
+    if (acting != nullptr && acting->cta != owner) visits_.add(*acting);
+  }
+
   std::vector<std::uint8_t> written_;  // a flag for each byte
   std::vector<std::uint8_t> touched_;  // a flag for each block: it may not be as new
   AccessHistory history_;
+  Acts visits_;
 };
 
 [[nodiscard]] std::string hex(std::uint64_t value);

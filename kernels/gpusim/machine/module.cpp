@@ -97,7 +97,7 @@ nb::dict launch(
     const std::array<std::uint32_t, 3>& block, const std::array<std::uint32_t, 3>& cluster,
     std::size_t dynamic_shared_bytes, std::uint64_t parameters,
     const std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>& allocations,
-    std::uint64_t seed, Recorder* recorder) {
+    std::uint64_t seed, Recorder* recorder, bool observe, std::int64_t muted) {
   const LaunchShape shape{.grid = dim(grid),
                           .block = dim(block),
                           .cluster = dim(cluster),
@@ -108,9 +108,11 @@ nb::dict launch(
   GlobalMemory memory(std::move(known));
   Counters counters;
   std::vector<Finding> findings;
+  Edges observed(muted);
   {
     const nb::gil_scoped_release without_gil;
-    counters = run(program, shape, memory, parameters, seed, findings, recorder);
+    counters = run(program, shape, memory, parameters, seed, findings, recorder,
+                   observe ? &observed : nullptr);
   }
   nb::list found;
   for (const Finding& finding : findings) {
@@ -119,6 +121,13 @@ nb::dict launch(
   nb::dict result;
   result["findings"] = found;
   result["counters"] = as_dict(counters);
+  nb::list uses;
+  for (const auto& [pc, of] : observed.uses()) {
+    uses.append(nb::make_tuple(pc, program.texts[pc], of.released, of.acquired, of.taught,
+                               of.repaid, of.alone));
+  }
+  result["edges"] = uses;
+  result["unpaid"] = observed.unpaid();
   return result;
 }
 
@@ -147,7 +156,7 @@ NB_MODULE(_machine, module) {
            "local_bytes"_a, "local_base"_a, "watched"_a, "functions"_a, "most_registers"_a);
   module.def("launch", &gpusim::launch, "program"_a, "grid"_a, "block"_a, "cluster"_a,
              "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a,
-             "recorder"_a.none());
+             "recorder"_a.none(), "observe"_a, "muted"_a);
   module.def("handlers", [] {
     std::vector<std::string> names;
     for (const auto& [name, _] : gpusim::handlers()) names.push_back(name);

@@ -117,6 +117,7 @@ class Runner {
     } else {
       run_by_chance();
     }
+    for (const auto& cta : cluster_.ctas) cta->end();
     for (const auto& cta : cluster_.ctas) {
       if (const int columns = cta->tmem.allocated(); columns > 0) {
         throw Fault("tensor-memory", "CTA (" + describe(cta->index()) + ") ends with " +
@@ -368,6 +369,19 @@ std::string who(const Program& program, std::uint32_t pc, std::uint32_t cta, std
 }
 
 std::string sentence(const Program& program, const Race& race) {
+  if (race.earlier != nullptr) {
+    const std::string_view about = race.memory;
+    const std::string where =
+        about == "mbarrier" ? "at the mbarrier at " + hex(race.offset)
+        : about == "barrier"
+            ? "at barrier " + std::to_string(race.offset)
+            : "in the shared memory of CTA " + std::to_string(race.offset) + " of its cluster";
+    return where + ", what was done by " +
+           who(program, race.pc, race.cta, race.warp, race.by_itself) + ", is in no order with " +
+           race.earlier + " by " +
+           who(program, race.earlier_pc, race.earlier_cta, race.earlier_warp,
+               race.earlier_by_itself);
+  }
   const bool shared = std::string_view(race.memory) == "shared";
   const std::uint32_t column = race.offset / 4 % kTmemColumns;
   return std::string(race.writes ? "a write" : "a read") + " of " + race.memory + " memory at " +
@@ -382,9 +396,13 @@ std::string sentence(const Program& program, const Race& race) {
 
 // Whose launch this thread executes, until it has.
 struct Observed {
-  explicit Observed(Races& found) { races = &found; }
+  Observed(Races& found, Edges* of_it) {
+    races = &found;
+    edges = of_it;
+  }
   ~Observed() {
     races = nullptr;
+    edges = nullptr;
     acting = nullptr;
   }
   Observed(const Observed&) = delete;
@@ -502,10 +520,10 @@ const Registry& handlers() {
 
 Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
              std::uint64_t parameters, std::uint64_t seed, std::vector<Finding>& findings,
-             Recorder* recorder) {
+             Recorder* recorder, Edges* observed_edges) {
   Races found;
   latest = 0;
-  const Observed observed(found);
+  const Observed observed(found, observed_edges);
   Machine machine{.program = program,
                   .shape = shape,
                   .memory = memory,
@@ -523,7 +541,10 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
     Runner(machine, *cluster).run();
   }
   for (const auto& [_, race] : found.found()) {
-    findings.push_back({"race", sentence(program, race.first), race.times});
+    const std::string_view about = race.first.memory;
+    const bool of_phases = about == "mbarrier" || about == "barrier";
+    findings.push_back(
+        {of_phases ? race.first.memory : "race", sentence(program, race.first), race.times});
   }
   for (const auto& [_, finding] : machine.found.found()) findings.push_back(finding);
   return machine.counters;

@@ -53,6 +53,7 @@ Flow alloc(Step& step) {
     };
     return Flow::kWait;
   }
+  acquire(cta.tmem.freed);
   const Cluster::Place to = cluster_of(step).place(shared_address(step, 0, step.lane()));
   const auto address = static_cast<std::uint32_t>(first);
   std::memcpy(to.cta->shared.at(to.offset, 4, 4), &address, 4);
@@ -63,7 +64,17 @@ Flow alloc(Step& step) {
 // Operands: address, columns.
 Flow dealloc(Step& step) {
   const TensorAddress at = tensor_address(step.value<std::uint32_t>(0));
-  step.warp.cta().tmem.release(at.column, static_cast<int>(step.value<std::uint32_t>(1)));
+  const auto columns = static_cast<int>(step.value<std::uint32_t>(1));
+  TensorMemory& tmem = step.warp.cta().tmem;
+  tmem.release(at.column, columns);
+  // All that was done with the columns has to happen before, as if they were written.
+  Agent agent = step.warp.agent;
+  agent.proxy = Proxy::kAsync;  // no proxy fence concerns tensor memory
+  acting = &agent;
+  tmem.writes(0, kTmemLanes / kLanes, at.column, columns);
+  acting = &step.warp.agent;
+  release(tmem.freed);
+  acting->tick();
   cluster_of(step).happened();
   return Flow::kNext;
 }
@@ -142,13 +153,13 @@ void begin_access(Step& step, Agent& agent) {
 
 Flow wait_for_loads(Step& step) {
   Warp& warp = step.warp;
-  warp.agent.knows.join(warp.load_agent.knows);
+  acquire(warp.load_agent.knows);
   warp.tensor_loads.waited = warp.tensor_loads.issued;
   return Flow::kNext;
 }
 
 Flow wait_for_stores(Step& step) {
-  step.warp.agent.knows.join(step.warp.store_agent.knows);
+  acquire(step.warp.store_agent.knows);
   return Flow::kNext;
 }
 
@@ -480,7 +491,7 @@ Flow commit(Step& step) {
     cluster.asynchronous.push(queue_of(step.warp.cta()), {}, [&cluster, ctas, offset = at.offset] {
       for (std::uint32_t rest = ctas; rest != 0; rest &= rest - 1) {
         const auto rank = static_cast<std::uint32_t>(std::countr_zero(rest));
-        cluster.arrive(cluster.mbarrier(rank << kRankShift | offset), 1, 0);
+        cluster.arrive(rank << kRankShift | offset, 1, 0);
       }
     });
   });

@@ -70,8 +70,8 @@ void replace_field(Words& words, Field field, std::uint64_t ordinal, std::uint64
     case Field::kElementStride:
       return demand(value == 1, "an element stride", value, "and only 1 is supported");
     case Field::kElementType:
-      demand(value <= static_cast<std::uint64_t>(TensorMap::Type::kTf32Ftz), "the element type",
-             value, "and those above 12 are not supported");
+      demand(value <= static_cast<std::uint64_t>(TensorMap::Type::kBf16), "the element type", value,
+             "and those above 10 are not supported");
       return put(words[2], 7, 4, value);
     case Field::kInterleave:
       return demand(value == 0, "the interleave layout", value, "and only 0 is supported");

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "edges.h"
 #include "happens_before.h"
 #include "program.h"
 #include "register_file.h"
@@ -110,7 +111,7 @@ class AsyncGroups {
   using Group = std::vector<Counter>;
   static bool is_busy(const Counter& copies) { return !(*copies == 0); }
   static void acquire(const Group& group) {
-    for (const Counter& copies : group) acting->knows.join(copies->done());
+    for (const Counter& copies : group) gpusim::acquire(copies->done());
   }
 
   Group open_;

@@ -76,4 +76,6 @@ def launch(
     allocations: Sequence[tuple[str, int, int]],
     seed: int,
     recorder: Recorder | None,
+    observe: bool,
+    muted: int,
 ) -> dict[str, Any]: ...

@@ -32,11 +32,32 @@ def _loaded(ptx: str) -> tuple[Module, ModuleVariables]:
     return module, lay_out(module)
 
 
+Loaded = tuple[Kernel, Decoded, ModuleVariables]
+
+
 @functools.lru_cache(maxsize=64)
-def _decoded(ptx: str, name: str) -> tuple[Kernel, Decoded, ModuleVariables]:
+def _decoded(ptx: str, name: str) -> Loaded:
     module, variables = _loaded(ptx)
     kernel = module.kernels[name]
     return kernel, decode(module, kernel, variables.addresses), variables
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What a synchronising instruction did: it told others, it learned from them.
+
+    `taught`: how often it learned something that was not known there. `repaid`: how often what the
+    muted instruction withheld was learned here. `alone`: all that met at a barrier executed this
+    instruction.
+    """
+
+    pc: int
+    text: str
+    released: int
+    acquired: int
+    taught: int
+    repaid: int
+    alone: bool
 
 
 @dataclass(frozen=True)
@@ -47,6 +68,8 @@ class Run:
     counters: Counters
     findings: tuple[Finding, ...]
     recording: Recording | None = None
+    edges: tuple[Edge, ...] = ()  # of a machine that observes them
+    unpaid: int = 0  # agents that have not learned again what the muted instruction withheld
 
 
 class Machine:
@@ -59,6 +82,10 @@ class Machine:
     `record`: also what each warp does in the time of a cost model (ts_gpusim/cost_model.py), which
     then chooses the order; the seed has no say. `ctas`: those whose timeline is kept, numbered in
     the grid with x fastest.
+
+    `observe_edges`: what each synchronising instruction is good for, `Run.edges`. `muted`: the
+    `pc` of one of them, which waits as ever but orders nothing: the races are those of accesses
+    that only it orders.
     """
 
     def __init__(
@@ -67,11 +94,15 @@ class Machine:
         collect: bool = False,
         record: bool = False,
         ctas: Sequence[int] = range(4),
+        observe_edges: bool = False,
+        muted: int | None = None,
     ) -> None:
         self.seed = seed
         self.collect = collect
         self.record = record
         self.ctas = ctas
+        self.observe_edges = observe_edges or muted is not None
+        self.muted = muted
         self.runs: list[Run] = []
 
     @property
@@ -81,12 +112,56 @@ class Machine:
     def __call__(self, launch: Launch, memory: MemoryMap) -> None:
         """Fault if the kernel does what it must not; tensors are then as far as it had come, and
         so is the fault's recording."""
-        run = _run(launch, memory, self.seed, self.ctas if self.record else None)
+        self.execute(_decoded(launch.ptx, launch.kernel), launch, memory)
+
+    def execute(self, loaded: Loaded, launch: Launch, memory: MemoryMap) -> None:
+        """The same, with `loaded` in the place of the launch's PTX."""
+        run = self._run(loaded, launch, memory)
         self.runs.append(run)
         if run.findings and not self.collect:
             first, *others = run.findings
             more = f"\n  and {len(others)} more" if others else ""
             raise Fault(first.kind, first.sentence + more)
+
+    def _run(self, loaded: Loaded, launch: Launch, memory: MemoryMap) -> Run:
+        kernel, decoded, variables = loaded
+        size = max((p.offset + p.size for p in kernel.parameters), default=0)
+        block = ctypes.create_string_buffer(size + 2 * _ALIGNMENT)
+        begin = -(-ctypes.addressof(block) // _ALIGNMENT) * _ALIGNMENT
+        for parameter, value in zip(kernel.parameters, launch.parameters, strict=True):
+            ctypes.memmove(begin + parameter.offset, value, parameter.size)
+        allocations = [(str(found), found.begin, found.size) for found in memory]
+        allocations += variables.allocations
+        allocations.append(("the kernel's parameters", begin, size))
+        recorder = None
+        if self.record:
+            recorder = make_recorder(cost_model(module_of(launch.ptx).target), self.ctas, _SPANS)
+        try:
+            result = _machine.launch(
+                program=decoded.program,
+                grid=launch.grid,
+                block=launch.block,
+                cluster=launch.cluster,
+                dynamic_shared_bytes=launch.shared_bytes,
+                parameters=begin,
+                allocations=allocations,
+                seed=self.seed,
+                recorder=recorder,
+                observe=self.observe_edges,
+                muted=-1 if self.muted is None else self.muted,
+            )
+        except Fault as fault:
+            if recorder is not None:
+                fault.recording = recording_of(recorder, decoded.instructions)
+            raise
+        return Run(
+            launch,
+            Counters.of(result["counters"]),
+            tuple(Finding(*finding) for finding in result["findings"]),
+            None if recorder is None else recording_of(recorder, decoded.instructions),
+            tuple(Edge(*edge) for edge in result["edges"]),
+            result["unpaid"],
+        )
 
 
 def execute(launch: Launch, memory: MemoryMap, seed: int = 0) -> Counters:
@@ -94,37 +169,3 @@ def execute(launch: Launch, memory: MemoryMap, seed: int = 0) -> Counters:
     machine = Machine(seed)
     machine(launch, memory)
     return machine.runs[0].counters
-
-
-def _run(launch: Launch, memory: MemoryMap, seed: int, ctas: Sequence[int] | None) -> Run:
-    kernel, decoded, variables = _decoded(launch.ptx, launch.kernel)
-    size = max((p.offset + p.size for p in kernel.parameters), default=0)
-    block = ctypes.create_string_buffer(size + 2 * _ALIGNMENT)
-    begin = -(-ctypes.addressof(block) // _ALIGNMENT) * _ALIGNMENT
-    for parameter, value in zip(kernel.parameters, launch.parameters, strict=True):
-        ctypes.memmove(begin + parameter.offset, value, parameter.size)
-    allocations = [(str(found), found.begin, found.size) for found in memory]
-    allocations += variables.allocations
-    allocations.append(("the kernel's parameters", begin, size))
-    recorder = None
-    if ctas is not None:
-        recorder = make_recorder(cost_model(module_of(launch.ptx).target), ctas, _SPANS)
-    try:
-        result = _machine.launch(
-            program=decoded.program,
-            grid=launch.grid,
-            block=launch.block,
-            cluster=launch.cluster,
-            dynamic_shared_bytes=launch.shared_bytes,
-            parameters=begin,
-            allocations=allocations,
-            seed=seed,
-            recorder=recorder,
-        )
-    except Fault as fault:
-        if recorder is not None:
-            fault.recording = recording_of(recorder, decoded.instructions)
-        raise
-    recording = None if recorder is None else recording_of(recorder, decoded.instructions)
-    findings = tuple(Finding(*finding) for finding in result["findings"])
-    return Run(launch, Counters.of(result["counters"]), findings, recording)

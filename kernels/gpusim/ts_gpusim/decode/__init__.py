@@ -24,8 +24,12 @@ from ts_gpusim.ptx.syntax import Body, Function, Instruction, Kernel, Module, Va
 def _fence(builder: Builder, instruction: Instruction) -> None:
     """Memory is ordered in every run; what fences order between proxies, the race detector asks."""
     modifiers = instruction.modifiers
+    if modifiers[0] == "mbarrier_init":
+        return builder.step("fence.mbarrier_init", [])
     if "proxy" in modifiers:
-        return builder.step("fence.proxy.async" if "async" in modifiers else "nop", [])
+        # That of global memory orders nothing in shared memory.
+        async_proxy = modifiers[:2] == ("proxy", "async") and "global" not in modifiers
+        return builder.step("fence.proxy.async" if async_proxy else "nop", [])
     releases = instruction.opcode == "membar" or modifiers[0] in ("sc", "acq_rel", "release")
     plain = modifiers[0] in ("cta", "cluster", "gpu", "sys")  # .acq_rel
     builder.step("fence.release" if releases or plain else "nop", [])

@@ -49,7 +49,8 @@ def suspects(steps: Sequence[FlowStep]) -> set[int]:
             everything |= 1 << register
     found = 0
     copies = set()
-    for problem in (_unwritten, _unfinished, _uncommitted, _unfenced):
+    multiplies = any(use in (ACCUMULATE, MULTIPLY) for step in steps for _, use in step.uses)
+    for problem in (_unwritten, _unfinished, *((_uncommitted, _unfenced) if multiplies else ())):
         entry = everything if problem is _unwritten else 0
         effects = [problem(step) for step in steps]
         for block, possible in zip(blocks, _solve(blocks, effects, entry), strict=True):
@@ -85,8 +86,11 @@ def _mask(step: FlowStep, *uses: int) -> int:
     mask = 0
     for register, use in step.uses:
         if use in uses:
-            mask |= 1 << register
+            mask |= _BITS[register] if register < len(_BITS) else 1 << register
     return mask
+
+
+_BITS = tuple(1 << register for register in range(8192))  # long numbers, made once
 
 
 _ALL = ~0

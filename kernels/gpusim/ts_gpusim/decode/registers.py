@@ -53,6 +53,7 @@ class RegisterFile:
         self.scope = ""  # of a function's registers: its name
         self._frame: int | None = None
         self._registers: dict[tuple[str, str], int] = {}
+        self._names: dict[int, str] = {}  # the other way round
         self._constants: dict[tuple[int, int], int] = {}
         self._specials: dict[str, int] = {}
 
@@ -77,7 +78,9 @@ class RegisterFile:
 
     def name(self, place: int) -> str:
         """Of the register that stands there."""
-        return next(name for (_, name), at in self._registers.items() if at == place)
+        if len(self._names) != len(self._registers):
+            self._names = {at: name for (_, name), at in self._registers.items()}
+        return self._names[place]
 
     def temporary(self, width: int) -> int:
         return self._allocate(width)
