@@ -386,6 +386,8 @@ Flow store_async(Step& step) {
                                      (width * static_cast<unsigned>(lane));
       std::memcpy(values.data() + (i * width), value, width);
     }
+    Counters& counters = step.warp.machine().counters;
+    (to.cta == &step.warp.cta() ? counters.shared_stored : counters.distributed_stored) += bytes;
     const EngineWork work{.engine = Engine::kNetwork, .amount = bytes};
     cluster.asynchronous.push(
         work,
