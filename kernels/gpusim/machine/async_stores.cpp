@@ -48,6 +48,8 @@ Flow store(Step& step) {
       std::memcpy(values.data() + (i * bytes), lanes + (static_cast<std::size_t>(lane) * bytes),
                   bytes);
     }
+    Counters& counters = step.warp.machine().counters;
+    (to.cta == &step.warp.cta() ? counters.shared_stored : counters.distributed_stored) += size;
     cluster.asynchronous.push(
         {.engine = Engine::kNetwork, .amount = size},
         [&cluster, to, barrier, size, reduction, number, values = std::move(values)] {

@@ -48,6 +48,7 @@ Row read_row(Step& step, int operand, int lane) {
   Row row;
   std::memcpy(row.data(), place.cta->shared.at(place.offset, kRowBytes, kRowBytes), kRowBytes);
   place.cta->shared.demand_written(place.offset, kRowBytes);
+  step.warp.machine().counters.shared_loaded += kRowBytes;
   return row;
 }
 
@@ -55,6 +56,7 @@ void write_row(Step& step, int operand, int lane, const Row& row) {
   const Cluster::Place place = row_place(step, operand, lane);
   std::memcpy(place.cta->shared.at(place.offset, kRowBytes, kRowBytes), row.data(), kRowBytes);
   place.cta->shared.wrote(place.offset, kRowBytes);
+  step.warp.machine().counters.shared_stored += kRowBytes;
 }
 
 // Where byte i of a register of a thread is in a matrix: its row, and the byte in it.
