@@ -217,7 +217,9 @@ def _mma(builder: Builder, instruction: Instruction) -> None:
 def _d_scale(builder: Builder, kind: str, operand: Operand) -> int:
     scale = immediate(builder, operand)
     if kind not in ("f16", "tf32") or not 0 <= scale <= 15:
-        raise builder.error(f"D is scaled by {scale}: kinds f16 and tf32 allow 0 to 15, others none")
+        raise builder.error(
+            f"D is scaled by {scale}: kinds f16 and tf32 allow 0 to 15, others none"
+        )
     return scale
 
 
