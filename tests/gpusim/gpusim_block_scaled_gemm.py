@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A small block-scaled GEMM for Blackwell: TMA brings tiles and scale factors, tcgen05.cp brings the
-latter to tensor memory, one thread multiplies (tcgen05.mma).
+"""A small block-scaled GEMM for Blackwell: TMA brings tiles and scale factors, tcgen05.cp these on
+to tensor memory, one thread multiplies (tcgen05.mma).
 
 C[m, n] = sum over k of A[m, k] SFA[m, k / block] B[n, k] SFB[n, k / block]
 """

@@ -99,14 +99,14 @@ std::vector<float> shared_operand(Cta& cta, std::uint64_t bits, int first, int r
 }
 
 // B with zeros where a mask says so. What it does not use is not read.
-std::vector<float> masked_operand(Cta& cta, const Mma& mma) {
+std::vector<float> masked_operand(Cta& cta, const Mma& mma, const ColumnMask& mask) {
   const MmaShape& shape = mma.shape;
   if (shape.b_mn_major) {
     throw Fault("descriptor", "a zero-column mask of a B whose rows adjoin is not executed yet");
   }
   std::vector<float> b;
   for (int row = 0; row < shape.n; ++row) {
-    const std::optional<int> source = mma.zero_columns->source(row);
+    const std::optional<int> source = mask.source(row);
     const std::vector<float> values =
         source.has_value() ? shared_operand(cta, mma.b, *source, 1, shape.b, false, shape.k)
                            : std::vector<float>(static_cast<std::size_t>(shape.k));
@@ -240,7 +240,7 @@ void execute(Machine& machine, const std::vector<Cta*>& ctas, const Mma& mma) {
   for (Cta* cta : ctas) {
     const std::vector<float> part =
         mma.zero_columns.has_value()
-            ? masked_operand(*cta, mma)
+            ? masked_operand(*cta, mma, *mma.zero_columns)
             : shared_operand(*cta, mma.b, 0, n / pair, shape.b, shape.b_mn_major, shape.k);
     b.insert(b.end(), part.begin(), part.end());
   }
