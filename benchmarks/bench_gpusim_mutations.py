@@ -27,8 +27,9 @@ from tokenspeed_mla.mla_decode import tokenspeed_mla_decode
 from tokenspeed_mla.utils import get_num_sm
 from ts_gpusim.launch import Launch
 from ts_gpusim.memory import MemoryMap
-from ts_gpusim.mutations.mutators import Mutation
+from ts_gpusim.mutations.mutators import Mutation, mutations
 from ts_gpusim.mutations.trial import REASONS, Trial, Verdict
+from ts_gpusim.ptx.parser import parse
 
 LATENT, ROPE, PAGE, HEADS, TILE = 512, 64, 64, 128, 128
 DTYPES = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
@@ -117,19 +118,33 @@ class Trials:
 
 def rank(verdict: Verdict) -> int:
     """Those that say most come first: of something that did happen, then of all that did not."""
-    order = ["unexplained", "replaced", "equivalent", "unneeded", "redundant", "not executed"]
+    order = [
+        "unexplained",
+        "masked",
+        "replaced",
+        "equivalent",
+        "unneeded",
+        "redundant",
+        "not executed",
+    ]
     return -1 if verdict.noticed else order.index(verdict.why)
 
 
 _trials: dict[str, Trials] = {}
 
 
+def number_of_mutations(name: str) -> int:
+    """Tried or not."""
+    launch = Decode.captured(DTYPES[name], PROBLEMS[name][0]).launch
+    return sum(1 for _ in mutations(parse(launch.ptx).kernels[launch.kernel]))
+
+
 def judge(name: str, begin: int, step: int) -> list[Verdict]:
     """Of every `step`th mutation from `begin` on. In a process of its own."""
     if name not in _trials:
         _trials[name] = Trials(name)
-    mutations = _trials[name].mutations()[begin::step]
-    return [_trials[name].judge(mutation) for mutation in mutations]
+    chosen = _trials[name].mutations()[begin::step]
+    return [_trials[name].judge(mutation) for mutation in chosen]
 
 
 def counts(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
@@ -174,13 +189,17 @@ def table(found: dict[str, list[Verdict]]) -> str:
     return "\n".join(lines)
 
 
-def document(found: dict[str, list[Verdict]]) -> str:
+def document(found: dict[str, list[Verdict]], totals: dict[str, int]) -> str:
+    tried = " and ".join(
+        f"{len(verdicts)} of the {totals[name]} mutations of the {name} kernel"
+        for name, verdicts in found.items()
+    )
     text = f"""# Dropped and altered synchronisations that nothing notices
 
 `python benchmarks/bench_gpusim_mutations.py --save` wrote this, for `tokenspeed-mla` 2.0.4's decode
 kernels. Problems (keys of each request): {PROBLEMS["bf16"]} in bf16, {PROBLEMS["fp8"]} in fp8, each
 run with the seeds {SEEDS}. A mutation is noticed if the machine finds something in the mutant that
-it does not find in the kernel. The other columns:
+it does not find in the kernel. Tried here: {tried}. The other columns:
 
 """
     text += "\n".join(f"- *{reason}*: {meaning}." for reason, meaning in REASONS.items())
@@ -228,15 +247,22 @@ def main() -> None:
             if verdict.why == "unexplained":
                 print(verdict)
     if arguments.save:
-        numbers = {
-            name: {
-                "counts": counts(verdicts),
-                "unnoticed": [described(verdict) for verdict in verdicts if not verdict.noticed],
-            }
-            for name, verdicts in found.items()
+        save_all(found)
+
+
+def save_all(found: dict[str, list[Verdict]]) -> None:
+    totals = {name: number_of_mutations(name) for name in found}
+    numbers = {
+        name: {
+            "tried": len(verdicts),
+            "mutations": totals[name],
+            "counts": counts(verdicts),
+            "unnoticed": [described(verdict) for verdict in verdicts if not verdict.noticed],
         }
-        save("gpusim_mutations", numbers)
-        DOCUMENT.write_text(document(found))
+        for name, verdicts in found.items()
+    }
+    save("gpusim_mutations", numbers)
+    DOCUMENT.write_text(document(found, totals))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from ts_gpusim.decode import decode
 from ts_gpusim.decode.module_variables import lay_out
 from ts_gpusim.faults import Fault
 from ts_gpusim.launch import Launch
-from ts_gpusim.machine import Decoded, Edge, Machine
+from ts_gpusim.machine import Edge, Loaded, Machine
 from ts_gpusim.memory import MemoryMap
 from ts_gpusim.mutations.mutators import Mutation, mutations
 from ts_gpusim.ptx.parser import parse
@@ -57,6 +57,7 @@ REASONS = {
     "replaced": "what stands in its place orders the same on these problems",
     "unneeded": "no two accesses of this launch are ordered by it alone",
     "equivalent": "all threads that meet at the barrier execute this instruction, so they agree",
+    "masked": "the result is wrong, but its races are of instructions that race in the kernel, too",
     "unexplained": "a hole in a sanitizer",
 }
 
@@ -80,7 +81,7 @@ class Trial:
         self.module = parse(self.launch.ptx)
         self.kernel = self.module.kernels[self.launch.kernel]
         self.variables = lay_out(self.module)
-        self._original = self._decoded(self.kernel)
+        self._original = self._loaded(self.kernel)
         for seed in self.seeds:
             machine = Machine(seed, collect=True, observe_edges=True)
             found, self._right[seed] = self._run(machine, self._original)
@@ -95,7 +96,7 @@ class Trial:
         instruction = self.kernel.instructions[mutation.at]
         if not self._is_executed(mutation):
             return Verdict(mutation, instruction, why="not executed")
-        mutant = self._decoded(mutation.apply(self.kernel))
+        mutant = self._loaded(mutation.apply(self.kernel))
         wrong = False
         for seed in self.seeds:
             found, written = self._run(Machine(seed, collect=True), mutant)
@@ -103,7 +104,9 @@ class Trial:
                 return Verdict(mutation, instruction, tuple(sorted({place[0] for place in new})))
             wrong |= written != self._right[seed]
         if wrong:
-            return Verdict(mutation, instruction, why="unexplained", detail="wrong result")
+            known_race = any(place[0] == "race" for place in self.known)
+            why = "masked" if known_race else "unexplained"
+            return Verdict(mutation, instruction, why=why, detail="wrong result")
         why, detail = self._explain(mutation, instruction)
         return Verdict(mutation, instruction, why=why, detail=detail)
 
@@ -153,19 +156,19 @@ class Trial:
         if mutation.at not in self._executed:
             trap = replace(instruction, opcode="trap", modifiers=(), operands=(), text="trap;")
             mutant = Mutation(mutation.at, "", "", {mutation.at: (trap,)}).apply(self.kernel)
-            found, _ = self._run(Machine(self.seeds[0], collect=True), self._decoded(mutant))
+            found, _ = self._run(Machine(self.seeds[0], collect=True), self._loaded(mutant))
             self._executed[mutation.at] = any(place[0] == "trap" for place in found)
         return self._executed[mutation.at]
 
-    def _decoded(self, kernel: Kernel) -> Decoded:
+    def _loaded(self, kernel: Kernel) -> Loaded:
         program = decode(self.module, kernel, self.variables.addresses)
         return kernel, program, self.variables
 
-    def _run(self, machine: Machine, decoded: Decoded) -> tuple[set[Place], Any]:
+    def _run(self, machine: Machine, loaded: Loaded) -> tuple[set[Place], Any]:
         self.clear()
         found = set()
         try:
-            machine.execute(decoded, self.launch, self.memory)
+            machine.execute(loaded, self.launch, self.memory)
             found = {(f.kind, *_lines(f.sentence)) for f in machine.findings}
         except Fault as fault:
             found.add((fault.kind, *_lines(str(fault))))
