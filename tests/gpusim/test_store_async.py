@@ -104,5 +104,5 @@ def test_reading_it_without_waiting_for_the_mbarrier_is_found():
 
 
 def test_an_mbarrier_in_another_cta_than_the_destination_is_refused():
-    with pytest.raises(ts_gpusim.Fault, match=r"writes to CTA \d, but its mbarrier is in CTA"):
+    with pytest.raises(ts_gpusim.Fault, match=r"goes to CTA \d, but its mbarrier is in CTA"):
         run(kernel(".b32", barrier_of="%rank"), halves(".b32"), Machine())

@@ -277,7 +277,7 @@ def test_a_lock_that_threads_of_one_warp_want_is_given_to_each(order):
     assert lock.tolist() == [0, 32]
 
 
-POOL = """.visible .entry k() .reqntid 384
+POOL = """.visible .entry k() .maxnreg 168
     {{ .reg .pred p; .reg .b32 t; mov.u32 t, %tid.x; setp.ge.u32 p, t, 128; @p bra MORE;
        setmaxnreg.dec.sync.aligned.u32 {less}; ret;
        MORE: setmaxnreg.inc.sync.aligned.u32 {more}; ret; }}"""

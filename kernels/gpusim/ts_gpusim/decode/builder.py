@@ -6,7 +6,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
@@ -363,24 +362,10 @@ def _uses(step: _Pending) -> Iterator[tuple[int, int]]:
     yield from results
 
 
-_REGISTERS_OF_SM = 64 << 10
-_MOST_OF_THREAD = 256  # 255, allocated by eights
-
-
 def _most_registers(body: Body) -> int:
-    """Of a thread when the kernel starts, as the assembler allocates them; 0: it cannot know.
-
-    Without .maxnreg, what divides the SM's registers among the threads that the kernel is compiled
-    for: with 384 threads, 168 (PTX ISA 11.4, 9.7.19.5)."""
-    if not isinstance(body, Kernel):
-        return 0
-    if body.max_registers is not None:
-        return body.max_registers
-    block = body.required_threads or body.max_threads
-    if block is None:
-        return 0
-    threads = -(-prod(block) // 128) * 128 * (body.min_ctas_per_sm or 1)
-    return min(_REGISTERS_OF_SM // threads // 8 * 8, _MOST_OF_THREAD)
+    """Of a thread when the kernel starts: its .maxnreg. 0: only the assembler knows, and setmaxnreg
+    is taken as granted (PTX ISA 9.7.19.5)."""
+    return (body.max_registers or 0) if isinstance(body, Kernel) else 0
 
 
 def _as_f32(bits: int) -> int:
