@@ -422,45 +422,6 @@ Flow bulk_store(Step& step) {
   return Flow::kNext;
 }
 
-<<<<<<< ours
-=======
-// Operands: destination, mbarrier, values; modifiers >> 8 & 15: how many, >> 12: the bytes of one.
-// A store of the generic proxy, which goes on by itself (PTX ISA 9.7.9.12).
-Flow store_async(Step& step) {
-  const auto count = static_cast<std::size_t>(step.op.modifiers >> 8 & 15);
-  const auto width = static_cast<std::size_t>(step.op.modifiers >> 12);
-  const auto bytes = static_cast<std::uint32_t>(count * width);
-  step.each_lane([&](int lane) {
-    Cluster& cluster = cluster_of(step);
-    const Cluster::Place to = cluster.place(address(step, 0, lane));
-    const std::uint64_t barrier = address(step, 1, lane);
-    if (cluster.place(barrier).cta != to.cta) {
-      throw Fault("mbarrier", "st.async writes to CTA " + std::to_string(to.cta->rank()) +
-                                  ", but its mbarrier is in CTA " +
-                                  std::to_string(cluster.place(barrier).cta->rank()));
-    }
-    // Checked when issued: the fault belongs to this instruction.
-    (void)to.cta->shared.at(to.offset, bytes, bytes);
-    std::array<std::byte, 32> values;
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::byte* const value = step.warp.place<std::byte>(step.operands[2 + i].at) +
-                                     (width * static_cast<unsigned>(lane));
-      std::memcpy(values.data() + (i * width), value, width);
-    }
-    const EngineWork work{.engine = Engine::kNetwork, .amount = bytes};
-    cluster.asynchronous.push(
-        work,
-        [&cluster, to, bytes, barrier, values] {
-          std::memcpy(to.cta->shared.at(to.offset, bytes, bytes), values.data(), bytes);
-          to.cta->shared.wrote(to.offset, bytes);
-          cluster.arrive(barrier, 0, -static_cast<std::int64_t>(bytes));
-        },
-        Proxy::kGeneric);
-  });
-  return Flow::kNext;
-}
-
->>>>>>> theirs
 // Operands: destination, source, bytes copied; modifiers >> 8: the rest of so many is zero.
 Flow cp_async(Step& step) {
   const auto size = static_cast<std::uint32_t>(step.op.modifiers >> 8);
