@@ -22,7 +22,20 @@ namespace {
 constexpr std::int64_t kShared = 1;
 constexpr std::int64_t kNarrowAddress = 2;  // the address is a 32-bit register
 constexpr std::int64_t kGlobal = 4;         // or const, local or param: not shared
-constexpr int kCountShift = 8;              // elements of the vector
+constexpr std::int64_t kNeverWritten = 8;   // const or param
+constexpr int kCountShift = 8;              // elements of the vector, 4 bits
+constexpr int kOrderShift = 16;             // 3 bits
+
+// Of the memory consistency model: weak, or strong.
+enum class Order : std::uint8_t { kWeak, kRelaxed, kAcquire, kRelease, kAcquireRelease };
+
+int count_of(const Step& step) {
+  return static_cast<int>(step.op.modifiers >> kCountShift & 15);
+}
+
+Order order_of(const Step& step) {
+  return static_cast<Order>(step.op.modifiers >> kOrderShift & 7);
+}
 
 std::uint64_t address(Step& step, int operand, int lane) {
   const std::uint64_t base = (step.op.modifiers & kNarrowAddress) != 0
@@ -72,6 +85,7 @@ std::byte* writable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane)
     return memory;
   }
   step.warp.machine().counters.global_bytes_stored += bytes;
+  step.warp.machine().memory.wrote(at, bytes);
   return outside_shared(step, at, bytes, lane);
 }
 
@@ -86,25 +100,61 @@ std::byte* updatable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane
   return outside_shared(step, at, bytes, lane);
 }
 
+// What the lanes of an instruction read, in case that they do so again and again.
+class Observed {
+ public:
+  void add(std::uint64_t at, bool global, const std::byte* memory, std::uint32_t bytes) {
+    std::uint64_t value = 0;
+    std::memcpy(&value, memory, std::min<std::uint32_t>(bytes, 8));
+    std::uint64_t last = value;
+    if (bytes > 8) std::memcpy(&last, memory + bytes - 8, 8);
+    if (read_.address == 0) {
+      read_.bytes = std::min<std::uint32_t>(bytes, 8);
+      read_.address = at;
+      read_.value = value;
+      read_.global = global;
+      read_.one_place = bytes <= 8;
+    }
+    read_.one_place = read_.one_place && at == read_.address;
+    constexpr std::uint64_t kFactor = 0x9e3779b97f4a7c15;
+    read_.digest = ((read_.digest ^ at ^ (value + last * 3)) * kFactor) + (read_.digest >> 29);
+  }
+  void tell(Step& step) {
+    read_.pc = step.warp.agent.pc;
+    step.fragment.polls.reads(read_, order_of(step) == Order::kWeak);
+  }
+
+ private:
+  Polls::Read read_;
+};
+
 // `T` in memory, `R` in a register that may be wider.
 template <class T, class R>
 Flow load(Step& step) {
-  const int count = static_cast<int>(step.op.modifiers >> kCountShift);
+  const int count = count_of(step);
+  // Weak reads of shared memory are too many to look at, and wait for nobody.
+  const bool may_wait = order_of(step) != Order::kWeak || (step.op.modifiers & kShared) == 0;
+  const bool observed = may_wait && (step.op.modifiers & kNeverWritten) == 0;
+  Observed what;
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
   step.each_lane([&](int lane) {
-    const std::byte* const memory = readable(step, address(step, count, lane), bytes, lane);
+    const std::uint64_t at = address(step, count, lane);
+    const std::byte* const memory = readable(step, at, bytes, lane);
+    if (observed) what.add(at, !in_shared(step, at), memory, bytes);
     for (int i = 0; i < count; ++i) {
       T value;
       std::memcpy(&value, memory + (static_cast<std::size_t>(i) * sizeof(T)), sizeof(T));
       step.reg<R>(i)[lane] = static_cast<R>(value);  // NOLINT(bugprone-signed-char-misuse): s8
     }
   });
+  if (observed) what.tell(step);
   return Flow::kNext;
 }
 
 template <class T, class R>
 Flow store(Step& step) {
-  const int count = static_cast<int>(step.op.modifiers >> kCountShift);
+  const int count = count_of(step);
+  step.fragment.polls.progresses();
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
   step.each_lane([&](int lane) {
     std::byte* const memory = writable(step, address(step, count, lane), bytes, lane);
@@ -121,11 +171,14 @@ Flow store(Step& step) {
 template <class T, class F>
 Flow atomic(Step& step) {
   const F f;
-  const int count = static_cast<int>(step.op.modifiers >> kCountShift);
+  const int count = count_of(step);
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
+  Observed what;
+  bool changed = false;
   step.each_lane([&](int lane) {
     const std::uint64_t at = address(step, count, lane);
     std::byte* const memory = updatable(step, at, bytes, lane);
+    what.add(at, !in_shared(step, at), memory, bytes);
     for (int i = 0; i < count; ++i) {
       std::byte* const element = memory + (static_cast<std::size_t>(i) * sizeof(T));
       T before;
@@ -137,11 +190,18 @@ Flow atomic(Step& step) {
       } else {
         after = f(before, value, in_shared(step, at));
       }
+      changed = changed || std::memcmp(&before, &after, sizeof(T)) != 0;
       std::memcpy(element, &after, sizeof(T));
       if (!step.sink(i)) step.reg<T>(i)[lane] = before;
     }
   });
-  cluster_of(step).happened();
+  if (changed) {
+    step.fragment.polls.progresses();
+    step.warp.machine().memory.changed();
+    cluster_of(step).happened();
+  } else {
+    what.tell(step);
+  }
   return Flow::kNext;
 }
 

@@ -223,6 +223,14 @@ Flow mbarrier_wait(Step& step) {
     fragment.may_time_out = true;
     return Flow::kWait;
   }
+  if (!kTry && late != nullptr) {
+    fragment.polls.reads({.pc = step.warp.agent.pc,
+                          .bytes = 8,
+                          .address = address(step, 1, step.lane()),
+                          .value = late->phase,
+                          .digest = complete},
+                         false);
+  }
   fragment.out_of_time = false;
   fragment.may_time_out = false;
   Mask& predicate = step.predicate(0);

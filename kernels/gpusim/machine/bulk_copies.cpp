@@ -240,6 +240,7 @@ Flow tensor_store(Step& step) {
             row.resize(bytes);
             gather(*from.cta, from.offset, box.map.swizzle, at + skipped, row.data(), inside);
             put(reduction, type, to, row.data(), bytes);
+            machine.memory.wrote(global, bytes);
             machine.counters.bulk_bytes_stored += bytes;
           });
           --*group;
@@ -329,6 +330,7 @@ Flow bulk_store(Step& step) {
           const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
           from.cta->shared.demand_written(from.offset, bytes);
           put(reduction, type, machine.memory.at(to, bytes, 16), source, bytes);
+          machine.memory.wrote(to, bytes);
           machine.counters.bulk_bytes_stored += bytes;
           --*group;
           cluster.happened();

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "memory.h"
+#include "residents.h"
 #include "warp.h"
 
 namespace gpusim {
@@ -192,7 +193,8 @@ class Cluster {
   std::vector<std::unique_ptr<Cta>> ctas;
   Barrier barrier;
   Asynchronous asynchronous;
-  Dim index;  // in the grid of clusters
+  Dim index;               // in the grid of clusters
+  std::uint32_t slot = 0;  // of the device, while it is resident
 
  private:
   Dim shape_;
@@ -213,6 +215,7 @@ struct Counters {
 struct LaunchShape {
   Dim grid, block, cluster;
   std::size_t dynamic_shared_bytes = 0;
+  std::uint64_t resident = 0;  // CTAs that the device holds at a time; 0: all
 };
 
 struct Finding {
@@ -250,6 +253,7 @@ struct Machine {
   std::mt19937_64 chance;
   Counters counters;
   Findings found;
+  PendingClusters pending = PendingClusters(0);
 };
 
 // What operations on a whole cluster agree on.

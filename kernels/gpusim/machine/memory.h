@@ -29,6 +29,13 @@ class GlobalMemory {
  public:
   explicit GlobalMemory(std::vector<Allocation> allocations);
 
+  // Bytes there are written.
+  void wrote(std::uint64_t /*address*/, std::uint64_t /*bytes*/) { changed(); }
+  void changed() { ++changes_; }
+  [[nodiscard]] const std::uint64_t& changes() const { return changes_; }
+  // As messages name it: the tensor, and how far into it.
+  [[nodiscard]] std::string describe(std::uint64_t address) const;
+
   // The host memory at `address`; Fault if not all of `bytes` lie in one allocation, or if the
   // address is no multiple of `align`.
   [[nodiscard]] std::byte* at(std::uint64_t address, std::uint64_t bytes, std::uint64_t align) {
@@ -44,6 +51,7 @@ class GlobalMemory {
 
   std::vector<Allocation> allocations_;  // by address
   const Allocation* last_;               // found last
+  std::uint64_t changes_ = 0;
 };
 
 // Where a generic address of shared memory begins; below are those of global memory.

@@ -58,11 +58,12 @@ nb::dict launch(
     const std::array<std::uint32_t, 3>& block, const std::array<std::uint32_t, 3>& cluster,
     std::size_t dynamic_shared_bytes, std::uint64_t parameters,
     const std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>& allocations,
-    std::uint64_t seed) {
+    std::uint64_t seed, std::uint64_t resident) {
   const LaunchShape shape{.grid = dim(grid),
                           .block = dim(block),
                           .cluster = dim(cluster),
-                          .dynamic_shared_bytes = dynamic_shared_bytes};
+                          .dynamic_shared_bytes = dynamic_shared_bytes,
+                          .resident = resident};
   std::vector<Allocation> known;
   known.reserve(allocations.size());
   for (const auto& [name, begin, size] : allocations) known.push_back({name, begin, size});
@@ -113,7 +114,7 @@ NB_MODULE(_machine, module) {
       .def("finish", &gpusim::finish, "registers"_a, "specials"_a, "static_shared_bytes"_a,
            "local_bytes"_a, "local_base"_a, "watched"_a);
   module.def("launch", &gpusim::launch, "program"_a, "grid"_a, "block"_a, "cluster"_a,
-             "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a);
+             "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a, "resident"_a);
   module.def("handlers", [] {
     std::vector<std::string> names;
     for (const auto& [name, _] : gpusim::handlers()) names.push_back(name);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "happens_before.h"
+#include "polls.h"
 #include "program.h"
 #include "register_file.h"
 #include "watched_registers.h"
@@ -53,6 +54,7 @@ struct Fragment {
   bool arrived = false;       // at the barrier that it waits for
   std::uint64_t phase = 0;    // of that barrier when it arrived
   Awaited waits_for = {};
+  Polls polls = {};
 };
 
 // Copies that are waited for together: how many are under way, and what those that are complete

@@ -39,4 +39,5 @@ def launch(
     parameters: int,
     allocations: Sequence[tuple[str, int, int]],
     seed: int,
+    resident: int,
 ) -> dict[str, Any]: ...

@@ -108,6 +108,7 @@ def _run(launch: Launch, memory: MemoryMap, seed: int) -> Run:
         parameters=begin,
         allocations=allocations,
         seed=seed,
+        resident=launch.resident_blocks or 0,
     )
     findings = tuple(Finding(*finding) for finding in result.pop("findings"))
     return Run(launch, Counters(**result), findings)

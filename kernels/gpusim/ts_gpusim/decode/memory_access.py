@@ -11,6 +11,7 @@ from ts_gpusim.ptx.syntax import Instruction, Operand, Register, Sink
 _SPACES = ("global", "shared", "param", "local", "const")
 _SHARED = 1
 _GLOBAL = 4
+_NEVER_WRITTEN = 8
 _WINDOW = 1 << 60  # bit of a generic address: it is in shared memory
 
 
@@ -36,7 +37,26 @@ def _space(instruction: Instruction) -> int:
     spaces = {m.split("::")[0] for m in instruction.modifiers} & set(_SPACES)
     if not spaces:
         return 0
-    return _SHARED if "shared" in spaces else _GLOBAL
+    if "shared" in spaces:
+        return _SHARED
+    return _GLOBAL | (_NEVER_WRITTEN if spaces & {"param", "const"} else 0)
+
+
+_ORDERS = ("weak", "relaxed", "acquire", "release", "acq_rel")
+_SCOPES = ("cta", "cluster", "gpu", "sys")
+
+
+def semantics(instruction: Instruction, default: str) -> int:
+    """The bits that say how an access is ordered: PTX ISA 8.7, "memory consistency model".
+
+    A volatile access is a relaxed one of the whole system; without a scope, it is the GPU.
+    """
+    given = set(instruction.modifiers)
+    if "volatile" in given:
+        given = {"relaxed", "sys"}
+    order = next((m for m in _ORDERS if m in given), default)
+    scope = next((m for m in _SCOPES if m in given), "gpu")
+    return _ORDERS.index(order) << 16 | _SCOPES.index(scope) << 20
 
 
 def _access(builder: Builder, instruction: Instruction) -> None:
@@ -53,6 +73,7 @@ def _access(builder: Builder, instruction: Instruction) -> None:
     if len(elements) != vector:
         raise builder.error(f"{len(elements)} registers are given for {vector} elements")
     modifiers = vector << 8 | _space(instruction) | narrow(place)
+    modifiers |= semantics(instruction, "weak")
     width = builder.width(type_)
     widths = {builder.width(e.type) for e in elements if isinstance(e, Register)}
     container = max(widths, default=width)
@@ -90,6 +111,7 @@ def _atom(builder: Builder, instruction: Instruction) -> None:
     if len(results) != count or len(values) != count * len(operands[1:]):
         raise builder.error(f"the operands have not the {count} elements of the vector")
     modifiers = count << 8 | _space(instruction) | narrow(address)
+    modifiers |= semantics(instruction, "relaxed")
     builder.step(f"atom.{name}.{type_}", [*results, address, *values], modifiers=modifiers)
 
 
