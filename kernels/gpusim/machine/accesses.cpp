@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// ld, st, atom, red (PTX ISA 9.7.9.8, 9.7.9.11, 9.7.13.5, 9.7.13.6) in every state space.
+// ld, st, atom, red (PTX ISA 9.7.9.8, 9.7.9.11, 9.7.13.5, 9.7.13.6) in every state space, and the
+// fences that order them.
 //
 // Operands: the registers of the vector, then the address. Modifiers say where to look.
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 #include <type_traits>
 
@@ -24,18 +26,27 @@ constexpr std::int64_t kNarrowAddress = 2;  // the address is a 32-bit register
 constexpr std::int64_t kGlobal = 4;         // or const, local or param: not shared
 constexpr std::int64_t kNeverWritten = 8;   // const or param
 constexpr int kCountShift = 8;              // elements of the vector, 4 bits
-constexpr int kOrderShift = 16;             // 3 bits
-
-// Of the memory consistency model: weak, or strong.
-enum class Order : std::uint8_t { kWeak, kRelaxed, kAcquire, kRelease, kAcquireRelease };
+constexpr int kMostElements = 16;
+constexpr int kOrderShift = 16;  // 3 bits
+constexpr int kScopeShift = 20;  // 2 bits
 
 int count_of(const Step& step) {
   return static_cast<int>(step.op.modifiers >> kCountShift & 15);
 }
 
-Order order_of(const Step& step) {
-  return static_cast<Order>(step.op.modifiers >> kOrderShift & 7);
+Strength strength_of(const Step& step) {
+  return {.order = static_cast<Order>(step.op.modifiers >> kOrderShift & 7),
+          .scope = static_cast<Scope>(step.op.modifiers >> kScopeShift & 3)};
 }
+
+// While an instruction executes, its accesses are as strong as it says.
+class Strongly {
+ public:
+  explicit Strongly(Strength strength) { acting->strong = strength.strong(); }
+  ~Strongly() { acting->strong = false; }
+  Strongly(const Strongly&) = delete;
+  Strongly& operator=(const Strongly&) = delete;
+};
 
 std::uint64_t address(Step& step, int operand, int lane) {
   const std::uint64_t base = (step.op.modifiers & kNarrowAddress) != 0
@@ -74,10 +85,16 @@ const std::byte* readable(Step& step, std::uint64_t at, std::uint32_t bytes, int
     return memory;
   }
   step.warp.machine().counters.global_bytes_loaded += bytes;
-  return outside_shared(step, at, bytes, lane);
+  const std::byte* memory = outside_shared(step, at, bytes, lane);
+  if ((step.op.modifiers & kNeverWritten) == 0 && !in_local(step, at, bytes, lane)) {
+    step.warp.machine().memory.read(at, bytes, strength_of(step), &step.warp.order);
+  }
+  return memory;
 }
 
-std::byte* writable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
+// The memory to which a lane writes the bytes of `what`.
+std::byte* writable(Step& step, std::uint64_t at, const std::byte* what, std::uint32_t bytes,
+                    int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
     std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
@@ -85,19 +102,49 @@ std::byte* writable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane)
     return memory;
   }
   step.warp.machine().counters.global_bytes_stored += bytes;
-  step.warp.machine().memory.wrote(at, bytes);
-  return outside_shared(step, at, bytes, lane);
+  std::byte* memory = outside_shared(step, at, bytes, lane);
+  if (!in_local(step, at, bytes, lane)) {
+    step.warp.machine().memory.write(at, what, bytes, strength_of(step), &step.warp.order);
+  }
+  return memory;
 }
 
 // That of an atomic operation: in no order with others on the same memory, and yet no race.
 std::byte* updatable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
-    return place.cta->shared.at(place.offset, bytes, bytes);
+    std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
+    place.cta->shared.demand_written(place.offset, bytes);
+    place.cta->shared.wrote(place.offset, bytes);
+    return memory;
   }
   step.warp.machine().counters.global_bytes_loaded += bytes;
   step.warp.machine().counters.global_bytes_stored += bytes;
-  return outside_shared(step, at, bytes, lane);
+  std::byte* memory = outside_shared(step, at, bytes, lane);
+  if (!in_local(step, at, bytes, lane)) {
+    step.warp.machine().memory.update(at, bytes, strength_of(step), &step.warp.order);
+  }
+  return memory;
+}
+
+// Where what strong accesses tell each other is kept.
+struct Mailbox {
+  Mailboxes& boxes;
+  std::uint64_t at;
+};
+
+Mailbox mailbox(Step& step, std::uint64_t at) {
+  if (!in_shared(step, at)) return {step.warp.machine().memory.mailboxes, at};
+  const Cluster::Place place = cluster_of(step).place(at);
+  return {place.cta->shared.mailboxes, place.offset};
+}
+
+// What strong reads of the vector's elements learn.
+void learn(Step& step, std::uint64_t at, int count, std::size_t element) {
+  for (int i = 0; i < count; ++i) {
+    const Mailbox from = mailbox(step, at + (static_cast<std::size_t>(i) * element));
+    step.warp.order.read(from.boxes.at(from.at), strength_of(step));
+  }
 }
 
 // What the lanes of an instruction read, in case that they do so again and again.
@@ -121,7 +168,7 @@ class Observed {
   }
   void tell(Step& step) {
     read_.pc = step.warp.agent.pc;
-    step.fragment.polls.reads(read_, order_of(step) == Order::kWeak);
+    step.fragment.polls.reads(read_, !strength_of(step).strong());
   }
 
  private:
@@ -133,7 +180,9 @@ template <class T, class R>
 Flow load(Step& step) {
   const int count = count_of(step);
   // Weak reads of shared memory are too many to look at, and wait for nobody.
-  const bool may_wait = order_of(step) != Order::kWeak || (step.op.modifiers & kShared) == 0;
+  const Strength strength = strength_of(step);
+  const Strongly strongly(strength);
+  const bool may_wait = strength.strong() || (step.op.modifiers & kShared) == 0;
   const bool observed = may_wait && (step.op.modifiers & kNeverWritten) == 0;
   Observed what;
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
@@ -141,6 +190,7 @@ Flow load(Step& step) {
     const std::uint64_t at = address(step, count, lane);
     const std::byte* const memory = readable(step, at, bytes, lane);
     if (observed) what.add(at, !in_shared(step, at), memory, bytes);
+    if (strength.strong()) learn(step, at, count, sizeof(T));
     for (int i = 0; i < count; ++i) {
       T value;
       std::memcpy(&value, memory + (static_cast<std::size_t>(i) * sizeof(T)), sizeof(T));
@@ -155,14 +205,24 @@ template <class T, class R>
 Flow store(Step& step) {
   const int count = count_of(step);
   step.fragment.polls.progresses();
+  const Strength strength = strength_of(step);
+  const Strongly strongly(strength);
+  std::optional<Message> message;
+  if (strength.strong()) message = step.warp.order.message(strength);
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
   step.each_lane([&](int lane) {
-    std::byte* const memory = writable(step, address(step, count, lane), bytes, lane);
+    const std::uint64_t at = address(step, count, lane);
+    T values[kMostElements];
     for (int i = 0; i < count; ++i) {
-      const T value = static_cast<T>(step.reg<R>(i)[lane]);
-      std::memcpy(memory + (static_cast<std::size_t>(i) * sizeof(T)), &value, sizeof(T));
+      values[i] = static_cast<T>(step.reg<R>(i)[lane]);
+      if (!message) continue;
+      const Mailbox to = mailbox(step, at + (static_cast<std::size_t>(i) * sizeof(T)));
+      to.boxes.write(to.at, *message);
     }
+    const auto* const what = reinterpret_cast<const std::byte*>(values);
+    std::memcpy(writable(step, at, what, bytes, lane), what, bytes);
   });
+  if (releases(strength.order)) acting->tick();
   return Flow::kNext;
 }
 
@@ -173,31 +233,44 @@ Flow atomic(Step& step) {
   const F f;
   const int count = count_of(step);
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
+  const Strength strength = strength_of(step);
+  const Strongly strongly(strength);
   Observed what;
   bool changed = false;
   step.each_lane([&](int lane) {
     const std::uint64_t at = address(step, count, lane);
-    std::byte* const memory = updatable(step, at, bytes, lane);
-    what.add(at, !in_shared(step, at), memory, bytes);
+    what.add(at, !in_shared(step, at), updatable(step, at, bytes, lane), bytes);
+    learn(step, at, count, sizeof(T));
+  });
+  const Message message = step.warp.order.message(strength);
+  step.each_lane([&](int lane) {
+    const std::uint64_t at = address(step, count, lane);
+    std::byte* const memory =
+        in_shared(step, at) ? cluster_of(step).memory(at) : outside_shared(step, at, bytes, lane);
     for (int i = 0; i < count; ++i) {
       std::byte* const element = memory + (static_cast<std::size_t>(i) * sizeof(T));
       T before;
       std::memcpy(&before, element, sizeof(T));
       const T value = step.reg<T>(count + 1 + i)[lane];
       T after;
+      bool writes = true;
       if constexpr (F::kSwaps) {
-        after = before == value ? step.reg<T>(2 * count + 1 + i)[lane] : before;
+        writes = before == value;
+        after = writes ? step.reg<T>(2 * count + 1 + i)[lane] : before;
       } else {
         after = f(before, value, in_shared(step, at));
       }
       changed = changed || std::memcmp(&before, &after, sizeof(T)) != 0;
       std::memcpy(element, &after, sizeof(T));
       if (!step.sink(i)) step.reg<T>(i)[lane] = before;
+      if (!writes) continue;
+      const Mailbox to = mailbox(step, at + (static_cast<std::size_t>(i) * sizeof(T)));
+      to.boxes.update(to.at, message);
     }
   });
+  if (releases(strength.order)) acting->tick();
   if (changed) {
     step.fragment.polls.progresses();
-    step.warp.machine().memory.changed();
     cluster_of(step).happened();
   } else {
     what.tell(step);
@@ -283,6 +356,12 @@ void add_half_atomics(Registry& registry, const std::string& type) {
   add.template operator()<FloatMax<double>>("atom.max.");
 }
 
+// Fences order what strong accesses tell.
+Flow fence(Step& step) {
+  step.warp.order.fence(strength_of(step));
+  return Flow::kNext;
+}
+
 template <class T>
 void add_access(Registry& registry, const std::string& type) {
   if constexpr (sizeof(T) == 1) {
@@ -336,6 +415,7 @@ void register_accesses(Registry& registry) {
   add_arithmetic_atomics<std::int32_t>(registry, "s32");
   add_arithmetic_atomics<std::uint64_t>(registry, "u64");
   add_arithmetic_atomics<std::int64_t>(registry, "s64");
+  registry["fence"] = fence;
   registry["atom.cas.b16"] = atomic<std::uint16_t, CompareAndSwap>;
   registry["atom.inc.u32"] = atomic<std::uint32_t, Plain<Increment>>;
   registry["atom.dec.u32"] = atomic<std::uint32_t, Plain<Decrement>>;

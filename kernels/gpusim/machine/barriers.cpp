@@ -223,11 +223,11 @@ Flow mbarrier_wait(Step& step) {
     fragment.may_time_out = true;
     return Flow::kWait;
   }
-  if (!kTry && late != nullptr) {
+  if (!kTry && late) {
     fragment.polls.reads({.pc = step.warp.agent.pc,
                           .bytes = 8,
                           .address = address(step, 1, step.lane()),
-                          .value = late->phase,
+                          .value = state,
                           .digest = complete},
                          false);
   }
@@ -238,9 +238,11 @@ Flow mbarrier_wait(Step& step) {
   return Flow::kNext;
 }
 
-// What this thread has synchronised with is ordered for the asynchronous proxy, too.
-Flow fence_proxy_async(Step&) {
-  acting->knows.fence();
+// What this thread has synchronised with is ordered for the asynchronous proxy, too. Modifiers: 1:
+// in shared memory, 2: in global memory.
+Flow fence_proxy_async(Step& step) {
+  if ((step.op.modifiers & 1) != 0) acting->knows.fence();
+  if ((step.op.modifiers & 2) != 0) acting->knows.fence_global();
   return Flow::kNext;
 }
 

@@ -29,6 +29,16 @@ Number number_of(const Step& step) {
   return static_cast<Number>(step.op.modifiers >> kNumberShift & 15);
 }
 
+// A reduction of global memory is a relaxed atomic operation (PTX ISA 9.7.9.25.4.2).
+void write(GlobalMemory& memory, Reduction reduction, std::uint64_t to, const std::byte* what,
+           std::size_t bytes) {
+  if (reduction == Reduction::kNone) {
+    memory.write(to, what, bytes);
+  } else {
+    memory.update(to, bytes, {.order = Order::kRelaxed});
+  }
+}
+
 // Copies, or reduces what is there already.
 void put(Reduction reduction, Number type, std::byte* to, const std::byte* from,
          std::size_t bytes) {
@@ -176,7 +186,9 @@ Flow tensor_load(Step& step) {
           const std::int64_t row = box.map.box[0] * box.map.element_bytes;
           const std::uint32_t swizzle = box.map.swizzle;
           if (inside == 0) return scatter(*cta, offset, swizzle, at, nullptr, row);
-          const std::byte* from = machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
+          const auto count = static_cast<std::uint64_t>(inside);
+          const std::byte* from = machine.memory.at(global, count, 1);
+          machine.memory.read(global, count);
           scatter(*cta, offset, swizzle, at, nullptr, skipped);
           scatter(*cta, offset, swizzle, at + skipped, from, inside);
           scatter(*cta, offset, swizzle, at + skipped + inside, nullptr, row - skipped - inside);
@@ -229,23 +241,31 @@ Flow tensor_store(Step& step) {
     const Cluster::Place from = cluster.place(address(step, 1 + rank, lane));
     demand_alignment(from.offset, 128, "the source of a tensor copy");
     ++machine.counters.bulk_requests;
-    cluster.asynchronous.push(
-        [&machine, &cluster, box, from, reduction, type, group = begin_bulk(step, lane)] {
-          std::vector<std::byte> row;
-          box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
-                           std::int64_t skipped) {
-            if (inside == 0) return;
-            const auto bytes = static_cast<std::size_t>(inside);
-            std::byte* to = machine.memory.at(global, bytes, 1);
-            row.resize(bytes);
-            gather(*from.cta, from.offset, box.map.swizzle, at + skipped, row.data(), inside);
-            put(reduction, type, to, row.data(), bytes);
-            machine.memory.wrote(global, bytes);
-            machine.counters.bulk_bytes_stored += bytes;
-          });
-          --*group;
-          cluster.happened();
-        });
+    cluster.asynchronous.push([&machine, &cluster, box, from, reduction, type,
+                               group = begin_bulk(step, lane)] {
+      std::vector<std::byte> image(
+          static_cast<std::size_t>(box.map.box_elements() * box.map.element_bytes));
+      const auto read = [&](std::int64_t at, std::uint64_t global, std::int64_t inside,
+                            std::int64_t skipped) {
+        if (inside == 0) return;
+        (void)machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
+        gather(*from.cta, from.offset, box.map.swizzle, at + skipped, image.data() + at, inside);
+      };
+      const auto put_row = [&](std::int64_t at, std::uint64_t global, std::int64_t inside,
+                               std::int64_t /*skipped*/) {
+        if (inside == 0) return;
+        const auto bytes = static_cast<std::size_t>(inside);
+        std::byte* to = machine.memory.at(global, bytes, 1);
+        write(machine.memory, reduction, global, image.data() + at, bytes);
+        put(reduction, type, to, image.data() + at, bytes);
+        machine.counters.bulk_bytes_stored += bytes;
+      };
+      box.each_row(read);
+      group->has_read();
+      box.each_row(put_row);
+      --*group;
+      cluster.happened();
+    });
   });
   return Flow::kNext;
 }
@@ -275,6 +295,7 @@ Flow bulk_load(Step& step) {
       cluster.asynchronous.push(
           [&machine, &cluster, cta = cta, offset = to.offset, from, bytes, at] {
             const std::byte* source = machine.memory.at(from, bytes, 16);
+            machine.memory.read(from, bytes);
             std::memcpy(cta->shared.at(offset, bytes, 16), source, bytes);
             cta->shared.wrote(offset, bytes);
             cluster.arrive(cluster.mbarrier(at), 0, -static_cast<std::int64_t>(bytes));
@@ -329,8 +350,10 @@ Flow bulk_store(Step& step) {
         [&machine, &cluster, to, from, bytes, reduction, type, group = begin_bulk(step, lane)] {
           const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
           from.cta->shared.demand_written(from.offset, bytes);
-          put(reduction, type, machine.memory.at(to, bytes, 16), source, bytes);
-          machine.memory.wrote(to, bytes);
+          group->has_read();
+          std::byte* target = machine.memory.at(to, bytes, 16);
+          write(machine.memory, reduction, to, source, bytes);
+          put(reduction, type, target, source, bytes);
           machine.counters.bulk_bytes_stored += bytes;
           --*group;
           cluster.happened();
@@ -353,14 +376,17 @@ Flow cp_async(Step& step) {
     // Checked when issued: the fault belongs to this instruction.
     (void)to.cta->shared.at(to.offset, size, size);
     if (bytes > 0) (void)machine.memory.at(from, bytes, size);
-    cluster.asynchronous.push([&machine, &cluster, to, from, bytes, size, group] {
-      std::byte* memory = to.cta->shared.at(to.offset, size, size);
-      std::memset(memory, 0, size);
-      if (bytes > 0) std::memcpy(memory, machine.memory.at(from, bytes, size), bytes);
-      to.cta->shared.wrote(to.offset, size);
-      --*group;
-      cluster.happened();
-    });
+    cluster.asynchronous.push(
+        [&machine, &cluster, to, from, bytes, size, group] {
+          std::byte* memory = to.cta->shared.at(to.offset, size, size);
+          std::memset(memory, 0, size);
+          if (bytes > 0) std::memcpy(memory, machine.memory.at(from, bytes, size), bytes);
+          machine.memory.read(from, bytes);
+          to.cta->shared.wrote(to.offset, size);
+          --*group;
+          cluster.happened();
+        },
+        Proxy::kGeneric);
   });
   return Flow::kNext;
 }
@@ -371,14 +397,19 @@ Flow commit_group(Step& step) {
   return Flow::kNext;
 }
 
-// Modifiers: groups that may be under way; -1: not even what is not committed.
+// Modifiers: groups that may be under way; -1: not even what is not committed. kOfSources: their
+// sources only.
+constexpr std::int64_t kOfSources = 1 << 16;
+
 template <std::array<AsyncGroups, kLanes> Warp::* kGroups>
 Flow wait_group(Step& step) {
   bool waits = false;
-  const auto allowed = static_cast<std::size_t>(std::max<std::int64_t>(step.op.modifiers, 0));
+  const bool all = step.op.modifiers < 0;
+  const bool sources = !all && (step.op.modifiers & kOfSources) != 0;
+  const auto allowed = static_cast<std::size_t>(all ? 0 : step.op.modifiers & (kOfSources - 1));
   step.each_lane([&](int lane) {
     AsyncGroups& groups = (step.warp.*kGroups)[static_cast<std::size_t>(lane)];
-    waits = waits || groups.under_way(allowed, step.op.modifiers < 0);
+    waits = waits || (sources ? groups.reading(allowed) : groups.under_way(allowed, all));
   });
   if (!waits) return Flow::kNext;
   step.fragment.waits_for = "asynchronous copies";

@@ -119,7 +119,8 @@ Asynchronous::Operation Asynchronous::begin(Complete complete, Proxy proxy) {
 void Asynchronous::push(Complete complete, Proxy proxy) {
   Operation& operation = free_.emplace_back(begin(std::move(complete), proxy));
   const std::uint32_t slot = next_++ % kSlots;
-  operation.agent.become({.slot = first_slot_ + kMostQueues + slot, .clock = ++clocks_[slot]});
+  // One more moment for what it does when it has read its source.
+  operation.agent.become({.slot = first_slot_ + kMostQueues + slot, .clock = clocks_[slot] += 2});
 }
 
 void Asynchronous::push(std::uint32_t queue, Complete complete) {

@@ -123,6 +123,7 @@ class Cta {
   std::map<std::uint32_t, Mbarrier> mbarriers;  // by offset
   std::array<Barrier, 16> barriers;
   std::array<Warpgroup, 8> warpgroups;
+  Misunderstandings missed;
   std::vector<std::unique_ptr<Warp>> warps;
 
  private:
@@ -187,6 +188,10 @@ class Cluster {
   };
   // Of a shared::cluster address.
   [[nodiscard]] Place place(std::uint64_t address);
+  [[nodiscard]] std::byte* memory(std::uint64_t address) {
+    const Place at = place(address);
+    return at.cta->shared.at(at.offset, 1, 1);
+  }
   [[nodiscard]] Mbarrier& mbarrier(std::uint64_t address);
   void arrive(Mbarrier& barrier, std::int64_t count, std::int64_t expected_bytes);
 

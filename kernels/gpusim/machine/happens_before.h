@@ -14,8 +14,11 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
+
+#include "elsewhere.h"
 
 namespace gpusim {
 
@@ -36,6 +39,12 @@ class VectorClock {
     return slot < clocks_.size() ? clocks_[slot] : 0;
   }
   [[nodiscard]] bool covers(Epoch epoch) const { return at(epoch.slot) >= epoch.clock; }
+  [[nodiscard]] bool covers(const VectorClock& other) const {
+    for (std::size_t i = 0; i < other.clocks_.size(); ++i) {
+      if (other.clocks_[i] > at(static_cast<std::uint32_t>(i))) return false;
+    }
+    return true;
+  }
   void set(Epoch epoch) {
     ++lessons;
     if (epoch.slot >= clocks_.size()) clocks_.resize(epoch.slot + 1, 0);
@@ -55,13 +64,21 @@ class VectorClock {
 
 struct Knowledge {
   VectorClock all;
-  VectorClock fenced;
+  VectorClock fenced;         // as far as shared and tensor memory are concerned
+  VectorClock fenced_global;  // as far as global memory is
+  Elsewhere elsewhere;        // what is known of other clusters
 
   void join(const Knowledge& other) {
     all.join(other.all);
     fenced.join(other.fenced);
+    fenced_global.join(other.fenced_global);
+    elsewhere.join(other.elsewhere);
   }
   void fence() { fenced.join(all); }
+  void fence_global() {
+    fenced_global.join(all);
+    elsewhere.fence();
+  }
 };
 
 // The latest of all agents of the launch.
@@ -76,8 +93,10 @@ struct Agent {
   Proxy proxy = Proxy::kGeneric;
   std::uint32_t pc = 0;   // of the instruction, or of that which began the operation
   std::uint32_t cta = 0;  // rank in the cluster
+  std::uint32_t cluster = 0;
   std::int32_t warp = 0;
   bool by_itself = false;  // an operation that the warp began
+  bool strong = false;     // its accesses do not race with others that are
 
   // What it does from here on is later than what it has told others.
   void tick() { become({.slot = now.slot, .clock = now.clock + 1}); }
@@ -93,8 +112,8 @@ extern constinit thread_local Agent* acting;
 
 // Two accesses of which neither happens before the other.
 struct Race {
-  const char* memory;  // which: shared, tensor
-  std::uint32_t offset;
+  const char* memory;  // which: shared, tensor, global
+  std::uint64_t offset;
   std::uint32_t pc;
   std::uint32_t cta;
   std::int32_t warp;
@@ -106,6 +125,9 @@ struct Race {
   bool earlier_wrote;
   bool writes;
   bool unfenced;  // they are ordered, but no proxy fence lies between them
+  std::uint32_t cluster = 0;
+  std::uint32_t earlier_cluster = 0;
+  std::string why = {};  // what would have ordered them, if that is known
 };
 
 // The races of a launch, one for each pair of instructions. The launch goes on.
@@ -150,6 +172,7 @@ class AccessHistory {
     std::uint16_t cta = 0;
     std::int16_t warp = 0;
     bool by_itself = false;
+    bool strong = false;
     bool fenced = false;  // no proxy fence concerns it: it was not made through the generic proxy
 
     bool operator==(const Access&) const = default;

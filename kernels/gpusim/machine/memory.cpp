@@ -75,6 +75,7 @@ void SharedMemory::renew() {
     touched_[block] = 0;
   }
   history_.forget();
+  mailboxes.clear();
 }
 
 void SharedMemory::misaligned(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) {

@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
+#include "global_history.h"
 #include "happens_before.h"
 #include "program.h"
 
@@ -29,9 +31,26 @@ class GlobalMemory {
  public:
   explicit GlobalMemory(std::vector<Allocation> allocations);
 
-  // Bytes there are written.
-  void wrote(std::uint64_t /*address*/, std::uint64_t /*bytes*/) { changed(); }
-  void changed() { ++changes_; }
+  // The agent that acts reads or writes these bytes. Race if that is in no order with others'
+  // accesses. `order`: of its warp, to explain a race.
+  void read(std::uint64_t address, std::uint64_t bytes, Strength strength = {},
+            const Correspondence* order = nullptr) {
+    history_.read(address, bytes, strength, order);
+  }
+  // `what`: what they are from here on. That it is there already makes two writes no race.
+  void write(std::uint64_t address, const std::byte* what, std::uint64_t bytes,
+             Strength strength = {}, const Correspondence* order = nullptr) {
+    const bool same = std::memcmp(reinterpret_cast<const std::byte*>(address), what, bytes) == 0;
+    changes_ += same ? 0 : 1;
+    history_.write(address, bytes, same, strength, order);
+  }
+  // By a read-modify-write.
+  void update(std::uint64_t address, std::uint64_t bytes, Strength strength,
+              const Correspondence* order = nullptr) {
+    ++changes_;
+    history_.write(address, bytes, false, strength, order);
+  }
+  // How often bytes were written.
   [[nodiscard]] const std::uint64_t& changes() const { return changes_; }
   // As messages name it: the tensor, and how far into it.
   [[nodiscard]] std::string describe(std::uint64_t address) const;
@@ -52,6 +71,10 @@ class GlobalMemory {
   std::vector<Allocation> allocations_;  // by address
   const Allocation* last_;               // found last
   std::uint64_t changes_ = 0;
+  GlobalHistory history_;
+
+ public:
+  Mailboxes mailboxes;  // by address
 };
 
 // Where a generic address of shared memory begins; below are those of global memory.
@@ -84,6 +107,8 @@ class SharedMemory {
   // The agent that acts reads these bytes: the same, and Fault if one of them was never written.
   void demand_written(std::uint32_t offset, std::uint32_t bytes);
   [[nodiscard]] std::size_t size() const { return bytes_.size(); }
+
+  Mailboxes mailboxes;  // by offset
 
  private:
   void check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const {

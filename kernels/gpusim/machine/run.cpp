@@ -372,6 +372,31 @@ std::string who(const Program& program, std::uint32_t pc, std::uint32_t cta, std
          std::to_string(cta) + " of its cluster, " + program.texts[pc];
 }
 
+std::string who_of_grid(const Machine& machine, std::uint32_t pc, std::uint32_t cluster,
+                        std::uint32_t cta, std::int32_t warp, bool by_itself) {
+  const Dim& shape = machine.shape.cluster;
+  const Dim& grid = machine.shape.grid;
+  const Dim at =
+      at_index(cluster, {.x = grid.x / shape.x, .y = grid.y / shape.y, .z = grid.z / shape.z});
+  const Dim in_cluster = at_index(cta, shape);
+  return (by_itself ? "what was begun by warp " : "warp ") + std::to_string(warp) + " of CTA (" +
+         std::to_string(at.x * shape.x + in_cluster.x) + ", " +
+         std::to_string(at.y * shape.y + in_cluster.y) + ", " +
+         std::to_string(at.z * shape.z + in_cluster.z) + "), " + machine.program.texts[pc];
+}
+
+std::string global_sentence(const Machine& machine, const Race& race) {
+  return std::string(race.writes ? "a write" : "a read") + " of " +
+         machine.memory.describe(race.offset) + " by " +
+         who_of_grid(machine, race.pc, race.cluster, race.cta, race.warp, race.by_itself) +
+         (race.unfenced ? ", is ordered after " : ", is in no order with ") +
+         (race.earlier_wrote ? "a write" : "a read") + " by " +
+         who_of_grid(machine, race.earlier_pc, race.earlier_cluster, race.earlier_cta,
+                     race.earlier_warp, race.earlier_by_itself) +
+         (race.unfenced ? ", but no fence.proxy.async lies between them" : "") +
+         (race.why.empty() ? "" : ": " + race.why);
+}
+
 std::string sentence(const Program& program, const Race& race) {
   const bool shared = std::string_view(race.memory) == "shared";
   const std::uint32_t column = race.offset / 4 % kTmemColumns;
@@ -396,8 +421,9 @@ struct Observed {
   Observed& operator=(const Observed&) = delete;
 };
 
-Lodging make_cluster(Machine& machine, const Dim& index, std::uint32_t slot_of_device,
-                     std::uint64_t parameters, std::vector<std::unique_ptr<CtaMemory>>& vacant) {
+Lodging make_cluster(Machine& machine, const Dim& index, std::uint32_t number,
+                     std::uint32_t slot_of_device, std::uint64_t parameters,
+                     std::vector<std::unique_ptr<CtaMemory>>& vacant) {
   const LaunchShape& shape = machine.shape;
   const auto threads = static_cast<std::uint32_t>(shape.block.count());
   const auto warps =
@@ -427,18 +453,19 @@ Lodging make_cluster(Machine& machine, const Dim& index, std::uint32_t slot_of_d
     for (std::uint32_t first = 0; first < threads; first += kLanes) {
       const std::uint32_t count = std::min<std::uint32_t>(kLanes, threads - first);
       const Mask mask = count == kLanes ? kAllLanes : (Mask{1} << count) - 1;
-      auto& files = memories[rank]->registers;
+      auto& files = lodging.memories.back()->registers;
       if (files.size() <= first / kLanes) {
         files.push_back(std::make_unique<RegisterFile>(machine.program));
       } else {
         files[first / kLanes]->renew();
       }
-      cta->warps.push_back(std::make_unique<Warp>(machine, *cta, static_cast<int>(first / kLanes),
-                                                  mask, *files[first / kLanes],
-                                                  machine.program.watched.size()));
+      cta->warps.push_back(
+          std::make_unique<Warp>(machine, *cta, cta->missed, static_cast<int>(first / kLanes), mask,
+                                 *files[first / kLanes], machine.program.watched.size()));
       Warp& warp = *cta->warps.back();
       warp.agent.now = {.slot = slot++, .clock = start};
       warp.agent.cta = rank;
+      warp.agent.cluster = number;
       warp.agent.warp = warp.id();
       warp.agent.tick();
       for (Agent* agent : {&warp.load_agent, &warp.store_agent}) {
@@ -507,12 +534,17 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
   std::vector<std::unique_ptr<CtaMemory>> vacant;
   const auto begin = [&](std::uint64_t number, std::uint32_t slot) {
     return std::make_unique<Runner>(
-        machine, make_cluster(machine, at_index(number, clusters), slot, parameters, vacant),
+        machine,
+        make_cluster(machine, at_index(number, clusters), static_cast<std::uint32_t>(number), slot,
+                     parameters, vacant),
         vacant);
   };
   run_clusters(machine.pending, most, begin, memory.changes(), machine.chance);
   for (const auto& [_, race] : found.found()) {
-    findings.push_back({"race", sentence(program, race.first), race.times});
+    const bool global = std::string_view(race.first.memory) == "global";
+    findings.push_back(
+        {"race", global ? global_sentence(machine, race.first) : sentence(program, race.first),
+         race.times});
   }
   for (const auto& [_, finding] : machine.found.found()) findings.push_back(finding);
   return machine.counters;

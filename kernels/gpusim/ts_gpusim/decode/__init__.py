@@ -14,13 +14,7 @@ from ts_gpusim.ptx import isa
 from ts_gpusim.ptx.syntax import Address, Instruction, Kernel, Module, Symbol, Variable
 
 
-def _fence(builder: Builder, instruction: Instruction) -> None:
-    """Memory is ordered in every run; what fences order between proxies, the race detector asks."""
-    proxy = "proxy" in instruction.modifiers and "async" in instruction.modifiers
-    builder.step("fence.proxy.async" if proxy else "nop", [])
-
-
-_FAMILIES = {**FAMILIES, "fence": _fence, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
+_FAMILIES = {**FAMILIES, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
 
 
 def decode(

@@ -115,6 +115,25 @@ def _atom(builder: Builder, instruction: Instruction) -> None:
     builder.step(f"atom.{name}.{type_}", [*results, address, *values], modifiers=modifiers)
 
 
+_LEVELS = {"cta": "cta", "gl": "gpu", "sys": "sys"}  # of membar, as scopes
+_PROXY_SPACES = {"async": 3, "async.shared::cta": 1, "async.shared::cluster": 1, "async.global": 2}
+
+
+def _fence(builder: Builder, instruction: Instruction) -> None:
+    """fence and membar. What orders mbarriers, tensor maps and aliases is in order in every run."""
+    modifiers = instruction.modifiers
+    if modifiers[0] == "proxy":
+        spaces = _PROXY_SPACES.get(".".join(modifiers[1:]), 0)
+        name = "fence.proxy.async" if spaces else "nop"
+        return builder.step(name, [], modifiers=spaces)
+    if modifiers[0] == "mbarrier_init":
+        return builder.step("nop", [])
+    order = next((m for m in ("acquire", "release") if m in modifiers), "acq_rel")
+    scope = next(s for m in modifiers if (s := _LEVELS.get(m, m)) in _SCOPES)
+    order_bits = _ORDERS.index(order) << 16 | _SCOPES.index(scope) << 20
+    builder.step("fence", [], modifiers=order_bits)
+
+
 def _createpolicy(builder: Builder, instruction: Instruction) -> None:
     result = builder.result(instruction.operands[0], "b64")
     builder.step("mov.b64", [result, builder.constant(0, 8)])
@@ -145,6 +164,8 @@ MEMORY_ACCESS: dict[str, Decode] = {
     "st": _access,
     "atom": _atom,
     "red": _atom,
+    "fence": _fence,
+    "membar": _fence,
     "mapa": _mapa,
     "createpolicy": _createpolicy,
 }

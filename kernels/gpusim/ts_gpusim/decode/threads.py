@@ -153,7 +153,7 @@ THREADS: dict[str, Decode] = {
     "redux": _redux,
     "elect": _elect,
     "activemask": _activemask,
-    # What orders memory and what only hints: memory is ordered here, in every run.
-    **dict.fromkeys(("fence", "membar", "prefetch", "prefetchu", "discard"), _nop),
+    # Hints, and what orders launches, which run in turn.
+    **dict.fromkeys(("prefetch", "prefetchu", "discard"), _nop),
     **dict.fromkeys(("applypriority", "setmaxnreg", "griddepcontrol", "nanosleep"), _nop),
 }
