@@ -76,18 +76,46 @@ std::byte* outside_shared(Step& step, std::uint64_t at, std::uint32_t bytes, int
   return step.warp.machine().memory.at(at, bytes, bytes);
 }
 
+struct Access {
+  std::uint64_t at;
+  std::uint32_t bytes;
+  bool writes;
+  bool same = false;  // it writes what is there already
+};
+
+// Is the access in order with those of the other lanes of the warp?
+void compare_lanes(Step& step, const Access& access, int lane) {
+  const bool shared = in_shared(step, access.at);
+  std::uint64_t at = access.at;
+  if (shared) {
+    const Cluster::Place place = cluster_of(step).place(at);
+    at = kSharedWindow | std::uint64_t{place.cta->rank()} << kRankShift | place.offset;
+  }
+  Warp& warp = step.warp;
+  const LaneOrder::Earlier earlier = warp.lanes.access({.address = at,
+                                                        .bytes = access.bytes,
+                                                        .pc = warp.agent.pc,
+                                                        .lane = static_cast<std::uint8_t>(lane),
+                                                        .writes = access.writes,
+                                                        .strong = strength_of(step).strong(),
+                                                        .same = access.same});
+  if (earlier.lane != LaneOrder::kNobody) report_lanes(warp, lane, access.writes, earlier);
+}
+
 // The memory that a lane reads.
 const std::byte* readable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
     const std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
     place.cta->shared.demand_written(place.offset, bytes);
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = false}, lane);
     return memory;
   }
   step.warp.machine().counters.global_bytes_loaded += bytes;
   const std::byte* memory = outside_shared(step, at, bytes, lane);
   if ((step.op.modifiers & kNeverWritten) == 0 && !in_local(step, at, bytes, lane)) {
     step.warp.machine().memory.read(at, bytes, strength_of(step), &step.warp.order);
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = false}, lane);
   }
   return memory;
 }
@@ -99,12 +127,16 @@ std::byte* writable(Step& step, std::uint64_t at, const std::byte* what, std::ui
     const Cluster::Place place = cluster_of(step).place(at);
     std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
     place.cta->shared.wrote(place.offset, bytes);
+    const bool same = std::memcmp(memory, what, bytes) == 0;
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = true, .same = same}, lane);
     return memory;
   }
   step.warp.machine().counters.global_bytes_stored += bytes;
   std::byte* memory = outside_shared(step, at, bytes, lane);
   if (!in_local(step, at, bytes, lane)) {
     step.warp.machine().memory.write(at, what, bytes, strength_of(step), &step.warp.order);
+    const bool same = std::memcmp(memory, what, bytes) == 0;
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = true, .same = same}, lane);
   }
   return memory;
 }
@@ -116,6 +148,7 @@ std::byte* updatable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane
     std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
     place.cta->shared.demand_written(place.offset, bytes);
     place.cta->shared.wrote(place.offset, bytes);
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = true}, lane);
     return memory;
   }
   step.warp.machine().counters.global_bytes_loaded += bytes;
@@ -123,6 +156,7 @@ std::byte* updatable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane
   std::byte* memory = outside_shared(step, at, bytes, lane);
   if (!in_local(step, at, bytes, lane)) {
     step.warp.machine().memory.update(at, bytes, strength_of(step), &step.warp.order);
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = true}, lane);
   }
   return memory;
 }
@@ -141,6 +175,7 @@ Mailbox mailbox(Step& step, std::uint64_t at) {
 
 // What strong reads of the vector's elements learn.
 void learn(Step& step, std::uint64_t at, int count, std::size_t element) {
+  step.warp.lanes.wait();
   for (int i = 0; i < count; ++i) {
     const Mailbox from = mailbox(step, at + (static_cast<std::size_t>(i) * element));
     step.warp.order.read(from.boxes.at(from.at), strength_of(step));
@@ -222,6 +257,7 @@ Flow store(Step& step) {
     const auto* const what = reinterpret_cast<const std::byte*>(values);
     std::memcpy(writable(step, at, what, bytes, lane), what, bytes);
   });
+  if (strength.strong()) step.warp.lanes.announce();
   if (releases(strength.order)) acting->tick();
   return Flow::kNext;
 }
@@ -268,6 +304,7 @@ Flow atomic(Step& step) {
       to.boxes.update(to.at, message);
     }
   });
+  if (strength.strong()) step.warp.lanes.announce();
   if (releases(strength.order)) acting->tick();
   if (changed) {
     step.fragment.polls.progresses();

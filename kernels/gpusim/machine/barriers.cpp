@@ -162,6 +162,7 @@ Flow mbarrier_arrive(Step& step) {
     const std::int64_t bytes = step.sink(3) ? 0 : step.reg<std::uint32_t>(3)[lane];
     cluster.arrive(barrier, count, bytes);
   });
+  step.warp.lanes.announce();
   return Flow::kNext;
 }
 
@@ -231,6 +232,7 @@ Flow mbarrier_wait(Step& step) {
                           .digest = complete},
                          false);
   }
+  if (complete != 0) step.warp.lanes.wait();
   fragment.out_of_time = false;
   fragment.may_time_out = false;
   Mask& predicate = step.predicate(0);

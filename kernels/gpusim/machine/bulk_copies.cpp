@@ -108,6 +108,15 @@ void demand_alignment(std::uint32_t offset, std::uint32_t align, const char* wha
                                 " is not aligned to " + std::to_string(align) + " bytes");
 }
 
+// Race, if other lanes of the warp wrote what a lane copies, and it has not met them since.
+void demand_met(Step& step, const Cluster::Place& from, std::int64_t bytes, int lane) {
+  const std::uint64_t at =
+      kSharedWindow | std::uint64_t{from.cta->rank()} << kRankShift | from.offset;
+  const LaneOrder::Earlier earlier = step.warp.lanes.written(at, static_cast<std::uint64_t>(bytes),
+                                                             static_cast<std::uint8_t>(lane));
+  if (earlier.lane != LaneOrder::kNobody) report_lanes(step.warp, lane, false, earlier, true);
+}
+
 // Writes bytes of a box, 16 at a time, since that is what a swizzle keeps together.
 void scatter(Cta& cta, std::uint32_t base, std::uint32_t swizzle, std::int64_t offset,
              const std::byte* from, std::int64_t bytes) {
@@ -240,6 +249,7 @@ Flow tensor_store(Step& step) {
     const Number type = reduction == Reduction::kNone ? Number::kU32 : number_of(box.map);
     const Cluster::Place from = cluster.place(address(step, 1 + rank, lane));
     demand_alignment(from.offset, 128, "the source of a tensor copy");
+    demand_met(step, from, box.map.box_elements() * box.map.element_bytes, lane);
     ++machine.counters.bulk_requests;
     cluster.asynchronous.push([&machine, &cluster, box, from, reduction, type,
                                group = begin_bulk(step, lane)] {
@@ -319,6 +329,7 @@ Flow bulk_between(Step& step) {
     demand_alignment(to.offset, 16, "the destination of a bulk copy");
     demand_alignment(from.offset, 16, "the source of a bulk copy");
     demand_alignment(bytes, 16, "the size of a bulk copy");
+    demand_met(step, from, bytes, lane);
     ++machine.counters.bulk_requests;
     cluster.asynchronous.push([&cluster, to, from, bytes, barrier, reduction, type] {
       const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
@@ -345,6 +356,7 @@ Flow bulk_store(Step& step) {
     const std::uint32_t bytes = step.reg<std::uint32_t>(2)[lane];
     demand_alignment(from.offset, 16, "the source of a bulk copy");
     demand_alignment(bytes, 16, "the size of a bulk copy");
+    demand_met(step, from, bytes, lane);
     ++machine.counters.bulk_requests;
     cluster.asynchronous.push(
         [&machine, &cluster, to, from, bytes, reduction, type, group = begin_bulk(step, lane)] {

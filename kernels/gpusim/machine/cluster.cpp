@@ -200,4 +200,28 @@ void Cluster::arrive(Mbarrier& barrier, std::int64_t count, std::int64_t expecte
   happened();
 }
 
+void report_lanes(Warp& warp, int lane, bool writes, const LaneOrder::Earlier& earlier,
+                  bool by_itself) {
+  const bool shared = (earlier.address & kSharedWindow) != 0;
+  const Agent& agent = warp.agent;
+  races->add({.memory = shared ? "shared" : "global",
+              .offset = shared ? earlier.address & ((1U << kRankShift) - 1) : earlier.address,
+              .pc = agent.pc,
+              .cta = agent.cta,
+              .warp = agent.warp,
+              .by_itself = by_itself,
+              .earlier_pc = earlier.pc,
+              .earlier_cta = agent.cta,
+              .earlier_warp = agent.warp,
+              .earlier_by_itself = false,
+              .earlier_wrote = earlier.wrote,
+              .writes = writes,
+              .unfenced = false,
+              .cluster = agent.cluster,
+              .earlier_cluster = agent.cluster,
+              .lane = lane,
+              .earlier_lane = earlier.lane,
+              .why = {}});
+}
+
 }  // namespace gpusim

@@ -26,6 +26,13 @@ struct Dim {
   [[nodiscard]] std::uint64_t count() const { return std::uint64_t{x} * y * z; }
 };
 
+// The place of that number in a grid of that shape.
+[[nodiscard]] inline Dim at_index(std::uint64_t number, const Dim& shape) {
+  return {.x = static_cast<std::uint32_t>(number % shape.x),
+          .y = static_cast<std::uint32_t>(number / shape.x % shape.y),
+          .z = static_cast<std::uint32_t>(number / shape.x / shape.y)};
+}
+
 // PTX ISA, "mbarrier object": a phase ends when nothing is pending and no bytes are expected.
 struct Mbarrier {
   std::int64_t count = 0;  // arrivals of a phase
@@ -260,6 +267,10 @@ struct Machine {
   Findings found;
   PendingClusters pending = PendingClusters(0);
 };
+
+// Race between two lanes of a warp: `lane` reads or writes now, in no order with the earlier one.
+void report_lanes(Warp& warp, int lane, bool writes, const LaneOrder::Earlier& earlier,
+                  bool by_itself = false);
 
 // What operations on a whole cluster agree on.
 [[nodiscard]] inline Cluster& cluster_of(Step& step) {

@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -127,6 +128,8 @@ struct Race {
   bool unfenced;  // they are ordered, but no proxy fence lies between them
   std::uint32_t cluster = 0;
   std::uint32_t earlier_cluster = 0;
+  std::int32_t lane = -1;  // of two lanes of one warp; else -1
+  std::int32_t earlier_lane = -1;
   std::string why = {};  // what would have ordered them, if that is known
 };
 
@@ -138,13 +141,15 @@ class Races {
     std::uint64_t times;
   };
   void add(const Race& race) {
-    Found& found = found_.try_emplace({race.earlier_pc, race.pc}, Found{race, 0}).first->second;
+    const bool of_lanes = race.lane >= 0;
+    Found& found =
+        found_.try_emplace({race.earlier_pc, race.pc, of_lanes}, Found{race, 0}).first->second;
     ++found.times;
   }
   [[nodiscard]] const auto& found() const { return found_; }
 
  private:
-  std::map<std::pair<std::uint32_t, std::uint32_t>, Found> found_;
+  std::map<std::tuple<std::uint32_t, std::uint32_t, bool>, Found> found_;
 };
 
 extern constinit thread_local Races* races;

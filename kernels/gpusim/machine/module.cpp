@@ -22,7 +22,7 @@ Dim dim(const std::array<std::uint32_t, 3>& of) {
 void add(Program& program, const std::string& handler,
          const std::vector<std::tuple<std::int32_t, std::int64_t>>& operands,
          std::int64_t modifiers, std::int32_t guard, bool guard_negated, std::uint32_t target,
-         std::string text, const std::vector<std::tuple<std::uint32_t, int>>& uses) {
+         bool meets, std::string text, const std::vector<std::tuple<std::uint32_t, int>>& uses) {
   const auto found = handlers().find(handler);
   if (found == handlers().end()) throw nb::key_error(handler.c_str());
   program.ops.push_back({.run = found->second,
@@ -32,6 +32,7 @@ void add(Program& program, const std::string& handler,
                          .count = static_cast<std::uint32_t>(operands.size()),
                          .modifiers = modifiers,
                          .target = target,
+                         .meets = meets,
                          .first_use = static_cast<std::uint32_t>(program.uses.size()),
                          .uses = static_cast<std::uint32_t>(uses.size())});
   for (const auto& [watched, use] : uses) program.uses.push_back({watched, static_cast<Use>(use)});
@@ -110,7 +111,7 @@ NB_MODULE(_machine, module) {
   nb::class_<Program>(module, "Program")
       .def(nb::init<>())
       .def("add", &gpusim::add, "handler"_a, "operands"_a, "modifiers"_a, "guard"_a,
-           "guard_negated"_a, "target"_a, "text"_a, "uses"_a)
+           "guard_negated"_a, "target"_a, "meets"_a, "text"_a, "uses"_a)
       .def("finish", &gpusim::finish, "registers"_a, "specials"_a, "static_shared_bytes"_a,
            "local_bytes"_a, "local_base"_a, "watched"_a);
   module.def("launch", &gpusim::launch, "program"_a, "grid"_a, "block"_a, "cluster"_a,

@@ -105,9 +105,9 @@ void run_clusters(
     const bool may_begin = device.has_room() && pending.left() > 0;
     if (!ready.empty() && (!may_begin || chance() % 2 == 0)) {
       device.go(ready[chance() % ready.size()], false);
-    } else if (may_begin) {
+    } else if (const auto number = may_begin ? pending.take() : std::nullopt) {
       const std::uint32_t slot = device.room();
-      device.begin(slot, begin(*pending.take(), slot));
+      device.begin(slot, begin(*number, slot));
     } else {
       device.insist();
     }

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "cluster.h"
+#include "race_sentence.h"
 #include "residents.h"
 
 namespace gpusim {
@@ -28,12 +29,6 @@ Temper temper_of(std::mt19937_64& chance) {
 template <class T>
 void fill(Warp& warp, std::int32_t at, T value) {
   std::fill_n(warp.place<T>(at), kLanes, value);
-}
-
-Dim at_index(std::uint64_t number, const Dim& shape) {
-  return {.x = static_cast<std::uint32_t>(number % shape.x),
-          .y = static_cast<std::uint32_t>(number / shape.x % shape.y),
-          .z = static_cast<std::uint32_t>(number / shape.x / shape.y)};
 }
 
 std::uint32_t component(const Dim& dim, char axis) {
@@ -298,6 +293,7 @@ class Runner : public Resident {
         ++fragment.pc;
         fragment.seen = 0;
         if (cluster_.events() != events) fragment.polls.progresses();
+        if (op.meets && mask != 0) warp.lanes.meet();
         break;
       case Flow::kJump:
         break;
@@ -365,50 +361,6 @@ class Runner : public Resident {
   std::uint64_t stuck_at_ = 0;
   int patience_ = 0;
 };
-
-std::string who(const Program& program, std::uint32_t pc, std::uint32_t cta, std::int32_t warp,
-                bool by_itself) {
-  return (by_itself ? "what was begun by warp " : "warp ") + std::to_string(warp) + " of CTA " +
-         std::to_string(cta) + " of its cluster, " + program.texts[pc];
-}
-
-std::string who_of_grid(const Machine& machine, std::uint32_t pc, std::uint32_t cluster,
-                        std::uint32_t cta, std::int32_t warp, bool by_itself) {
-  const Dim& shape = machine.shape.cluster;
-  const Dim& grid = machine.shape.grid;
-  const Dim at =
-      at_index(cluster, {.x = grid.x / shape.x, .y = grid.y / shape.y, .z = grid.z / shape.z});
-  const Dim in_cluster = at_index(cta, shape);
-  return (by_itself ? "what was begun by warp " : "warp ") + std::to_string(warp) + " of CTA (" +
-         std::to_string(at.x * shape.x + in_cluster.x) + ", " +
-         std::to_string(at.y * shape.y + in_cluster.y) + ", " +
-         std::to_string(at.z * shape.z + in_cluster.z) + "), " + machine.program.texts[pc];
-}
-
-std::string global_sentence(const Machine& machine, const Race& race) {
-  return std::string(race.writes ? "a write" : "a read") + " of " +
-         machine.memory.describe(race.offset) + " by " +
-         who_of_grid(machine, race.pc, race.cluster, race.cta, race.warp, race.by_itself) +
-         (race.unfenced ? ", is ordered after " : ", is in no order with ") +
-         (race.earlier_wrote ? "a write" : "a read") + " by " +
-         who_of_grid(machine, race.earlier_pc, race.earlier_cluster, race.earlier_cta,
-                     race.earlier_warp, race.earlier_by_itself) +
-         (race.unfenced ? ", but no fence.proxy.async lies between them" : "") +
-         (race.why.empty() ? "" : ": " + race.why);
-}
-
-std::string sentence(const Program& program, const Race& race) {
-  const bool shared = std::string_view(race.memory) == "shared";
-  const std::uint32_t column = race.offset / 4 % kTmemColumns;
-  return std::string(race.writes ? "a write" : "a read") + " of " + race.memory + " memory at " +
-         (shared ? hex(race.offset) : "column " + std::to_string(column)) + " by " +
-         who(program, race.pc, race.cta, race.warp, race.by_itself) +
-         (race.unfenced ? ", is ordered after " : ", is in no order with ") +
-         (race.earlier_wrote ? "a write" : "a read") + " by " +
-         who(program, race.earlier_pc, race.earlier_cta, race.earlier_warp,
-             race.earlier_by_itself) +
-         (race.unfenced ? ", but no fence.proxy.async lies between them" : "");
-}
 
 // Whose launch this thread executes, until it has.
 struct Observed {
@@ -541,10 +493,7 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
   };
   run_clusters(machine.pending, most, begin, memory.changes(), machine.chance);
   for (const auto& [_, race] : found.found()) {
-    const bool global = std::string_view(race.first.memory) == "global";
-    findings.push_back(
-        {"race", global ? global_sentence(machine, race.first) : sentence(program, race.first),
-         race.times});
+    findings.push_back({"race", sentence(machine, race.first), race.times});
   }
   for (const auto& [_, finding] : machine.found.found()) findings.push_back(finding);
   return machine.counters;

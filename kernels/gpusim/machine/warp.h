@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "happens_before.h"
+#include "lane_order.h"
 #include "polls.h"
 #include "program.h"
 #include "register_file.h"
@@ -176,6 +177,7 @@ class Warp {
   std::vector<Fragment> fragments;  // by program counter
   Agent agent;
   Correspondence order;  // of its strong accesses
+  LaneOrder lanes;       // of the accesses of its lanes
   Agent load_agent;      // its tcgen05.ld, or the reads of its warpgroup's wgmma, until it waits
   Agent store_agent;     // its tcgen05.st
   TensorLoads tensor_loads;

@@ -16,6 +16,7 @@ class Program:
         guard: int,
         guard_negated: bool,
         target: int,
+        meets: bool,
         text: str,
         uses: Sequence[tuple[int, int]],
     ) -> None: ...

@@ -133,6 +133,7 @@ class Builder:
                 guard=-1 if guard_at is None else guard_at,
                 guard_negated=guard is not None and guard.negated,
                 target=0 if target is None else starts[self.kernel.labels[target]],
+                meets=instruction is not None and _meets(instruction),
                 text=describe(instruction),
                 uses=[
                     (watched[at], how)
@@ -327,6 +328,13 @@ def _as_f32(bits: int) -> int:
     (value,) = struct.unpack("<d", struct.pack("<Q", bits))
     (rounded,) = struct.unpack("<I", np.float32(value).tobytes())
     return int(rounded)
+
+
+def _meets(instruction: Instruction) -> bool:
+    """Do the threads of a warp wait for each other in it?"""
+    if instruction.opcode in ("bar", "barrier"):
+        return "arrive" not in instruction.modifiers
+    return "sync" in instruction.modifiers
 
 
 def describe(instruction: Instruction | None) -> str:
