@@ -56,7 +56,7 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml CMakeLists.txt
 
 $(VENV)/.test: $(VENV)/.installed constraints.txt requirements/test.txt
 	@$(PIP) install --quiet -c constraints.txt -r requirements/test.txt
-	@$(PIP) install --quiet --no-deps -c constraints.txt tokenspeed-mla
+	@$(PIP) install --quiet --no-deps -c constraints.txt tokenspeed-mla quack-kernels
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.python constraints.txt requirements/lint.txt

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from ts_gpusim.cli import main
+from ts_gpusim.report import schema
 
 # Each of 32 threads doubles a number; the last of them at the offset that is asked for.
 SCRIPT = '''
@@ -79,22 +79,103 @@ def test_run_tries_every_seed(script, capsys):
     assert out.endswith("3 launches: nothing wrong was found\n")
 
 
-def test_run_writes_its_report_as_json(script, tmp_path, capsys):
-    report = tmp_path / "run.json"
-    main(["run", script, "--arch", "sm_100a", "--seed", "7", "--json", str(report), "--", "1"])
-    written = json.loads(report.read_text())
-    (launch,) = written["launches"]
-    assert written["arch"] == "sm_100a"
-    assert (launch["kernel"], launch["block"], launch["seed"]) == ("double", [32, 1, 1], 7)
-    assert launch["counters"] is None
-    assert launch["problems"][0].startswith("out-of-bounds: ")
+def test_run_records_for_the_report(script, tmp_path, capsys):
+    file = tmp_path / "run.json"
+    assert main(["run", script, "--json", str(file), "--sms", "7", "--", "0"]) == 0
+    run = schema.read(file)
+    (launch,) = run.launches
+    assert (run.script, run.arch, run.sms) == ("double.py", "sm_100a", 7)
+    assert (launch.kernel, launch.block, launch.seed) == ("double", (32, 1, 1), None)
+    assert launch.counters is not None and launch.counters.global_loaded == 128
+    assert launch.recording is not None
+    assert f"ts_gpusim report {file}" in capsys.readouterr().out
 
 
-def test_a_script_that_fails_shows_its_traceback(tmp_path, capsys):
+def test_run_records_before_the_seeds_that_are_asked_for(script, tmp_path, capsys):
+    file = tmp_path / "run.json"
+    main(["run", script, "--json", str(file), "--seeds", "2", "--", "0"])
+    assert [launch.seed for launch in schema.read(file).launches] == [None, 0, 1]
+
+
+def test_run_records_until_a_fault(script, tmp_path, capsys):
+    file = tmp_path / "run.json"
+    assert main(["run", script, "--json", str(file), "--", "1"]) == 1
+    (launch,) = schema.read(file).launches
+    assert launch.counters is None
+    assert launch.problems[0].kind == "out-of-bounds"
+    assert launch.recording is not None and launch.recording.roles[0].instructions == 5
+
+
+def test_run_draws_the_ctas_that_are_named(script, tmp_path, capsys):
+    file = tmp_path / "run.json"
+    main(["run", script, "--json", str(file), "--ctas", "1-2,4", "--", "0"])
+    (launch,) = schema.read(file).launches
+    assert launch.recording is not None and launch.recording.timelines == []  # it has one CTA
+
+
+def test_a_list_of_ctas_that_is_none_is_refused(script, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", script, "--ctas", "few"])
+    assert "`few` is no list of CTAs such as 0-3,16" in capsys.readouterr().err
+
+
+def test_a_script_that_fails_shows_its_own_traceback(tmp_path, capsys):
     path = tmp_path / "wrong.py"
     path.write_text("assert 1 + 1 == 3\n")
     assert main(["run", str(path)]) == 1
-    assert "AssertionError" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert captured.err.endswith("AssertionError\n")
+    assert "runpy" not in captured.err
+    assert "nothing wrong" not in captured.out
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("sm_100a", "sm_90a", "kernel double cannot be launched: it is compiled for sm_90a, and"),
+        ('"double"', '"treble"', "the PTX has no kernel named 'treble'; its kernels: double"),
+        ("(32, 1, 1)", "(32, 1, 2048)", "kernel double cannot be launched: block"),
+        ("[data, int", "[int", "kernel double has 2 parameters (data, shift), but 1 arguments"),
+        ("add.u32 %v, %v, %v", "add.u32 %w, %v, %v", "PTX line 14: `%w` is no register"),
+        ("add.u32 %v, %v, %v", "add.u32.sat %v, %v, %v", "PTX line 14: `add.u32.sat"),
+    ],
+)
+def test_a_launch_that_is_refused_ends_with_one_sentence_and_its_line(
+    before, after, sentence, tmp_path, capsys
+):
+    path = tmp_path / "double.py"
+    path.write_text(SCRIPT.replace(before, after))
+    assert main(["run", str(path), "--", "0"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"{path}, line 25: {sentence}")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--arch", "sm_70"], "no architecture 'sm_70'; it has sm_90a, sm_100a, sm_103a"),
+        (["--sms", "0"], "sms=0, but a device has at least one SM"),
+        (["--seed", "-1"], "--seed -1: a seed is between 0 and 2**64 - 1"),
+        (["--seeds", "0"], "--seeds 0: run the script at least once"),
+        (["--json", "nowhere/run.json"], "there is no folder nowhere"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_runs(
+    options, sentence, script, capsys
+):
+    assert main(["run", script, *options, "--", "0"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.endswith(f"{sentence}\n")
+    assert (captured.err.count("\n"), captured.out) == (1, "")
+
+
+def test_what_a_script_exits_with_is_shown(tmp_path, capsys):
+    path = tmp_path / "exits.py"
+    path.write_text("raise SystemExit('no input')\n")
+    assert main(["run", str(path)]) == 1
+    assert capsys.readouterr().err == "no input\n"
 
 
 def test_a_script_that_is_not_there_is_named(capsys):
@@ -115,6 +196,8 @@ def test_opcodes_lists_what_is_executed_with_its_section(capsys):
     [
         (["--help"], "run a Python script's kernels and report on each launch"),
         (["run", "--help"], "python -m ts_gpusim run my_gemm.py --arch sm_90a --seeds 20"),
+        (["--help"], "python -m ts_gpusim report run.json --html run.html"),
+        (["report", "--help"], "report before.json after.json --html both.html"),
         (["opcodes", "--help"], "Lists the instructions that the machine executes"),
     ],
 )

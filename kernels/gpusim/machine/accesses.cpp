@@ -24,7 +24,7 @@ namespace {
 constexpr std::int64_t kShared = 1;
 constexpr std::int64_t kNarrowAddress = 2;  // the address is a 32-bit register
 constexpr std::int64_t kGlobal = 4;         // or const, local or param: not shared
-constexpr std::int64_t kNeverWritten = 8;   // const or param
+constexpr std::int64_t kPrivate = 8;        // with kGlobal: const, local or param
 constexpr int kCountShift = 8;              // elements of the vector, 4 bits
 constexpr int kMostElements = 16;
 constexpr int kOrderShift = 16;  // 3 bits
@@ -69,11 +69,20 @@ bool in_local(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   return at >= begin && offset < program.local_bytes && bytes <= program.local_bytes - offset;
 }
 
-std::byte* outside_shared(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
+// Adds the bytes to `counter` if they are in global memory.
+std::byte* outside_shared(Step& step, std::uint64_t at, std::uint32_t bytes, int lane,
+                          std::uint64_t Counters::* counter) {
   if (in_local(step, at, bytes, lane) && at % bytes == 0) {
     return reinterpret_cast<std::byte*>(at);  // NOLINT(performance-no-int-to-ptr)
   }
+  if ((step.op.modifiers & kPrivate) == 0) step.warp.machine().counters.*counter += bytes;
   return step.warp.machine().memory.at(at, bytes, bytes);
+}
+
+void count_shared(Step& step, const Cluster::Place& place, std::uint32_t bytes,
+                  std::uint64_t Counters::* own, std::uint64_t Counters::* distributed) {
+  const bool is_own = place.cta == &step.warp.cta();
+  step.warp.machine().counters.*(is_own ? own : distributed) += bytes;
 }
 
 struct Access {
@@ -106,14 +115,14 @@ void compare_lanes(Step& step, const Access& access, int lane) {
 const std::byte* readable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
+    count_shared(step, place, bytes, &Counters::shared_loaded, &Counters::distributed_loaded);
     const std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
     place.cta->shared.demand_written(place.offset, bytes);
     compare_lanes(step, {.at = at, .bytes = bytes, .writes = false}, lane);
     return memory;
   }
-  step.warp.machine().counters.global_bytes_loaded += bytes;
-  const std::byte* memory = outside_shared(step, at, bytes, lane);
-  if ((step.op.modifiers & kNeverWritten) == 0 && !in_local(step, at, bytes, lane)) {
+  const std::byte* memory = outside_shared(step, at, bytes, lane, &Counters::global_loaded);
+  if ((step.op.modifiers & kPrivate) == 0 && !in_local(step, at, bytes, lane)) {
     step.warp.machine().memory.read(at, bytes, strength_of(step), &step.warp.order);
     compare_lanes(step, {.at = at, .bytes = bytes, .writes = false}, lane);
   }
@@ -125,14 +134,14 @@ std::byte* writable(Step& step, std::uint64_t at, const std::byte* what, std::ui
                     int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
+    count_shared(step, place, bytes, &Counters::shared_stored, &Counters::distributed_stored);
     std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
     place.cta->shared.wrote(place.offset, bytes);
     const bool same = std::memcmp(memory, what, bytes) == 0;
     compare_lanes(step, {.at = at, .bytes = bytes, .writes = true, .same = same}, lane);
     return memory;
   }
-  step.warp.machine().counters.global_bytes_stored += bytes;
-  std::byte* memory = outside_shared(step, at, bytes, lane);
+  std::byte* memory = outside_shared(step, at, bytes, lane, &Counters::global_stored);
   if (!in_local(step, at, bytes, lane)) {
     step.warp.machine().memory.write(at, what, bytes, strength_of(step), &step.warp.order);
     const bool same = std::memcmp(memory, what, bytes) == 0;
@@ -145,15 +154,14 @@ std::byte* writable(Step& step, std::uint64_t at, const std::byte* what, std::ui
 std::byte* updatable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
+    count_shared(step, place, bytes, &Counters::shared_atomic, &Counters::distributed_atomic);
     std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
     place.cta->shared.demand_written(place.offset, bytes);
     place.cta->shared.wrote(place.offset, bytes);
     compare_lanes(step, {.at = at, .bytes = bytes, .writes = true}, lane);
     return memory;
   }
-  step.warp.machine().counters.global_bytes_loaded += bytes;
-  step.warp.machine().counters.global_bytes_stored += bytes;
-  std::byte* memory = outside_shared(step, at, bytes, lane);
+  std::byte* memory = outside_shared(step, at, bytes, lane, &Counters::global_atomic);
   if (!in_local(step, at, bytes, lane)) {
     step.warp.machine().memory.update(at, bytes, strength_of(step), &step.warp.order);
     compare_lanes(step, {.at = at, .bytes = bytes, .writes = true}, lane);
@@ -218,7 +226,7 @@ Flow load(Step& step) {
   const Strength strength = strength_of(step);
   const Strongly strongly(strength);
   const bool may_wait = strength.strong() || (step.op.modifiers & kShared) == 0;
-  const bool observed = may_wait && (step.op.modifiers & kNeverWritten) == 0;
+  const bool observed = may_wait && (step.op.modifiers & kPrivate) == 0;
   Observed what;
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
   step.each_lane([&](int lane) {
@@ -282,7 +290,7 @@ Flow atomic(Step& step) {
   step.each_lane([&](int lane) {
     const std::uint64_t at = address(step, count, lane);
     std::byte* const memory =
-        in_shared(step, at) ? cluster_of(step).memory(at) : outside_shared(step, at, bytes, lane);
+        in_shared(step, at) ? cluster_of(step).memory(at) : reinterpret_cast<std::byte*>(at);
     for (int i = 0; i < count; ++i) {
       std::byte* const element = memory + (static_cast<std::size_t>(i) * sizeof(T));
       T before;

@@ -69,6 +69,7 @@ Flow bar_sync(Step& step) {
     arrive_at(step, barrier);
   }
   complete(step, barrier);
+  note_barrier(step.value<std::uint32_t>(0));
   if (barrier.phase == fragment.phase) {
     fragment.waits_for = [id = step.value<std::uint32_t>(0), &barrier] {
       return "barrier " + std::to_string(id) + " with " + std::to_string(barrier.arrived) +
@@ -207,6 +208,7 @@ Flow mbarrier_wait(Step& step) {
     const std::uint64_t at = address(step, 1, lane);
     if (const State of_lane = step.reg<State>(2)[lane]; at != asked || of_lane != state) {
       asked = at;
+      note_barrier(at & ((1U << kRankShift) - 1));
       state = of_lane;
       const Mbarrier& barrier = cluster.mbarrier(at);
       over = kParity ? (barrier.phase & 1) != (state & 1) : barrier.phase != state;

@@ -7,22 +7,14 @@
 #include <type_traits>
 
 #include "lanes.h"
+#include "widths.h"
 
 namespace gpusim {
 namespace {
 
-using std::int16_t;
-using std::int32_t;
-using std::int64_t;
-using std::uint16_t;
-using std::uint32_t;
-using std::uint64_t;
-
 // Wide enough that a 16-bit operand is not promoted to int.
 template <class T>
 using Unpromoted = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-template <class T>
-using Unsigned = std::make_unsigned_t<T>;
 
 template <class T>
 struct And {

@@ -2,6 +2,7 @@
 // Copies that go on by themselves: cp.async, cp.async.bulk and, for tensors, cp.async.bulk.tensor
 // (PTX ISA 9.7.9.25 "asynchronous copy").
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -61,6 +62,17 @@ std::uint64_t address(Step& step, int operand, int lane) {
 struct Box {
   TensorMap map;
   std::array<std::int64_t, kMostDimensions> begin{};
+
+  // Those that have a place in global memory.
+  [[nodiscard]] std::uint64_t bytes_inside() const {
+    std::int64_t elements = 1;
+    for (std::size_t d = 0; d < static_cast<std::size_t>(map.rank); ++d) {
+      const std::int64_t first = std::max<std::int64_t>(begin[d], 0);
+      const std::int64_t last = std::min(begin[d] + map.box[d], map.sizes[d]);
+      elements *= std::max<std::int64_t>(last - first, 0);
+    }
+    return static_cast<std::uint64_t>(elements) * map.element_bytes;
+  }
 
   // Calls act(byte offset in the box, global address, bytes inside, offset of the first of those).
   template <class Act>
@@ -183,12 +195,18 @@ Flow tensor_load(Step& step) {
     } else {
       targets.emplace_back(to.cta, barrier.cta);
     }
-    ++machine.counters.bulk_requests;
+    ++machine.counters.tma_requests;
     const std::int64_t bytes = box.map.box_elements() * box.map.element_bytes;
+    machine.counters.global_copied_in += box.bytes_inside();
     for (const auto& [cta, announced] : targets) {
-      machine.counters.bulk_bytes_loaded += static_cast<std::uint64_t>(bytes);
-      cluster.asynchronous.push([&machine, &cluster, box, bytes, cta = cta, announced = announced,
-                                 offset = to.offset, barrier = barrier.offset] {
+      machine.counters.shared_copied_in += static_cast<std::uint64_t>(bytes);
+      // A multicast is one transfer.
+      const EngineWork work{
+          .engine = Engine::kTma,
+          .amount = cta == targets[0].first ? static_cast<std::uint64_t>(bytes) : 0};
+      cluster.asynchronous.push(work, [&machine, &cluster, box, bytes, cta = cta,
+                                       announced = announced, offset = to.offset,
+                                       barrier = barrier.offset] {
         const auto rank_bits = announced->rank() << kRankShift;
         box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
                          std::int64_t skipped) {
@@ -250,32 +268,35 @@ Flow tensor_store(Step& step) {
     const Cluster::Place from = cluster.place(address(step, 1 + rank, lane));
     demand_alignment(from.offset, 128, "the source of a tensor copy");
     demand_met(step, from, box.map.box_elements() * box.map.element_bytes, lane);
-    ++machine.counters.bulk_requests;
-    cluster.asynchronous.push([&machine, &cluster, box, from, reduction, type,
-                               group = begin_bulk(step, lane)] {
-      std::vector<std::byte> image(
-          static_cast<std::size_t>(box.map.box_elements() * box.map.element_bytes));
-      const auto read = [&](std::int64_t at, std::uint64_t global, std::int64_t inside,
-                            std::int64_t skipped) {
-        if (inside == 0) return;
-        (void)machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
-        gather(*from.cta, from.offset, box.map.swizzle, at + skipped, image.data() + at, inside);
-      };
-      const auto put_row = [&](std::int64_t at, std::uint64_t global, std::int64_t inside,
-                               std::int64_t /*skipped*/) {
-        if (inside == 0) return;
-        const auto bytes = static_cast<std::size_t>(inside);
-        std::byte* to = machine.memory.at(global, bytes, 1);
-        write(machine.memory, reduction, global, image.data() + at, bytes);
-        put(reduction, type, to, image.data() + at, bytes);
-        machine.counters.bulk_bytes_stored += bytes;
-      };
-      box.each_row(read);
-      group->has_read();
-      box.each_row(put_row);
-      --*group;
-      cluster.happened();
-    });
+    ++machine.counters.tma_requests;
+    machine.counters.shared_copied_out += box.bytes_inside();
+    machine.counters.global_copied_out += box.bytes_inside();
+    cluster.asynchronous.push(
+        {.engine = Engine::kTma, .amount = box.bytes_inside()},
+        [&machine, &cluster, box, from, reduction, type, group = begin_bulk(step, lane)] {
+          std::vector<std::byte> image(
+              static_cast<std::size_t>(box.map.box_elements() * box.map.element_bytes));
+          const auto read = [&](std::int64_t at, std::uint64_t global, std::int64_t inside,
+                                std::int64_t skipped) {
+            if (inside == 0) return;
+            (void)machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
+            gather(*from.cta, from.offset, box.map.swizzle, at + skipped, image.data() + at,
+                   inside);
+          };
+          const auto put_row = [&](std::int64_t at, std::uint64_t global, std::int64_t inside,
+                                   std::int64_t /*skipped*/) {
+            if (inside == 0) return;
+            const auto bytes = static_cast<std::size_t>(inside);
+            std::byte* to = machine.memory.at(global, bytes, 1);
+            write(machine.memory, reduction, global, image.data() + at, bytes);
+            put(reduction, type, to, image.data() + at, bytes);
+          };
+          box.each_row(read);
+          group->has_read();
+          box.each_row(put_row);
+          --*group;
+          cluster.happened();
+        });
   });
   return Flow::kNext;
 }
@@ -298,12 +319,14 @@ Flow bulk_load(Step& step) {
     } else {
       targets.emplace_back(to.cta, barrier.cta);
     }
-    ++machine.counters.bulk_requests;
+    ++machine.counters.tma_requests;
+    machine.counters.global_copied_in += bytes;
     for (const auto& [cta, announced] : targets) {
-      machine.counters.bulk_bytes_loaded += bytes;
+      machine.counters.shared_copied_in += bytes;
       const std::uint64_t at = std::uint64_t{announced->rank()} << kRankShift | barrier.offset;
+      const EngineWork work{.engine = Engine::kTma, .amount = cta == targets[0].first ? bytes : 0};
       cluster.asynchronous.push(
-          [&machine, &cluster, cta = cta, offset = to.offset, from, bytes, at] {
+          work, [&machine, &cluster, cta = cta, offset = to.offset, from, bytes, at] {
             const std::byte* source = machine.memory.at(from, bytes, 16);
             machine.memory.read(from, bytes);
             std::memcpy(cta->shared.at(offset, bytes, 16), source, bytes);
@@ -330,8 +353,10 @@ Flow bulk_between(Step& step) {
     demand_alignment(from.offset, 16, "the source of a bulk copy");
     demand_alignment(bytes, 16, "the size of a bulk copy");
     demand_met(step, from, bytes, lane);
-    ++machine.counters.bulk_requests;
-    cluster.asynchronous.push([&cluster, to, from, bytes, barrier, reduction, type] {
+    ++machine.counters.tma_requests;
+    machine.counters.distributed_copied += bytes;
+    const EngineWork work{.engine = Engine::kNetwork, .amount = bytes};
+    cluster.asynchronous.push(work, [&cluster, to, from, bytes, barrier, reduction, type] {
       const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
       from.cta->shared.demand_written(from.offset, bytes);
       std::byte* target = to.cta->shared.at(to.offset, bytes, 16);
@@ -357,8 +382,11 @@ Flow bulk_store(Step& step) {
     demand_alignment(from.offset, 16, "the source of a bulk copy");
     demand_alignment(bytes, 16, "the size of a bulk copy");
     demand_met(step, from, bytes, lane);
-    ++machine.counters.bulk_requests;
+    ++machine.counters.tma_requests;
+    machine.counters.shared_copied_out += bytes;
+    machine.counters.global_copied_out += bytes;
     cluster.asynchronous.push(
+        {.engine = Engine::kTma, .amount = bytes},
         [&machine, &cluster, to, from, bytes, reduction, type, group = begin_bulk(step, lane)] {
           const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
           from.cta->shared.demand_written(from.offset, bytes);
@@ -366,10 +394,45 @@ Flow bulk_store(Step& step) {
           std::byte* target = machine.memory.at(to, bytes, 16);
           write(machine.memory, reduction, to, source, bytes);
           put(reduction, type, target, source, bytes);
-          machine.counters.bulk_bytes_stored += bytes;
           --*group;
           cluster.happened();
         });
+  });
+  return Flow::kNext;
+}
+
+// Operands: destination, mbarrier, values; modifiers >> 8 & 15: how many, >> 12: the bytes of one.
+// A store of the generic proxy, which goes on by itself (PTX ISA 9.7.9.12).
+Flow store_async(Step& step) {
+  const auto count = static_cast<std::size_t>(step.op.modifiers >> 8 & 15);
+  const auto width = static_cast<std::size_t>(step.op.modifiers >> 12);
+  const auto bytes = static_cast<std::uint32_t>(count * width);
+  step.each_lane([&](int lane) {
+    Cluster& cluster = cluster_of(step);
+    const Cluster::Place to = cluster.place(address(step, 0, lane));
+    const std::uint64_t barrier = address(step, 1, lane);
+    if (cluster.place(barrier).cta != to.cta) {
+      throw Fault("mbarrier", "st.async writes to CTA " + std::to_string(to.cta->rank()) +
+                                  ", but its mbarrier is in CTA " +
+                                  std::to_string(cluster.place(barrier).cta->rank()));
+    }
+    // Checked when issued: the fault belongs to this instruction.
+    (void)to.cta->shared.at(to.offset, bytes, bytes);
+    std::array<std::byte, 32> values;
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::byte* const value = step.warp.place<std::byte>(step.operands[2 + i].at) +
+                                     (width * static_cast<unsigned>(lane));
+      std::memcpy(values.data() + (i * width), value, width);
+    }
+    const EngineWork work{.engine = Engine::kNetwork, .amount = bytes};
+    cluster.asynchronous.push(
+        work,
+        [&cluster, to, bytes, barrier, values] {
+          std::memcpy(to.cta->shared.at(to.offset, bytes, bytes), values.data(), bytes);
+          to.cta->shared.wrote(to.offset, bytes);
+          cluster.arrive(cluster.mbarrier(barrier), 0, -static_cast<std::int64_t>(bytes));
+        },
+        Proxy::kGeneric);
   });
   return Flow::kNext;
 }
@@ -384,11 +447,14 @@ Flow cp_async(Step& step) {
     const std::uint64_t from = address(step, 1, lane);
     const std::uint32_t bytes = std::min(size, step.reg<std::uint32_t>(2)[lane]);
     const AsyncGroups::Counter group = step.warp.copies[static_cast<std::size_t>(lane)].begin();
-    machine.counters.global_bytes_loaded += bytes;
+    machine.counters.global_copied_in += bytes;
+    machine.counters.shared_copied_in += size;
     // Checked when issued: the fault belongs to this instruction.
     (void)to.cta->shared.at(to.offset, size, size);
     if (bytes > 0) (void)machine.memory.at(from, bytes, size);
+    const EngineWork work{.engine = Engine::kAsyncCopy, .amount = bytes};
     cluster.asynchronous.push(
+        work,
         [&machine, &cluster, to, from, bytes, size, group] {
           std::byte* memory = to.cta->shared.at(to.offset, size, size);
           std::memset(memory, 0, size);
@@ -439,7 +505,7 @@ void arrive_when_done(Cluster& cluster, std::uint64_t barrier,
     for (const auto& group : groups) acting->knows.join(group->done());
     return cluster.arrive(cluster.mbarrier(barrier), 1, 0);
   }
-  cluster.asynchronous.push([&cluster, barrier, groups = std::move(groups)]() mutable {
+  cluster.asynchronous.push({}, [&cluster, barrier, groups = std::move(groups)]() mutable {
     arrive_when_done(cluster, barrier, std::move(groups));
   });
 }
@@ -464,6 +530,7 @@ void register_bulk_copies(Registry& registry) {
   registry["cp.async.bulk.store"] = bulk_store;
   registry["cp.async.bulk.commit_group"] = commit_group<&Warp::bulks>;
   registry["cp.async.bulk.wait_group"] = wait_group<&Warp::bulks>;
+  registry["st.async"] = store_async;
   registry["cp.async"] = cp_async;
   registry["cp.async.commit_group"] = commit_group<&Warp::copies>;
   registry["cp.async.wait_group"] = wait_group<&Warp::copies>;

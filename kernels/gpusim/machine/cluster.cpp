@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 
 namespace gpusim {
 
@@ -107,24 +108,29 @@ int TensorMemory::allocated() const {
   return static_cast<int>(std::ranges::count_if(owner_, [](int owner) { return owner != 0; }));
 }
 
-Asynchronous::Operation Asynchronous::begin(Complete complete, Proxy proxy) {
-  Operation operation{.complete = std::move(complete), .agent = *acting};
+Asynchronous::Operation Asynchronous::begin(const EngineWork& work, Complete complete,
+                                            Proxy proxy) {
+  Operation operation{.complete = std::move(complete), .agent = *acting, .number = begun_++};
   operation.agent.proxy = proxy;
   operation.agent.by_itself = true;
+  if (acting->record != nullptr) operation.end = acting->record->recorder->begin(work);
   // What the beginner does next is not known to the operation.
   acting->tick();
   return operation;
 }
 
-void Asynchronous::push(Complete complete, Proxy proxy) {
-  Operation& operation = free_.emplace_back(begin(std::move(complete), proxy));
+void Asynchronous::push(const EngineWork& work, Complete complete, Proxy proxy) {
+  Operation operation = begin(work, std::move(complete), proxy);
+  operation.waits = work.engine == Engine::kNone;
+  if (operation.waits) operation.end = std::max(operation.end, first_of_engines());
   const std::uint32_t slot = next_++ % kSlots;
   // One more moment for what it does when it has read its source.
   operation.agent.become({.slot = first_slot_ + kMostQueues + slot, .clock = clocks_[slot] += 2});
+  free_.push_back(std::move(operation));
 }
 
-void Asynchronous::push(std::uint32_t queue, Complete complete) {
-  queues_[queue].operations.push_back(begin(std::move(complete), Proxy::kAsync));
+void Asynchronous::push(std::uint32_t queue, const EngineWork& work, Complete complete) {
+  queues_[queue].operations.push_back(begin(work, std::move(complete), Proxy::kAsync));
 }
 
 bool Asynchronous::empty() const {
@@ -133,32 +139,73 @@ bool Asynchronous::empty() const {
          });
 }
 
+void Asynchronous::complete_free(std::size_t which) {
+  Operation operation = std::move(free_[which]);
+  free_[which] = std::move(free_.back());
+  free_.pop_back();
+  last_ = std::move(operation.agent);
+  last_.knows.reached = {.cycle = operation.end, .pc = last_.pc};
+  acting = &last_;
+  operation.complete();
+}
+
+void Asynchronous::complete_queued(std::uint32_t number, Queue& queue) {
+  const Operation operation = std::move(queue.operations.front());
+  queue.operations.pop_front();
+  // The queue goes on from what it knew, and from what its next operation's beginner knew.
+  Agent agent = operation.agent;
+  agent.knows.join(queue.agent.knows);
+  agent.knows.reached = {.cycle = std::max(operation.end, agent.knows.reached.cycle),
+                         .pc = agent.pc};
+  const Clock before = std::max(queue.agent.now.clock, start_);
+  agent.become({.slot = first_slot_ + number, .clock = before + 1});
+  queue.agent = std::move(agent);
+  acting = &queue.agent;
+  operation.complete();
+}
+
 void Asynchronous::complete_one(std::mt19937_64& chance) {
   std::size_t choices = free_.size();
   for (const auto& [_, queue] : queues_) choices += queue.operations.empty() ? 0 : 1;
   std::size_t chosen = chance() % choices;
-  if (chosen < free_.size()) {
-    Operation operation = std::move(free_[chosen]);
-    free_[chosen] = std::move(free_.back());
-    free_.pop_back();
-    last_ = std::move(operation.agent);
-    acting = &last_;
-    return operation.complete();
-  }
+  if (chosen < free_.size()) return complete_free(chosen);
   chosen -= free_.size();
   for (auto& [number, queue] : queues_) {
     if (queue.operations.empty() || chosen-- > 0) continue;
-    const Operation operation = std::move(queue.operations.front());
-    queue.operations.pop_front();
-    // The queue goes on from what it knew, and from what its next operation's beginner knew.
-    Agent agent = operation.agent;
-    agent.knows.join(queue.agent.knows);
-    const Clock before = std::max(queue.agent.now.clock, start_);
-    agent.become({.slot = first_slot_ + number, .clock = before + 1});
-    queue.agent = std::move(agent);
-    acting = &queue.agent;
-    return operation.complete();
+    return complete_queued(number, queue);
   }
+}
+
+Asynchronous::First Asynchronous::first() const {
+  First first;
+  const auto consider = [&first](const Operation& operation, Cycle earliest, First at) {
+    at.end = std::max(operation.end, earliest);
+    at.number = operation.number;
+    if (std::tie(at.end, at.number) < std::tie(first.end, first.number)) first = at;
+  };
+  for (std::size_t i = 0; i < free_.size(); ++i) consider(free_[i], 0, {.which = i});
+  for (const auto& [number, queue] : queues_) {
+    if (queue.operations.empty()) continue;
+    const Cycle earliest = queue.agent.knows.reached.cycle;  // they complete in order
+    consider(queue.operations.front(), earliest, {.queued = true, .which = number});
+  }
+  return first;
+}
+
+// When what only waits for others asks again. 0: there is no other.
+Cycle Asynchronous::first_of_engines() const {
+  Cycle end = 0;
+  for (const Operation& operation : free_) {
+    if (!operation.waits) end = end == 0 ? operation.end : std::min(end, operation.end);
+  }
+  return end;
+}
+
+void Asynchronous::complete_first() {
+  const First next = first();
+  if (!next.queued) return complete_free(next.which);
+  const auto number = static_cast<std::uint32_t>(next.which);
+  complete_queued(number, queues_[number]);
 }
 
 Cluster::Place Cluster::place(std::uint64_t address) {
@@ -195,7 +242,7 @@ void Cluster::arrive(Mbarrier& barrier, std::int64_t count, std::int64_t expecte
     barrier.pending = barrier.count;
     ++barrier.phase;
     barrier.completed.join(barrier.arriving);
-    barrier.arriving = {};
+    barrier.arriving.clear();
   }
   happened();
 }

@@ -15,7 +15,9 @@
 #include <tuple>
 #include <vector>
 
+#include "counters.h"
 #include "memory.h"
+#include "recorder.h"
 #include "residents.h"
 #include "warp.h"
 
@@ -60,7 +62,7 @@ struct Barrier {
     arrived = 0;
     ++phase;
     completed.join(arriving);
-    arriving = {};
+    arriving.clear();
   }
 };
 
@@ -149,16 +151,22 @@ class Asynchronous {
   explicit Asynchronous(std::uint32_t first) : first_slot_(first) {}
 
   // The agent that acts begins an operation.
-  void push(Complete complete, Proxy proxy = Proxy::kAsync);
-  void push(std::uint32_t queue, Complete complete);
+  void push(const EngineWork& work, Complete complete, Proxy proxy = Proxy::kAsync);
+  void push(std::uint32_t queue, const EngineWork& work, Complete complete);
   [[nodiscard]] bool empty() const;
   // Completes one, chosen by chance.
   void complete_one(std::mt19937_64& chance);
+  // Of a recorded launch: completes the one that is complete first in model time; and when that is.
+  void complete_first();
+  [[nodiscard]] Cycle first_completion() const { return first().end; }
 
  private:
   struct Operation {
     Complete complete;
     Agent agent;
+    Cycle end = 0;             // in model time
+    std::uint64_t number = 0;  // in the order in which they begin
+    bool waits = false;        // for others
   };
   struct Queue {
     std::deque<Operation> operations;
@@ -168,10 +176,21 @@ class Asynchronous {
   static constexpr std::uint32_t kSlots = 64;
   static constexpr std::uint32_t kMostQueues = 16;
 
-  [[nodiscard]] static Operation begin(Complete complete, Proxy proxy);
+  [[nodiscard]] Operation begin(const EngineWork& work, Complete complete, Proxy proxy);
+  struct First {
+    bool queued = false;
+    std::size_t which = 0;  // of those without a queue; or the queue
+    Cycle end = ~Cycle{0};  // none
+    std::uint64_t number = ~std::uint64_t{0};
+  };
+  [[nodiscard]] First first() const;
+  [[nodiscard]] Cycle first_of_engines() const;
+  void complete_free(std::size_t which);
+  void complete_queued(std::uint32_t number, Queue& queue);
 
   std::uint32_t first_slot_;
   std::uint32_t next_ = 0;
+  std::uint64_t begun_ = 0;
   Clock start_ = latest;
   std::vector<Clock> clocks_ = std::vector<Clock>(kSlots, start_);
   std::vector<Operation> free_;
@@ -211,17 +230,6 @@ class Cluster {
  private:
   Dim shape_;
   std::uint64_t events_ = 1;
-};
-
-struct Counters {
-  std::uint64_t instructions = 0;  // of warps
-  std::uint64_t mma_instructions = 0;
-  std::uint64_t mma_flops = 0;
-  std::uint64_t bulk_requests = 0;
-  std::uint64_t bulk_bytes_loaded = 0;
-  std::uint64_t bulk_bytes_stored = 0;
-  std::uint64_t global_bytes_loaded = 0;
-  std::uint64_t global_bytes_stored = 0;
 };
 
 struct LaunchShape {
@@ -265,6 +273,7 @@ struct Machine {
   std::mt19937_64 chance;
   Counters counters;
   Findings found;
+  Recorder* recorder = nullptr;  // of a recorded launch
   PendingClusters pending = PendingClusters(0);
 };
 
@@ -286,12 +295,14 @@ void register_threads(Registry& registry);
 void register_barriers(Registry& registry);
 void register_bulk_copies(Registry& registry);
 void register_matrices(Registry& registry);
+void register_matrix_accesses(Registry& registry);
 [[nodiscard]] const Registry& handlers();
 
 // Executes every CTA of the launch. Fault, with the place in its sentence, if one does wrong.
-// What it can go on from, such as a race, is added to `findings`.
+// What it can go on from, such as a race, is added to `findings`. With a `recorder`, in the order
+// of its model's time; the seed has no say.
 [[nodiscard]] Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
                            std::uint64_t parameters, std::uint64_t seed,
-                           std::vector<Finding>& findings);
+                           std::vector<Finding>& findings, Recorder* recorder);
 
 }  // namespace gpusim

@@ -7,16 +7,10 @@
 #include <type_traits>
 
 #include "lanes.h"
+#include "widths.h"
 
 namespace gpusim {
 namespace {
-
-using std::int16_t;
-using std::int32_t;
-using std::int64_t;
-using std::uint16_t;
-using std::uint32_t;
-using std::uint64_t;
 
 // p = F(a, ...) in every lane.
 template <class F, class S>

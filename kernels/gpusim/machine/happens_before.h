@@ -51,6 +51,11 @@ class VectorClock {
     if (epoch.slot >= clocks_.size()) clocks_.resize(epoch.slot + 1, 0);
     clocks_[epoch.slot] = std::max(clocks_[epoch.slot], epoch.clock);
   }
+  // Knows nothing; the memory stays.
+  void clear() {
+    ++lessons;
+    clocks_.clear();
+  }
   void join(const VectorClock& other) {
     ++lessons;
     if (other.clocks_.size() > clocks_.size()) clocks_.resize(other.clocks_.size(), 0);
@@ -63,22 +68,39 @@ class VectorClock {
   std::vector<Clock> clocks_;
 };
 
+// In the time of the cost model, if the launch is recorded; and the instruction it took until then.
+struct Moment {
+  std::uint64_t cycle = 0;
+  std::uint32_t pc = 0;
+};
+
 struct Knowledge {
   VectorClock all;
   VectorClock fenced;         // as far as shared and tensor memory are concerned
   VectorClock fenced_global;  // as far as global memory is
   Elsewhere elsewhere;        // what is known of other clusters
+  Moment reached;
 
   void join(const Knowledge& other) {
     all.join(other.all);
     fenced.join(other.fenced);
     fenced_global.join(other.fenced_global);
     elsewhere.join(other.elsewhere);
+    reach(other.reached);
+  }
+  void reach(const Moment& moment) {
+    if (moment.cycle > reached.cycle) reached = moment;
   }
   void fence() { fenced.join(all); }
   void fence_global() {
     fenced_global.join(all);
     elsewhere.fence();
+  }
+  void clear() {
+    all.clear();
+    fenced.clear();
+    fenced_global.clear();
+    elsewhere = {};
   }
 };
 
@@ -86,6 +108,8 @@ struct Knowledge {
 extern constinit thread_local Clock latest;
 
 enum class Proxy : std::uint8_t { kGeneric, kAsync };
+
+struct CtaRecord;
 
 // Who acts, at which instruction.
 struct Agent {
@@ -96,8 +120,9 @@ struct Agent {
   std::uint32_t cta = 0;  // rank in the cluster
   std::uint32_t cluster = 0;
   std::int32_t warp = 0;
-  bool by_itself = false;  // an operation that the warp began
-  bool strong = false;     // its accesses do not race with others that are
+  bool by_itself = false;       // an operation that the warp began
+  bool strong = false;          // its accesses do not race with others that are
+  CtaRecord* record = nullptr;  // if the launch is recorded
 
   // What it does from here on is later than what it has told others.
   void tick() { become({.slot = now.slot, .clock = now.clock + 1}); }

@@ -7,20 +7,11 @@
 #include <type_traits>
 
 #include "lanes.h"
+#include "widths.h"
 
 namespace gpusim {
 namespace {
 
-using std::int16_t;
-using std::int32_t;
-using std::int64_t;
-using std::uint16_t;
-using std::uint32_t;
-using std::uint64_t;
-
-// Integers wrap around: computed without sign.
-template <class T>
-using Unsigned = std::make_unsigned_t<T>;
 // Wide enough that no product of two overflows (16-bit operands would be promoted to int).
 template <class T>
 using Wrapping = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
@@ -43,8 +34,6 @@ struct MadLo {
     return static_cast<T>(Wrapping<T>(a) * Wrapping<T>(b) + Wrapping<T>(c));
   }
 };
-__extension__ typedef __int128 Int128;
-__extension__ typedef unsigned __int128 UInt128;
 template <class T>
 using Twice = std::conditional_t<
     sizeof(T) == 2, std::conditional_t<std::is_signed_v<T>, int32_t, uint32_t>,

@@ -68,6 +68,12 @@ int element_bytes(Element type) {
   }
 }
 
+const char* name_of(Element type) {
+  constexpr const char* kNames[] = {"f16",  "bf16", "tf32", "e4m3", "e5m2",
+                                    "e2m3", "e3m2", "e2m1", "s8",   "u8"};
+  return kNames[static_cast<std::size_t>(type)];
+}
+
 float element_value(Element type, std::uint32_t bits) {
   static const auto kE4m3Values = values_of(kE4m3);
   static const auto kE5m2Values = values_of(kE5m2);
@@ -198,25 +204,85 @@ std::vector<float> read_operand(Cta& cta, const SharedDescriptor& descriptor, in
   return values;
 }
 
-// The clones compute the same: nothing is contracted to a fused multiply-add.
-[[gnu::target_clones("avx2", "default")]]
-void multiply(const std::vector<float>& a, const std::vector<float>& b, int m, int n, int k,
-              float* product) {
+namespace {
+
+// kVectors * kWidth columns of two rows of the product: the sums stay in registers. Each is taken
+// in the order of k, and nothing is contracted to a fused multiply-add: all widths compute the
+// same.
+template <int kWidth, int kVectors>
+[[gnu::always_inline]] inline void multiply_rows(const float* a0, const float* a1,
+                                                 const float* across, int n, int k, float* product0,
+                                                 float* product1) {
+  using Vector [[gnu::vector_size(kWidth * sizeof(float))]] = float;
+  Vector sum0[kVectors] = {};
+  Vector sum1[kVectors] = {};
+  for (int i = 0; i < k; ++i) {
+    const float* const line = across + (static_cast<std::size_t>(i) * n);
+    for (int v = 0; v < kVectors; ++v) {
+      Vector factors;
+      std::memcpy(&factors, line + (static_cast<std::size_t>(v) * kWidth), sizeof(Vector));
+      sum0[v] += a0[i] * factors;
+      sum1[v] += a1[i] * factors;
+    }
+  }
+  std::memcpy(product0, sum0, sizeof(sum0));
+  std::memcpy(product1, sum1, sizeof(sum1));
+}
+
+struct Factors {
+  const float* a;
+  const float* b;
+  int m, n, k;
+};
+
+// `kWidth`: floats that the processor adds at once.
+template <int kWidth>
+[[gnu::always_inline]] inline void multiply_by(const Factors& of, float* product) {
+  const int n = of.n;
+  const int k = of.k;
   std::vector<float> across(static_cast<std::size_t>(k) * static_cast<std::size_t>(n));
   for (int j = 0; j < n; ++j) {
     for (int i = 0; i < k; ++i) {
-      across[static_cast<std::size_t>(i) * n + j] = b[static_cast<std::size_t>(j) * k + i];
+      across[static_cast<std::size_t>(i) * n + j] = of.b[static_cast<std::size_t>(j) * k + i];
     }
   }
-  for (int row = 0; row < m; ++row) {
-    float* const sum = product + (static_cast<std::size_t>(row) * n);
-    std::fill_n(sum, n, 0.0F);
-    for (int i = 0; i < k; ++i) {
-      const float factor = a[static_cast<std::size_t>(row) * k + i];
-      const float* const line = across.data() + (static_cast<std::size_t>(i) * n);
-      for (int j = 0; j < n; ++j) sum[j] += factor * line[j];
+  for (int row = 0; row < of.m; row += 2) {
+    const float* const a0 = of.a + (static_cast<std::size_t>(row) * k);
+    float* const product0 = product + (static_cast<std::size_t>(row) * n);
+    const bool alone = row + 1 == of.m;
+    const float* const a1 = alone ? a0 : a0 + k;
+    float* const product1 = alone ? product0 : product0 + n;
+    int j = 0;
+    for (; j + 32 <= n; j += 32) {
+      multiply_rows<kWidth, 32 / kWidth>(a0, a1, across.data() + j, n, k, product0 + j,
+                                         product1 + j);
+    }
+    constexpr int kNarrow = kWidth < 8 ? kWidth : 8;
+    for (; j < n; j += 8) {  // n is a multiple
+      multiply_rows<kNarrow, 8 / kNarrow>(a0, a1, across.data() + j, n, k, product0 + j,
+                                          product1 + j);
     }
   }
+}
+
+[[gnu::target("avx512f")]] void multiply_by_16(const Factors& of, float* product) {
+  multiply_by<16>(of, product);
+}
+[[gnu::target("avx2")]] void multiply_by_8(const Factors& of, float* product) {
+  multiply_by<8>(of, product);
+}
+void multiply_by_4(const Factors& of, float* product) {
+  multiply_by<4>(of, product);
+}
+
+}  // namespace
+
+void multiply(const std::vector<float>& a, const std::vector<float>& b, int m, int n, int k,
+              float* product) {
+  static const auto kWidest = __builtin_cpu_supports("avx512f") != 0 ? multiply_by_16
+                              : __builtin_cpu_supports("avx2") != 0  ? multiply_by_8
+                                                                     : multiply_by_4;
+  kWidest({.a = a.data(), .b = b.data(), .m = m, .n = n, .k = k}, product);
 }
 
 void register_matrices(Registry& registry) {

@@ -27,6 +27,7 @@ enum class Element : std::uint8_t {
 };
 
 [[nodiscard]] int element_bytes(Element type);
+[[nodiscard]] const char* name_of(Element type);
 [[nodiscard]] float element_value(Element type, std::uint32_t bits);
 
 struct SharedDescriptor {

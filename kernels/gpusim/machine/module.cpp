@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "cluster.h"
+#include "recorder_module.h"
 
 namespace nb = nanobind;
 
@@ -22,7 +23,8 @@ Dim dim(const std::array<std::uint32_t, 3>& of) {
 void add(Program& program, const std::string& handler,
          const std::vector<std::tuple<std::int32_t, std::int64_t>>& operands,
          std::int64_t modifiers, std::int32_t guard, bool guard_negated, std::uint32_t target,
-         bool meets, std::string text, const std::vector<std::tuple<std::uint32_t, int>>& uses) {
+         bool meets, std::uint8_t work, std::string text,
+         const std::vector<std::tuple<std::uint32_t, int>>& uses) {
   const auto found = handlers().find(handler);
   if (found == handlers().end()) throw nb::key_error(handler.c_str());
   program.ops.push_back({.run = found->second,
@@ -33,6 +35,7 @@ void add(Program& program, const std::string& handler,
                          .modifiers = modifiers,
                          .target = target,
                          .meets = meets,
+                         .work = static_cast<Work>(work),
                          .first_use = static_cast<std::uint32_t>(program.uses.size()),
                          .uses = static_cast<std::uint32_t>(uses.size())});
   for (const auto& [watched, use] : uses) program.uses.push_back({watched, static_cast<Use>(use)});
@@ -54,12 +57,44 @@ void finish(Program& program, const nb::bytes& registers,
   find_changed(program);
 }
 
+nb::dict as_dict(const Counters& counters) {
+  nb::dict result;
+  result["instructions"] = counters.instructions;
+  result["global_loaded"] = counters.global_loaded;
+  result["global_stored"] = counters.global_stored;
+  result["global_atomic"] = counters.global_atomic;
+  result["global_copied_in"] = counters.global_copied_in;
+  result["global_copied_out"] = counters.global_copied_out;
+  result["shared_loaded"] = counters.shared_loaded;
+  result["shared_stored"] = counters.shared_stored;
+  result["shared_atomic"] = counters.shared_atomic;
+  result["shared_copied_in"] = counters.shared_copied_in;
+  result["shared_copied_out"] = counters.shared_copied_out;
+  result["shared_mma"] = counters.shared_mma;
+  result["distributed_loaded"] = counters.distributed_loaded;
+  result["distributed_stored"] = counters.distributed_stored;
+  result["distributed_atomic"] = counters.distributed_atomic;
+  result["distributed_copied"] = counters.distributed_copied;
+  result["tensor_loaded"] = counters.tensor_loaded;
+  result["tensor_stored"] = counters.tensor_stored;
+  result["tensor_copied_in"] = counters.tensor_copied_in;
+  result["tensor_mma_read"] = counters.tensor_mma_read;
+  result["tensor_mma_written"] = counters.tensor_mma_written;
+  result["tma_requests"] = counters.tma_requests;
+  nb::dict kinds;
+  for (const auto& [kind, count] : counters.mma) {
+    kinds[kind.c_str()] = nb::make_tuple(count.instructions, count.flops);
+  }
+  result["mma"] = kinds;
+  return result;
+}
+
 nb::dict launch(
     const Program& program, const std::array<std::uint32_t, 3>& grid,
     const std::array<std::uint32_t, 3>& block, const std::array<std::uint32_t, 3>& cluster,
     std::size_t dynamic_shared_bytes, std::uint64_t parameters,
     const std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>& allocations,
-    std::uint64_t seed, std::uint64_t resident) {
+    std::uint64_t seed, std::uint64_t resident, Recorder* recorder) {
   const LaunchShape shape{.grid = dim(grid),
                           .block = dim(block),
                           .cluster = dim(cluster),
@@ -73,7 +108,7 @@ nb::dict launch(
   std::vector<Finding> findings;
   {
     const nb::gil_scoped_release without_gil;
-    counters = run(program, shape, memory, parameters, seed, findings);
+    counters = run(program, shape, memory, parameters, seed, findings, recorder);
   }
   nb::list found;
   for (const Finding& finding : findings) {
@@ -81,14 +116,7 @@ nb::dict launch(
   }
   nb::dict result;
   result["findings"] = found;
-  result["instructions"] = counters.instructions;
-  result["mma_instructions"] = counters.mma_instructions;
-  result["mma_flops"] = counters.mma_flops;
-  result["bulk_requests"] = counters.bulk_requests;
-  result["bulk_bytes_loaded"] = counters.bulk_bytes_loaded;
-  result["bulk_bytes_stored"] = counters.bulk_bytes_stored;
-  result["global_bytes_loaded"] = counters.global_bytes_loaded;
-  result["global_bytes_stored"] = counters.global_bytes_stored;
+  result["counters"] = as_dict(counters);
   return result;
 }
 
@@ -108,14 +136,16 @@ NB_MODULE(_machine, module) {
       PyErr_SetObject(type.ptr(), value.ptr());
     }
   });
+  gpusim::add_recorder(module);
   nb::class_<Program>(module, "Program")
       .def(nb::init<>())
       .def("add", &gpusim::add, "handler"_a, "operands"_a, "modifiers"_a, "guard"_a,
-           "guard_negated"_a, "target"_a, "meets"_a, "text"_a, "uses"_a)
+           "guard_negated"_a, "target"_a, "meets"_a, "work"_a, "text"_a, "uses"_a)
       .def("finish", &gpusim::finish, "registers"_a, "specials"_a, "static_shared_bytes"_a,
            "local_bytes"_a, "local_base"_a, "watched"_a);
   module.def("launch", &gpusim::launch, "program"_a, "grid"_a, "block"_a, "cluster"_a,
-             "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a, "resident"_a);
+             "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a, "resident"_a,
+             "recorder"_a.none());
   module.def("handlers", [] {
     std::vector<std::string> names;
     for (const auto& [name, _] : gpusim::handlers()) names.push_back(name);

@@ -34,6 +34,26 @@ struct Operand {
 
 inline constexpr std::int32_t kNoGuard = -1;
 
+// What an instruction occupies, in the cost model (ts_gpusim/cost_model.py has the same order).
+enum class Work : std::uint8_t {
+  kNone,  // a step that the decoder adds: the first one of an instruction stands for it
+  kControl,
+  kInteger,
+  kFloat,
+  kDouble,
+  kSpecial,  // ex2, rcp, ...
+  kConversion,
+  kShuffle,
+  kLoad,
+  kStore,
+  kAtomic,
+  kTensorMemory,
+  kCopy,
+  kMma,
+  kSynchronise,
+};
+inline constexpr std::size_t kWorks = 15;
+
 // How an instruction uses a register that is watched: decode/register_flow.py says the same.
 enum class Use : std::uint8_t {
   kRead,
@@ -57,9 +77,10 @@ struct Op {
   bool guard_negated = false;
   std::uint32_t first = 0;  // in Program::operands
   std::uint32_t count = 0;
-  std::int64_t modifiers = 0;   // what they mean is the handler's affair
-  std::uint32_t target = 0;     // of a branch
-  bool meets = false;           // the threads of a warp wait for each other in it
+  std::int64_t modifiers = 0;  // what they mean is the handler's affair
+  std::uint32_t target = 0;    // of a branch
+  bool meets = false;          // the threads of a warp wait for each other in it
+  Work work = Work::kNone;
   std::uint32_t first_use = 0;  // in Program::uses
   std::uint32_t uses = 0;
 };

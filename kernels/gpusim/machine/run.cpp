@@ -127,21 +127,9 @@ class Runner : public Resident {
   Outcome go(bool patient) override {
     patience_ = 0;
     if (!patient) look_again();
-    while (!warps_.empty()) {
-      const std::uint64_t before = cluster_.events();
-      bool went_on = false;
-      std::ranges::shuffle(warps_, machine_.chance);
-      for (Warp* warp : warps_) {
-        const auto most = 1 + static_cast<std::uint32_t>(machine_.chance() % temper_.longest_turn);
-        went_on |= turn(*warp, patient ? std::max(most, kPatientTurn) : most);
-        if (!cluster_.asynchronous.empty() && machine_.chance() % 256 < temper_.completions) {
-          complete_one();
-        }
-      }
-      std::erase_if(warps_, [](const Warp* warp) { return warp->live() == 0; });
-      if (!went_on && cluster_.events() == before && !unstick(patient)) return Outcome::kWaits;
-    }
-    while (!cluster_.asynchronous.empty()) complete_one();
+    const bool ended =
+        machine_.recorder != nullptr ? run_in_model_time(patient) : run_by_chance(patient);
+    if (!ended) return Outcome::kWaits;
     for (const auto& cta : cluster_.ctas) {
       if (const int columns = cta->tmem.allocated(); columns > 0) {
         throw Fault("tensor-memory", "CTA (" + describe(cta->index()) + ") ends with " +
@@ -184,6 +172,90 @@ class Runner : public Resident {
   }
 
  private:
+  // False: it waits for global memory.
+  bool run_by_chance(bool patient) {
+    while (!warps_.empty()) {
+      const std::uint64_t before = cluster_.events();
+      bool went_on = false;
+      std::ranges::shuffle(warps_, machine_.chance);
+      for (Warp* warp : warps_) {
+        const auto most = 1 + static_cast<std::uint32_t>(machine_.chance() % temper_.longest_turn);
+        went_on |= turn(*warp, patient ? std::max(most, kPatientTurn) : most);
+        if (!cluster_.asynchronous.empty() && machine_.chance() % 256 < temper_.completions) {
+          complete_one();
+        }
+      }
+      std::erase_if(warps_, [](const Warp* warp) { return warp->live() == 0; });
+      if (!went_on && cluster_.events() == before && !unstick(patient)) return false;
+    }
+    while (!cluster_.asynchronous.empty()) complete_one();
+    return true;
+  }
+
+  // Always the warp or the operation that is the earliest.
+  bool run_in_model_time(bool patient) {
+    bool together = true;
+    while (!warps_.empty()) {
+      if (cluster_.asynchronous.empty() && only_polls() && !unstick(patient)) return false;
+      Warp* next = nullptr;
+      Cycle limit = cluster_.asynchronous.first_completion();
+      for (Warp* warp : warps_) {
+        if (ready_in_model_time(*warp, together) == nullptr) continue;
+        if (next == nullptr || cycle(*warp) < cycle(*next)) std::swap(next, warp);
+        if (warp != nullptr) limit = std::min(limit, cycle(*warp));
+      }
+      if (next != nullptr && cycle(*next) <= limit) {
+        turn_until(*next, limit, together);
+        if (next->live() == 0) std::erase(warps_, next);
+        together = true;
+      } else if (!cluster_.asynchronous.empty()) {
+        complete_first();
+      } else if (together) {
+        together = false;
+      } else if (!unstick(patient)) {
+        return false;
+      }
+    }
+    while (!cluster_.asynchronous.empty()) complete_first();
+    return true;
+  }
+
+  // Is every thread that can go on in a loop that reads the same again and again?
+  bool only_polls() {
+    bool polls = false;
+    for (Warp* warp : warps_) {
+      const Fragment* const fragment = ready(*warp);
+      if (fragment == nullptr) continue;
+      if (!fragment->polls.wait()) return false;
+      polls = true;
+    }
+    return polls;
+  }
+
+  // `together`: threads that took a shorter way wait for the others of their warp where the ways
+  // meet, as compiled code has it; not for those that in turn wait for them.
+  Fragment* ready_in_model_time(Warp& warp, bool together) {
+    Fragment* const found = ready(warp);
+    if (found == nullptr || !together) return found;
+    for (Fragment& fragment : warp.fragments) {
+      if (&fragment == found) return found;
+      if (fragment.mask != 0 && !fragment.converges) return nullptr;
+    }
+    return found;
+  }
+
+  static Cycle cycle(const Warp& warp) { return warp.agent.knows.reached.cycle; }
+
+  // Until it is later than the limit, or something has happened for which others may wait.
+  void turn_until(Warp& warp, Cycle limit, bool together) {
+    const std::uint64_t events = cluster_.events();
+    while (cycle(warp) <= limit && cluster_.events() == events) {
+      Fragment* const fragment = ready_in_model_time(warp, together);
+      if (fragment == nullptr || machine_.recorder->stalls(warp, fragment->pc)) return;
+      if (execute(warp, *fragment) == Done::kRead) return;
+    }
+  }
+
   static constexpr std::uint32_t kPatientTurn = 256;
 
   // What was read in vain may have changed.
@@ -272,6 +344,7 @@ class Runner : public Resident {
     const std::uint32_t times = fragment.polls.times();
     const bool idles = fragment.polls.idles();
     Flow flow = Flow::kNext;
+    if (machine_.recorder != nullptr) machine_.recorder->begins(warp, pc);
     if (mask != 0) {
       Step step{.warp = warp,
                 .fragment = fragment,
@@ -299,18 +372,30 @@ class Runner : public Resident {
         break;
       case Flow::kWait:
       case Flow::kConverge:
-        if (flow == Flow::kConverge) fragment.waits_for = "the other threads of its warp";
+        fragment.converges = flow == Flow::kConverge;
+        if (fragment.converges) fragment.waits_for = "the other threads of its warp";
         fragment.seen = cluster_.events();
         return Done::kIdle;
     }
-    ++machine_.counters.instructions;
+    if (op.work != Work::kNone) ++machine_.counters.instructions;
+    if (machine_.recorder != nullptr) machine_.recorder->executed(warp, pc);
     if (!idles || (flow == Flow::kNext && !fragment.polls.wait())) return Done::kWork;
     return flow == Flow::kNext && fragment.polls.times() > times ? Done::kRead : Done::kIdle;
   }
 
   void complete_one() {
+    complete([this] { cluster_.asynchronous.complete_one(machine_.chance); });
+  }
+
+  void complete_first() {
+    complete([this] { cluster_.asynchronous.complete_first(); });
+    cluster_.happened();
+  }
+
+  template <class Act>
+  void complete(Act act) {
     try {
-      cluster_.asynchronous.complete_one(machine_.chance);
+      act();
     } catch (const Fault& fault) {
       throw Fault(fault.kind, std::string(fault.what()) + "\n  " + origin(*acting));
     }
@@ -373,6 +458,16 @@ struct Observed {
   Observed& operator=(const Observed&) = delete;
 };
 
+// Null if the launch is not recorded.
+CtaRecord* add_record(Machine& machine, const Cta& cta, std::uint32_t threads) {
+  if (machine.recorder == nullptr) return nullptr;
+  const Dim& at = cta.index();
+  const Dim& grid = machine.shape.grid;
+  const std::uint64_t number = at.x + grid.x * (at.y + std::uint64_t{grid.y} * at.z);
+  return &machine.recorder->add_cta(number, {at.x, at.y, at.z}, cta.rank(),
+                                    (threads + kLanes - 1) / kLanes, 0);
+}
+
 Lodging make_cluster(Machine& machine, const Dim& index, std::uint32_t number,
                      std::uint32_t slot_of_device, std::uint64_t parameters,
                      std::vector<std::unique_ptr<CtaMemory>>& vacant) {
@@ -402,6 +497,7 @@ Lodging make_cluster(Machine& machine, const Dim& index, std::uint32_t number,
       lodging.memories.back()->tmem.renew();
     }
     auto cta = std::make_unique<Cta>(*cluster, rank, place, *lodging.memories.back());
+    CtaRecord* const record = add_record(machine, *cta, threads);
     for (std::uint32_t first = 0; first < threads; first += kLanes) {
       const std::uint32_t count = std::min<std::uint32_t>(kLanes, threads - first);
       const Mask mask = count == kLanes ? kAllLanes : (Mask{1} << count) - 1;
@@ -419,6 +515,10 @@ Lodging make_cluster(Machine& machine, const Dim& index, std::uint32_t number,
       warp.agent.cta = rank;
       warp.agent.cluster = number;
       warp.agent.warp = warp.id();
+      if (record != nullptr) {
+        warp.agent.record = record;
+        warp.agent.knows.reached.cycle = record->begin;
+      }
       warp.agent.tick();
       for (Agent* agent : {&warp.load_agent, &warp.store_agent}) {
         *agent = warp.agent;
@@ -461,13 +561,15 @@ const Registry& handlers() {
     register_barriers(registry);
     register_bulk_copies(registry);
     register_matrices(registry);
+    register_matrix_accesses(registry);
     return registry;
   }();
   return kRegistry;
 }
 
 Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
-             std::uint64_t parameters, std::uint64_t seed, std::vector<Finding>& findings) {
+             std::uint64_t parameters, std::uint64_t seed, std::vector<Finding>& findings,
+             Recorder* recorder) {
   Races found;
   latest = 0;
   const Observed observed(found);
@@ -476,7 +578,9 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
                   .memory = memory,
                   .chance = std::mt19937_64(seed),
                   .counters = {},
-                  .found = {}};
+                  .found = {},
+                  .recorder = recorder};
+  if (recorder != nullptr) recorder->begin(program, machine.counters);
   const Dim clusters{.x = shape.grid.x / shape.cluster.x,
                      .y = shape.grid.y / shape.cluster.y,
                      .z = shape.grid.z / shape.cluster.z};

@@ -53,8 +53,10 @@ Flow alloc(Step& step) {
   }
   const int first = cta.tmem.allocate(columns);
   if (first < 0) {
-    step.fragment.waits_for = [columns] {
-      return std::to_string(columns) + " columns of tensor memory";
+    step.fragment.waits_for = [columns, allocated = cta.tmem.allocated()] {
+      return std::to_string(columns) + " columns of tensor memory, of whose " +
+             std::to_string(kTmemColumns) + " columns " + std::to_string(allocated) +
+             " are allocated";
     };
     return Flow::kWait;
   }
@@ -175,6 +177,9 @@ Flow access(Step& step) {
   touch(at.column);
   if (shape == Shape::k16x32bx2) touch(at.column + split);
   if constexpr (kLoad) demand_written(step, shape, first, at.column, registers, split);
+  Counters& counters = step.warp.machine().counters;
+  (kLoad ? counters.tensor_loaded : counters.tensor_stored) +=
+      std::uint64_t{4} * kLanes * static_cast<std::uint64_t>(registers);
   for (int i = 0; i < registers; ++i) {
     if (step.sink(i)) continue;
     std::uint32_t* const values = step.reg<std::uint32_t>(i);
@@ -348,6 +353,20 @@ std::uint32_t d_word(float value, bool half) {
               : std::bit_cast<std::uint32_t>(value);
 }
 
+void count(Counters& counters, const Mma& mma, int ks) {
+  const auto m = static_cast<std::uint64_t>(mma.shape.m);
+  const auto n = static_cast<std::uint64_t>(mma.shape.n);
+  constexpr const char* kNames[] = {"tcgen05.f16", "tcgen05.tf32", "tcgen05.f8f6f4"};
+  counters.multiplied(kNames[static_cast<std::size_t>(mma.kind)], 1,
+                      2 * m * n * static_cast<std::uint64_t>(ks));
+  constexpr std::uint64_t kRow = kOperandBytes;
+  const std::uint64_t result = 4 * m * n;
+  counters.shared_mma += kRow * (mma.a_in_tensor_memory ? n : m + n);
+  counters.tensor_mma_read +=
+      (mma.a_in_tensor_memory ? kRow * m : 0) + (mma.accumulates ? result : 0);
+  counters.tensor_mma_written += result;
+}
+
 void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
   const auto pair = static_cast<int>(ctas.size());
   const Element type_a = element(mma.kind, mma.shape.a_type);
@@ -403,8 +422,13 @@ void execute(Machine& machine, std::vector<Cta*> ctas, const Mma& mma) {
       }
     }
   }
-  machine.counters.mma_flops += std::uint64_t{2} * static_cast<std::uint64_t>(mma.shape.m) *
-                                static_cast<std::uint64_t>(n * ks);
+  count(machine.counters, mma, ks);
+}
+
+// Null if the launch is not recorded, or there is no other.
+CtaRecord* record_of_other(const Cta& cta, const std::vector<Cta*>& ctas) {
+  Cta* const other = ctas.front() == &cta ? ctas.back() : ctas.front();
+  return other == &cta ? nullptr : other->warps.front()->agent.record;
 }
 
 // Operands: D, A, the descriptor of B, the instruction's descriptor, the predicate enable-input-d,
@@ -431,9 +455,13 @@ Flow mma(Step& step) {
     const auto words = static_cast<int>(step.op.modifiers >> kDisableShift & 15);
     for (int i = 0; i < words; ++i) mma.disabled.push_back(step.reg<std::uint32_t>(5 + i)[lane]);
     std::vector<Cta*> ctas = ctas_of(step);
-    ++machine.counters.mma_instructions;
-    cluster.asynchronous.push(
-        queue_of(cta), [&machine, ctas, mma = std::move(mma)] { execute(machine, ctas, mma); });
+    const EngineWork work{
+        .engine = Engine::kTensorCores,
+        .amount = static_cast<std::uint64_t>(mma.shape.m) * mma.shape.n / ctas.size(),
+        .also = record_of_other(cta, ctas)};
+    cluster.asynchronous.push(queue_of(cta), work, [&machine, ctas, mma = std::move(mma)] {
+      execute(machine, ctas, mma);
+    });
   });
   return Flow::kNext;
 }
@@ -487,7 +515,10 @@ Flow cp(Step& step) {
       throw Fault("tensor-memory", "a tcgen05.cp writes from lane " + std::to_string(to.lane) +
                                        "; it must be lane 0");
     }
-    cluster.asynchronous.push(queue_of(cta), [ctas = ctas_of(step), to, from, spread, wide] {
+    const std::vector<Cta*> targets = ctas_of(step);
+    step.warp.machine().counters.tensor_copied_in +=
+        std::uint64_t{kTmemLanes} * (wide ? 32 : 16) * targets.size();
+    cluster.asynchronous.push(queue_of(cta), {}, [ctas = targets, to, from, spread, wide] {
       for (Cta* target : ctas) copy_in(*target, to, from, spread, wide);
     });
   });
@@ -503,7 +534,7 @@ Flow commit(Step& step) {
     const Cluster::Place at = cluster.place(shared_address(step, 0, lane));
     std::uint32_t ctas = 1U << at.cta->rank();
     if ((step.op.modifiers & kMulticast) != 0) ctas = step.reg<std::uint16_t>(1)[lane];
-    cluster.asynchronous.push(queue_of(step.warp.cta()), [&cluster, ctas, offset = at.offset] {
+    cluster.asynchronous.push(queue_of(step.warp.cta()), {}, [&cluster, ctas, offset = at.offset] {
       for (std::uint32_t rest = ctas; rest != 0; rest &= rest - 1) {
         const auto rank = static_cast<std::uint32_t>(std::countr_zero(rest));
         cluster.arrive(cluster.mbarrier(rank << kRankShift | offset), 1, 0);

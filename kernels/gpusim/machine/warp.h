@@ -54,6 +54,7 @@ struct Fragment {
   bool may_time_out = false;  // it waits in a try_wait
   bool out_of_time = false;   // the try_wait has waited long enough
   bool arrived = false;       // at the barrier that it waits for
+  bool converges = false;     // it waits for other threads of its warp
   std::uint64_t phase = 0;    // of that barrier when it arrived
   Awaited waits_for = {};
   Polls polls = {};

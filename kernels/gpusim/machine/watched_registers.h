@@ -37,15 +37,16 @@ class WgmmaGroups {
  public:
   [[nodiscard]] std::uint64_t open() const { return open_; }
   [[nodiscard]] std::uint64_t waited() const { return open_ - 1 - committed_.size(); }
-  // `reads_until`: of the agent that reads shared memory for them.
-  void commit(Epoch reads_until) {
-    committed_.push_back(reads_until);
+  // `reads_until`: of the agent that reads shared memory for them; `complete`: in model time.
+  void commit(Epoch reads_until, Moment complete) {
+    committed_.push_back({reads_until, complete});
     ++open_;
   }
   // All but the newest `allowed` are complete; the agent that acts knows of them.
   void wait(std::size_t allowed) {
     for (; committed_.size() > allowed; committed_.pop_front()) {
-      acting->knows.all.set(committed_.front());
+      acting->knows.all.set(committed_.front().reads_until);
+      acting->knows.reach(committed_.front().complete);
     }
   }
 
@@ -53,7 +54,11 @@ class WgmmaGroups {
 
  private:
   std::uint64_t open_ = 1;
-  std::deque<Epoch> committed_;
+  struct Group {
+    Epoch reads_until;
+    Moment complete;
+  };
+  std::deque<Group> committed_;
 };
 
 // Before the warp's threads `mask` execute `op`, which uses watched registers.

@@ -179,9 +179,17 @@ void execute(Step& step) {
                     product.data() + (i * kRows * static_cast<std::size_t>(wgmma.n)));
   }
   Counters& counters = step.warp.machine().counters;
-  ++counters.mma_instructions;
-  counters.mma_flops +=
-      std::uint64_t{2} * kWarps * kRows * static_cast<std::uint64_t>(wgmma.n * wgmma.ks);
+  counters.multiplied(
+      std::string("wgmma.") + name_of(wgmma.type_a), 1,
+      std::uint64_t{2} * kWarps * kRows * static_cast<std::uint64_t>(wgmma.n * wgmma.ks));
+  counters.shared_mma += static_cast<std::uint64_t>(kOperandBytes) *
+                         static_cast<unsigned>((wgmma.in_registers ? 0 : kWarps * kRows) + wgmma.n);
+  if (step.warp.agent.record != nullptr) {
+    const EngineWork work{.engine = Engine::kTensorCores,
+                          .amount = static_cast<std::uint64_t>(kWarps * kRows * wgmma.n)};
+    cta.warps[first]->load_agent.knows.reached = {
+        .cycle = step.warp.agent.record->recorder->begin(work), .pc = step.warp.agent.pc};
+  }
 }
 
 // PTX ISA 9.7.15: the first one needs a wgmma.fence, whatever its registers.
@@ -233,8 +241,8 @@ Flow fence(Step& step) {
 }
 
 Flow commit_group(Step& step) {
-  const auto first = first_of(step.warp);
-  step.warp.wgmmas.commit(step.warp.cta().warps[first]->load_agent.now);
+  const Agent& reader = step.warp.cta().warps[first_of(step.warp)]->load_agent;
+  step.warp.wgmmas.commit(reader.now, reader.knows.reached);
   return Flow::kNext;
 }
 

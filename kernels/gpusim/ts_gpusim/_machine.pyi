@@ -17,6 +17,7 @@ class Program:
         guard_negated: bool,
         target: int,
         meets: bool,
+        work: int,
         text: str,
         uses: Sequence[tuple[int, int]],
     ) -> None: ...
@@ -30,6 +31,39 @@ class Program:
         watched: Sequence[str],
     ) -> None: ...
 
+# Amount for a cycle, latency in cycles.
+Rate = tuple[int, int]
+
+class Recorder:
+    """What a launch does in the time of a cost model: machine/recorder.h."""
+
+    def __init__(
+        self,
+        pipe_cycles: Sequence[int],  # by Work
+        memories: Sequence[Rate],  # shared, distributed, global, tensor
+        engines: Sequence[Rate],  # TMA, cp.async, CTA to CTA, tensor cores
+        drawn: set[int],
+        spans: int,
+    ) -> None: ...
+    def ctas(
+        self,
+    ) -> list[
+        tuple[
+            tuple[int, int, int],  # index
+            int,  # rank in the cluster
+            int,  # begin
+            int,  # end
+            list[int],  # busy cycles of engines
+            bool,  # drawn
+            list[list[tuple[int, int, int, int, int, int, int, int]]],  # spans of warps
+            list[list[tuple[int, int, int, int, int, int, int, int]]],  # operations of engines
+        ]
+    ]: ...
+    def warps(self) -> list[tuple[list[int], list[int]]]:
+        """Executions by instruction, busy cycles by Work."""
+    def waits(self) -> list[tuple[int, int, int, int, int, int, int]]:
+        """Warp, instruction, that which ended the wait, barrier, times, cycles, longest."""
+
 def handlers() -> list[str]: ...
 def launch(
     program: Program,
@@ -41,4 +75,5 @@ def launch(
     allocations: Sequence[tuple[str, int, int]],
     seed: int,
     resident: int,
+    recorder: Recorder | None,
 ) -> dict[str, Any]: ...

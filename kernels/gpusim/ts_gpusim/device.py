@@ -43,7 +43,7 @@ class Device:
         self.memory.add(tensor, name)
 
     def launch(self, launch: Launch, arguments: MemoryMap) -> None:
-        """Raise ValueError for a launch that a GPU would refuse."""
+        """Raise LaunchError for a launch that a GPU would refuse."""
         self._execute(admit(launch, self.properties), self.memory.merge(arguments))
 
 

@@ -7,6 +7,8 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
+from ts_gpusim.faults import LaunchError
+
 CPU = 1  # DLDeviceType
 CUDA = 2
 
@@ -106,15 +108,27 @@ class OnDevice:
 
 
 def require_host(tensor: Any, name: str) -> None:
-    """Raise ValueError where the software GPU cannot read the tensor."""
+    """Raise LaunchError where a kernel could not use the tensor."""
     device = getattr(tensor, "device", None)
     kind = getattr(device, "type", None)  # torch; numpy says "cpu", jax has a Device
     if kind is None and hasattr(tensor, "__dlpack_device__"):
         kind = {CPU: "cpu"}.get(int(tensor.__dlpack_device__()[0]), "another device")
     if kind not in (None, "cpu"):
-        raise ValueError(
+        raise LaunchError(
             f"{name} is on {device if kind != 'another device' else kind}, but the software GPU "
             "works on host memory: pass a CPU tensor"
+        )
+    try:
+        view = view_of(tensor)
+    except BufferError as reason:
+        raise LaunchError(
+            f"{name} cannot be given to a kernel: {str(reason).rstrip('.')}; pass a dense tensor "
+            "that may be written"
+        ) from None
+    if view.size < 0:
+        raise LaunchError(
+            f"{name} is traversed backwards (a negative stride), which no tensor on a GPU is: pass "
+            "a copy"
         )
 
 

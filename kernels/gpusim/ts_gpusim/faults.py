@@ -4,14 +4,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ts_gpusim.report.schema import Recording
 
 
 class Fault(RuntimeError):
-    """A sentence, then where it happened. `kind`: such as out-of-bounds, deadlock, race."""
+    """A sentence, then where it happened. `kind`: such as out-of-bounds, deadlock, race.
+
+    `recording`: until then, of a machine that records.
+    """
 
     def __init__(self, kind: str, sentence: str) -> None:
         super().__init__(f"{kind}: {sentence}")
         self.kind = kind
+        self.recording: Recording | None = None
+
+
+class LaunchError(ValueError):
+    """A launch that no GPU would take, or arguments that the kernel does not: one sentence."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ts_gpusim.device import active_device
 from ts_gpusim.dlpack import is_tensor, require_host, view_of
+from ts_gpusim.faults import LaunchError
 from ts_gpusim.launch import Dim3, Launch, LaunchAttributes
 from ts_gpusim.memory import MemoryMap
 from ts_gpusim.modules import kernel_of
@@ -32,15 +33,15 @@ def launch_ptx(
 
     `ptx`: the module's text, or the path of a file. `arguments`: one for each parameter of the
     kernel: a host tensor (its address), an int, a float, or the parameter's bytes (a struct, a
-    tensor map). `shared_bytes`: dynamic ones. Raise ValueError or TypeError for arguments that do
-    not fit, ValueError for a launch that a GPU would refuse.
+    tensor map). `shared_bytes`: dynamic ones. Raise LaunchError for arguments that do not fit and
+    for a launch that a GPU would refuse, PtxError for PTX that is wrong or not executed.
     """
     gpu = active_device()
     text = _text_of(ptx)
     parameters = kernel_of(text, kernel).parameters
     if len(arguments) != len(parameters):
         names = ", ".join(parameter.name for parameter in parameters)
-        raise ValueError(
+        raise LaunchError(
             f"kernel {kernel} has {len(parameters)} parameters ({names}), "
             f"but {len(arguments)} arguments were given"
         )
@@ -69,8 +70,13 @@ def _text_of(ptx: str | Path) -> str:
         return ptx.rstrip("\0")
     path = Path(ptx)
     if len(str(ptx)) > 4096 or not path.is_file():
-        raise ValueError(f"{str(ptx)[:80]!r} is neither PTX with an .entry nor a file")
-    return path.read_text().rstrip("\0")
+        raise LaunchError(f"{str(ptx)[:80]!r} is neither PTX with an .entry nor a file")
+    try:
+        return path.read_text().rstrip("\0")
+    except UnicodeDecodeError:
+        raise LaunchError(
+            f"{path} is no text: the software GPU runs PTX (nvcc --ptx), no cubin"
+        ) from None
 
 
 _FLOAT_FORMATS = {2: "<e", 4: "<f", 8: "<d"}  # by size in bytes
@@ -84,27 +90,27 @@ def _pack(argument: Any, parameter: Parameter, name: str) -> bytes:
     if isinstance(argument, (bytes, bytearray, np.generic)):
         packed = argument.tobytes() if isinstance(argument, np.generic) else bytes(argument)
         if len(packed) != parameter.size:
-            raise ValueError(
+            raise LaunchError(
                 f"{name} has {len(packed)} bytes, but {wanted}, {parameter.size} bytes"
             )
         return packed
     scalar = parameter.size == _size_of_element(parameter)
     if is_tensor(argument):
         if not scalar or parameter.type not in ("u64", "b64", "s64"):
-            raise TypeError(f"{name} is a tensor, whose address has 8 bytes, but {wanted}")
+            raise LaunchError(f"{name} is a tensor, whose address has 8 bytes, but {wanted}")
         return struct.pack("<Q", view_of(argument).address)
     if isinstance(argument, int):
         if not scalar or parameter.type.startswith("f"):
-            raise TypeError(f"{name} is an int, but {wanted}")
+            raise LaunchError(f"{name} is an int, but {wanted}")
         bits = 8 * parameter.size
         if not -(1 << (bits - 1)) <= argument < 1 << bits:
-            raise ValueError(f"{name} is {argument}, but {wanted}: it does not fit")
+            raise LaunchError(f"{name} is {argument}, but {wanted}: it does not fit")
         return (argument % (1 << bits)).to_bytes(parameter.size, "little")
     if isinstance(argument, float):
         if not scalar or parameter.type[0] not in "fb" or parameter.size not in _FLOAT_FORMATS:
-            raise TypeError(f"{name} is a float, but {wanted}")
+            raise LaunchError(f"{name} is a float, but {wanted}")
         return struct.pack(_FLOAT_FORMATS[parameter.size], argument)
-    raise TypeError(
+    raise LaunchError(
         f"{name} is of type {type(argument).__name__}: give a host tensor, an int, a float or bytes"
     )
 

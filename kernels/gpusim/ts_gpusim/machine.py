@@ -5,32 +5,25 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ts_gpusim import _machine
-from ts_gpusim.decode import decode
+from ts_gpusim.cost_model import cost_model
+from ts_gpusim.counters import Counters
+from ts_gpusim.decode import Decoded, decode
 from ts_gpusim.decode.module_variables import ModuleVariables, lay_out
 from ts_gpusim.faults import Fault, Finding
 from ts_gpusim.launch import Launch
 from ts_gpusim.memory import MemoryMap
+from ts_gpusim.modules import module_of
 from ts_gpusim.ptx.parser import parse
 from ts_gpusim.ptx.syntax import Kernel, Module
+from ts_gpusim.recording import make_recorder, recording_of
+from ts_gpusim.report.schema import Recording
 
 _ALIGNMENT = 128  # of the block of parameters: tensor maps are in it
-
-
-@dataclass(frozen=True)
-class Counters:
-    """What a launch did; bytes are those that instructions name, not those that caches move."""
-
-    instructions: int  # of warps
-    mma_instructions: int
-    mma_flops: int
-    bulk_requests: int
-    bulk_bytes_loaded: int
-    bulk_bytes_stored: int
-    global_bytes_loaded: int
-    global_bytes_stored: int
+_SPANS = 6000  # of a CTA's timeline: some 200 kB of JSON
 
 
 @functools.lru_cache(maxsize=64)
@@ -40,7 +33,7 @@ def _loaded(ptx: str) -> tuple[Module, ModuleVariables]:
 
 
 @functools.lru_cache(maxsize=64)
-def _decoded(ptx: str, name: str) -> tuple[Kernel, _machine.Program, ModuleVariables]:
+def _decoded(ptx: str, name: str) -> tuple[Kernel, Decoded, ModuleVariables]:
     module, variables = _loaded(ptx)
     kernel = module.kernels[name]
     return kernel, decode(module, kernel, variables.addresses), variables
@@ -48,11 +41,12 @@ def _decoded(ptx: str, name: str) -> tuple[Kernel, _machine.Program, ModuleVaria
 
 @dataclass(frozen=True)
 class Run:
-    """One launch, executed."""
+    """One launch, executed. `recording`: of a machine that records."""
 
     launch: Launch
     counters: Counters
     findings: tuple[Finding, ...]
+    recording: Recording | None = None
 
 
 class Machine:
@@ -61,11 +55,23 @@ class Machine:
     `seed`: chooses the order of everything that may happen in several; a kernel that is right is
     right for every seed. `collect`: findings are only remembered; without it the first launch with
     one raises Fault when it has ended.
+
+    `record`: also what each warp does in the time of a cost model (ts_gpusim/cost_model.py), which
+    then chooses the order; the seed has no say. `ctas`: those whose timeline is kept, numbered in
+    the grid with x fastest.
     """
 
-    def __init__(self, seed: int = 0, collect: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        collect: bool = False,
+        record: bool = False,
+        ctas: Sequence[int] = range(4),
+    ) -> None:
         self.seed = seed
         self.collect = collect
+        self.record = record
+        self.ctas = ctas
         self.runs: list[Run] = []
 
     @property
@@ -73,8 +79,9 @@ class Machine:
         return [finding for run in self.runs for finding in run.findings]
 
     def __call__(self, launch: Launch, memory: MemoryMap) -> None:
-        """Fault if the kernel does what it must not; tensors are then as far as it had come."""
-        run = _run(launch, memory, self.seed)
+        """Fault if the kernel does what it must not; tensors are then as far as it had come, and
+        so is the fault's recording."""
+        run = _run(launch, memory, self.seed, self.ctas if self.record else None)
         self.runs.append(run)
         if run.findings and not self.collect:
             first, *others = run.findings
@@ -89,8 +96,8 @@ def execute(launch: Launch, memory: MemoryMap, seed: int = 0) -> Counters:
     return machine.runs[0].counters
 
 
-def _run(launch: Launch, memory: MemoryMap, seed: int) -> Run:
-    kernel, program, variables = _decoded(launch.ptx, launch.kernel)
+def _run(launch: Launch, memory: MemoryMap, seed: int, ctas: Sequence[int] | None) -> Run:
+    kernel, decoded, variables = _decoded(launch.ptx, launch.kernel)
     size = max((p.offset + p.size for p in kernel.parameters), default=0)
     block = ctypes.create_string_buffer(size + 2 * _ALIGNMENT)
     begin = -(-ctypes.addressof(block) // _ALIGNMENT) * _ALIGNMENT
@@ -99,16 +106,26 @@ def _run(launch: Launch, memory: MemoryMap, seed: int) -> Run:
     allocations = [(str(found), found.begin, found.size) for found in memory]
     allocations += variables.allocations
     allocations.append(("the kernel's parameters", begin, size))
-    result = _machine.launch(
-        program=program,
-        grid=launch.grid,
-        block=launch.block,
-        cluster=launch.cluster,
-        dynamic_shared_bytes=launch.shared_bytes,
-        parameters=begin,
-        allocations=allocations,
-        seed=seed,
-        resident=launch.resident_blocks or 0,
-    )
-    findings = tuple(Finding(*finding) for finding in result.pop("findings"))
-    return Run(launch, Counters(**result), findings)
+    recorder = None
+    if ctas is not None:
+        recorder = make_recorder(cost_model(module_of(launch.ptx).target), ctas, _SPANS)
+    try:
+        result = _machine.launch(
+            program=decoded.program,
+            grid=launch.grid,
+            block=launch.block,
+            cluster=launch.cluster,
+            dynamic_shared_bytes=launch.shared_bytes,
+            parameters=begin,
+            allocations=allocations,
+            seed=seed,
+            resident=launch.resident_blocks or 0,
+            recorder=recorder,
+        )
+    except Fault as fault:
+        if recorder is not None:
+            fault.recording = recording_of(recorder, decoded.instructions)
+        raise
+    recording = None if recorder is None else recording_of(recorder, decoded.instructions)
+    findings = tuple(Finding(*finding) for finding in result["findings"])
+    return Run(launch, Counters.of(result["counters"]), findings, recording)

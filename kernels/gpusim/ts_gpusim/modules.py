@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from ts_gpusim.faults import LaunchError
 from ts_gpusim.ptx.parser import parse
 from ts_gpusim.ptx.syntax import Kernel, Module
 
@@ -15,11 +16,11 @@ def module_of(ptx: str) -> Module:
 
 
 def kernel_of(ptx: str, name: str) -> Kernel:
-    """Raise ValueError where the module has no such kernel."""
+    """Raise LaunchError where the module has no such kernel."""
     kernels = module_of(ptx).kernels
     if name not in kernels:
         has = ", ".join(kernels) if kernels else "none"
-        raise ValueError(f"the PTX has no kernel named {name!r}; its kernels: {has}")
+        raise LaunchError(f"the PTX has no kernel named {name!r}; its kernels: {has}")
     return kernels[name]
 
 

@@ -54,7 +54,7 @@ class DeviceProperties:
 
 def device_properties(arch: str, sms: int | None = None) -> DeviceProperties:
     """`sms`: the product's own number without one."""
-    match = _ARCHITECTURE.fullmatch(arch)
+    match = _ARCHITECTURE.fullmatch(str(arch))
     name = f"sm_{match[1]}{match[2]}" if match else ""
     if name not in _CAPABILITY_AND_SMS:
         known = ", ".join(f"{known}a" for known in _CAPABILITY_AND_SMS)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ts_gpusim import _machine
 from ts_gpusim.decode.builder import Builder
@@ -16,9 +17,17 @@ from ts_gpusim.ptx.syntax import Address, Kernel, Module, Symbol, Variable
 _FAMILIES = {**FAMILIES, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """`instructions`: that of each step of the program; None at the end of the kernel."""
+
+    program: _machine.Program
+    instructions: list[Instruction | None]
+
+
 def decode(
     module: Module, kernel: Kernel, module_addresses: Mapping[str, int] | None = None
-) -> _machine.Program:
+) -> Decoded:
     """PtxError, with line, text and section, for what PTX does not have or the machine does not
     execute. `module_addresses`: of the module's global and const variables."""
     variables = [*_mentioned(module, kernel), *kernel.variables.values()]
@@ -35,7 +44,7 @@ def decode(
     builder.instruction = None
     builder.starts.append(builder.position)
     builder.step("exit", [])
-    return builder.finish()
+    return Decoded(builder.finish(), builder.instructions)
 
 
 def _mentioned(module: Module, kernel: Kernel) -> list[Variable]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ts_gpusim import _machine
+from ts_gpusim.cost_model import Work, work_of
 from ts_gpusim.decode import register_flow
 from ts_gpusim.decode.registers import NOWHERE, SPECIALS, WIDE_SPECIALS, WIDTH, RegisterFile
 from ts_gpusim.ptx import isa
@@ -124,7 +125,10 @@ class Builder:
     def finish(self) -> _machine.Program:
         starts = self.starts
         watched = self._watched()
+        before = None
         for handler, operands, modifiers, guard, target, instruction in self._pending:
+            first = instruction is not None and instruction is not before
+            before = instruction
             guard_at = None if guard is None else self.registers.register(guard.predicate)
             self.program.add(
                 handler=handler,
@@ -134,6 +138,7 @@ class Builder:
                 guard_negated=guard is not None and guard.negated,
                 target=0 if target is None else starts[self.kernel.labels[target]],
                 meets=instruction is not None and _meets(instruction),
+                work=work_of(instruction) if first and instruction else Work.NONE,
                 text=describe(instruction),
                 uses=[
                     (watched[at], how)
@@ -169,6 +174,11 @@ class Builder:
         found = register_flow.suspects(steps)
         suspected = [at for at, register in number.items() if register in found]
         return {at: i for i, at in enumerate(suspected)}
+
+    @property
+    def instructions(self) -> list[Instruction | None]:
+        """That of each step."""
+        return [instruction for *_, instruction in self._pending]
 
     @property
     def position(self) -> int:

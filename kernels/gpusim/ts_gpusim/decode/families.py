@@ -8,6 +8,7 @@ from ts_gpusim.decode.bits import BITS
 from ts_gpusim.decode.comparisons import COMPARISONS
 from ts_gpusim.decode.conversions import CONVERSIONS
 from ts_gpusim.decode.fields import Decode, immediate
+from ts_gpusim.decode.matrix_accesses import MATRIX_ACCESSES
 from ts_gpusim.decode.memory_access import MEMORY_ACCESS
 from ts_gpusim.decode.threads import THREADS
 
@@ -19,5 +20,6 @@ FAMILIES: dict[str, Decode] = {
     **COMPARISONS,
     **CONVERSIONS,
     **MEMORY_ACCESS,
+    **MATRIX_ACCESSES,
     **THREADS,
 }

@@ -11,7 +11,7 @@ from ts_gpusim.ptx.syntax import Instruction, Operand, Register, Sink
 _SPACES = ("global", "shared", "param", "local", "const")
 _SHARED = 1
 _GLOBAL = 4
-_NEVER_WRITTEN = 8
+_PRIVATE = 8
 _WINDOW = 1 << 60  # bit of a generic address: it is in shared memory
 
 
@@ -33,13 +33,13 @@ def _cvta(builder: Builder, instruction: Instruction) -> None:
 
 
 def _space(instruction: Instruction) -> int:
-    """Modifier of an access: shared memory or not, if the instruction says so."""
+    """Modifiers of an access: where it is, if the instruction says so."""
     spaces = {m.split("::")[0] for m in instruction.modifiers} & set(_SPACES)
     if not spaces:
         return 0
     if "shared" in spaces:
         return _SHARED
-    return _GLOBAL | (_NEVER_WRITTEN if spaces & {"param", "const"} else 0)
+    return _GLOBAL if "global" in spaces else _GLOBAL | _PRIVATE
 
 
 _ORDERS = ("weak", "relaxed", "acquire", "release", "acq_rel")
@@ -61,9 +61,10 @@ def semantics(instruction: Instruction, default: str) -> int:
 
 def _access(builder: Builder, instruction: Instruction) -> None:
     """ld and st."""
-    for modifier in ("async", "bulk"):
-        if modifier in instruction.modifiers:
-            raise builder.not_executed(f".{modifier}")
+    if "bulk" in instruction.modifiers:
+        raise builder.not_executed(".bulk")
+    if "async" in instruction.modifiers:
+        return _store_async(builder, instruction)
     loads = instruction.opcode.startswith("ld")
     type_ = type_of(instruction)
     registers, address = instruction.operands[:2] if loads else instruction.operands[1::-1]
@@ -84,6 +85,22 @@ def _access(builder: Builder, instruction: Instruction) -> None:
     memory = type_ if type_ in SIGNED and loads and type_ != "s64" else f"u{8 * width}"
     handler = f"{'ld' if loads else 'st'}.{memory}.{8 * container}"
     builder.step(handler, [*places, place], modifiers=modifiers)
+
+
+def _store_async(builder: Builder, instruction: Instruction) -> None:
+    """st.async to shared memory of the cluster, which an mbarrier beside it counts."""
+    if "release" in instruction.modifiers:
+        raise builder.not_executed("a global .async")
+    to, value, barrier = instruction.operands
+    type_ = type_of(instruction)
+    values = [builder.source(element, type_) for element in builder.vector(value)]
+    vector = next((int(m[1]) for m in instruction.modifiers if m in ("v2", "v4")), 1)
+    if len(values) != vector:
+        raise builder.error(f"{len(values)} registers are given for {vector} elements")
+    addresses = [builder.address(to), builder.address(barrier)]
+    flags = sum(1 << i for i, place in enumerate(addresses) if place.width == 4)
+    flags |= vector << 8 | builder.width(type_) << 12
+    builder.step("st.async", [*addresses, *values], modifiers=flags)
 
 
 _ATOMS = ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec")
