@@ -12,7 +12,7 @@ from ts_gpusim.decode.copies import copy
 from ts_gpusim.decode.families import FAMILIES
 from ts_gpusim.decode.tensor_cores import tcgen05, wgmma
 from ts_gpusim.ptx import isa
-from ts_gpusim.ptx.syntax import Address, Kernel, Module, Symbol, Variable
+from ts_gpusim.ptx.syntax import Address, Instruction, Kernel, Module, Symbol, Variable
 
 _FAMILIES = {**FAMILIES, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
 
