@@ -199,7 +199,7 @@ VARIABLES = """
         ld.const.u32 %r, [%at];
         mad.wide.u32 %out, %t, 4, %out;
         st.global.u32 [%out], %r;
-        atom.global.add.u32 %r, [counter], 1;
+        atom.global.add.u32 %r, [counter], 1; bar.sync 0;
         ld.const.u32 %r, [table+8];
         st.global.u32 [%out+16], %r;
         ld.global.u32 %r, [counter];
@@ -240,8 +240,10 @@ def atomics(instruction: str, memory: np.ndarray, b: np.ndarray, space: str = "g
         ld.global.{type_} %b, [%pb];
         ld.global.{type_} %before, [%memory];
         {into}
+        bar.sync 0;
         {instruction.replace("[m]", "[%sh]" if space == "shared" else "[%memory]")}
         st.global.{type_} [%out], %r;
+        bar.sync 0;
         {back if space == "shared" else ""}
         ret;
     }}"""

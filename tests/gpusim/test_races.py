@@ -108,10 +108,9 @@ def test_threads_that_only_arrive_tell_what_they_wrote() -> None:
     assert findings(body) == [[]] * len(SEEDS)
 
 
-def test_one_warp_cannot_race_with_itself() -> None:
-    assert findings(NEIGHBOUR.format(between="").replace("128", "4"), threads=32) == [[]] * len(
-        SEEDS
-    )
+def test_threads_of_a_warp_that_meet_do_not_race() -> None:
+    body = NEIGHBOUR.format(between="bar.warp.sync 0xffffffff;").replace("128", "4")
+    assert findings(body, threads=32) == [[]] * len(SEEDS)
 
 
 def test_a_copy_is_read_only_when_its_mbarrier_says_so() -> None:

@@ -216,7 +216,7 @@ def test_one_warp_may_release_what_its_whole_warpgroup_has_multiplied():
 wait:
     mbarrier.try_wait.parity.shared.b64 %p, [%done], 0;
     @!%p bra wait;
-    st.shared.v4.b32 [%at], {%tid, %tid, %tid, %tid};
+    st.shared.v4.b32 [%at], {%warp, %warp, %warp, %warp};
 end:
 """
     order = body.index("mov.u32 %done")

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// ld, st, atom, red (PTX ISA 9.7.9.8, 9.7.9.11, 9.7.13.5, 9.7.13.6) in every state space.
+// ld, st, atom, red (PTX ISA 9.7.9.8, 9.7.9.11, 9.7.13.5, 9.7.13.6) in every state space, and the
+// fences that order them.
 //
 // Operands: the registers of the vector, then the address. Modifiers say where to look.
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 #include <type_traits>
 
@@ -24,7 +26,28 @@ constexpr std::int64_t kShared = 1;
 constexpr std::int64_t kNarrowAddress = 2;  // the address is a 32-bit register
 constexpr std::int64_t kGlobal = 4;         // or const, local or param: not shared
 constexpr std::int64_t kPrivate = 8;        // with kGlobal: const, local or param
-constexpr int kCountShift = 8;              // elements of the vector
+constexpr int kCountShift = 8;              // elements of the vector, 4 bits
+constexpr int kMostElements = 16;
+constexpr int kOrderShift = 16;  // 3 bits
+constexpr int kScopeShift = 20;  // 2 bits
+
+int count_of(const Step& step) {
+  return static_cast<int>(step.op.modifiers >> kCountShift & 15);
+}
+
+Strength strength_of(const Step& step) {
+  return {.order = static_cast<Order>(step.op.modifiers >> kOrderShift & 7),
+          .scope = static_cast<Scope>(step.op.modifiers >> kScopeShift & 3)};
+}
+
+// While an instruction executes, its accesses are as strong as it says.
+class Strongly {
+ public:
+  explicit Strongly(Strength strength) { acting->strong = strength.strong(); }
+  ~Strongly() { acting->strong = false; }
+  Strongly(const Strongly&) = delete;
+  Strongly& operator=(const Strongly&) = delete;
+};
 
 std::uint64_t address(Step& step, int operand, int lane) {
   const std::uint64_t base = (step.op.modifiers & kNarrowAddress) != 0
@@ -63,6 +86,32 @@ void count_shared(Step& step, const Cluster::Place& place, std::uint32_t bytes,
   step.warp.machine().counters.*(is_own ? own : distributed) += bytes;
 }
 
+struct Access {
+  std::uint64_t at;
+  std::uint32_t bytes;
+  bool writes;
+  bool same = false;  // it writes what is there already
+};
+
+// Is the access in order with those of the other lanes of the warp?
+void compare_lanes(Step& step, const Access& access, int lane) {
+  const bool shared = in_shared(step, access.at);
+  std::uint64_t at = access.at;
+  if (shared) {
+    const Cluster::Place place = cluster_of(step).place(at);
+    at = kSharedWindow | std::uint64_t{place.cta->rank()} << kRankShift | place.offset;
+  }
+  Warp& warp = step.warp;
+  const LaneOrder::Earlier earlier = warp.lanes.access({.address = at,
+                                                        .bytes = access.bytes,
+                                                        .pc = warp.agent.pc,
+                                                        .lane = static_cast<std::uint8_t>(lane),
+                                                        .writes = access.writes,
+                                                        .strong = strength_of(step).strong(),
+                                                        .same = access.same});
+  if (earlier.lane != LaneOrder::kNobody) report_lanes(warp, lane, access.writes, earlier);
+}
+
 // The memory that a lane reads.
 const std::byte* readable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
   if (in_shared(step, at)) {
@@ -70,20 +119,36 @@ const std::byte* readable(Step& step, std::uint64_t at, std::uint32_t bytes, int
     count_shared(step, place, bytes, &Counters::shared_loaded, &Counters::distributed_loaded);
     const std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
     place.cta->shared.demand_written(place.offset, bytes);
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = false}, lane);
     return memory;
   }
-  return outside_shared(step, at, bytes, lane, &Counters::global_loaded);
+  const std::byte* memory = outside_shared(step, at, bytes, lane, &Counters::global_loaded);
+  if ((step.op.modifiers & kPrivate) == 0 && !in_local(step, at, bytes, lane)) {
+    step.warp.machine().memory.read(at, bytes, strength_of(step), &step.warp.order);
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = false}, lane);
+  }
+  return memory;
 }
 
-std::byte* writable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane) {
+// The memory to which a lane writes the bytes of `what`.
+std::byte* writable(Step& step, std::uint64_t at, const std::byte* what, std::uint32_t bytes,
+                    int lane) {
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
     count_shared(step, place, bytes, &Counters::shared_stored, &Counters::distributed_stored);
     std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
     place.cta->shared.wrote(place.offset, bytes);
+    const bool same = std::memcmp(memory, what, bytes) == 0;
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = true, .same = same}, lane);
     return memory;
   }
-  return outside_shared(step, at, bytes, lane, &Counters::global_stored);
+  std::byte* memory = outside_shared(step, at, bytes, lane, &Counters::global_stored);
+  if (!in_local(step, at, bytes, lane)) {
+    step.warp.machine().memory.write(at, what, bytes, strength_of(step), &step.warp.order);
+    const bool same = std::memcmp(memory, what, bytes) == 0;
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = true, .same = same}, lane);
+  }
+  return memory;
 }
 
 // That of an atomic operation: in no order with others on the same memory, and yet no race.
@@ -91,9 +156,18 @@ std::byte* updatable(Step& step, std::uint64_t at, std::uint32_t bytes, int lane
   if (in_shared(step, at)) {
     const Cluster::Place place = cluster_of(step).place(at);
     count_shared(step, place, bytes, &Counters::shared_atomic, &Counters::distributed_atomic);
-    return place.cta->shared.at(place.offset, bytes, bytes);
+    std::byte* memory = place.cta->shared.at(place.offset, bytes, bytes);
+    place.cta->shared.demand_written(place.offset, bytes);
+    place.cta->shared.wrote(place.offset, bytes);
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = true}, lane);
+    return memory;
   }
-  return outside_shared(step, at, bytes, lane, &Counters::global_atomic);
+  std::byte* memory = outside_shared(step, at, bytes, lane, &Counters::global_atomic);
+  if (!in_local(step, at, bytes, lane)) {
+    step.warp.machine().memory.update(at, bytes, strength_of(step), &step.warp.order);
+    compare_lanes(step, {.at = at, .bytes = bytes, .writes = true}, lane);
+  }
+  return memory;
 }
 
 // PTX ISA 9.7.9.19: p, a generic address.
@@ -118,33 +192,104 @@ Flow is_in_space(Step& step) {
   return Flow::kNext;
 }
 
+// Where what strong accesses tell each other is kept.
+struct Mailbox {
+  Mailboxes& boxes;
+  std::uint64_t at;
+};
+
+Mailbox mailbox(Step& step, std::uint64_t at) {
+  if (!in_shared(step, at)) return {step.warp.machine().memory.mailboxes, at};
+  const Cluster::Place place = cluster_of(step).place(at);
+  return {place.cta->shared.mailboxes, place.offset};
+}
+
+// What strong reads of the vector's elements learn.
+void learn(Step& step, std::uint64_t at, int count, std::size_t element) {
+  step.warp.lanes.wait();
+  for (int i = 0; i < count; ++i) {
+    const Mailbox from = mailbox(step, at + (static_cast<std::size_t>(i) * element));
+    step.warp.order.read(from.boxes.at(from.at), strength_of(step));
+  }
+}
+
+// What the lanes of an instruction read, in case that they do so again and again.
+class Observed {
+ public:
+  void add(std::uint64_t at, bool global, const std::byte* memory, std::uint32_t bytes) {
+    std::uint64_t value = 0;
+    std::memcpy(&value, memory, std::min<std::uint32_t>(bytes, 8));
+    std::uint64_t last = value;
+    if (bytes > 8) std::memcpy(&last, memory + bytes - 8, 8);
+    if (read_.address == 0) {
+      read_.bytes = std::min<std::uint32_t>(bytes, 8);
+      read_.address = at;
+      read_.value = value;
+      read_.global = global;
+      read_.one_place = bytes <= 8;
+    }
+    read_.one_place = read_.one_place && at == read_.address;
+    constexpr std::uint64_t kFactor = 0x9e3779b97f4a7c15;
+    read_.digest = ((read_.digest ^ at ^ (value + last * 3)) * kFactor) + (read_.digest >> 29);
+  }
+  void tell(Step& step) {
+    read_.pc = step.warp.agent.pc;
+    step.fragment.polls.reads(read_, !strength_of(step).strong());
+  }
+
+ private:
+  Polls::Read read_;
+};
+
 // `T` in memory, `R` in a register that may be wider.
 template <class T, class R>
 Flow load(Step& step) {
-  const int count = static_cast<int>(step.op.modifiers >> kCountShift);
+  const int count = count_of(step);
+  // Weak reads of shared memory are too many to look at, and wait for nobody.
+  const Strength strength = strength_of(step);
+  const Strongly strongly(strength);
+  const bool may_wait = strength.strong() || (step.op.modifiers & kShared) == 0;
+  const bool observed = may_wait && (step.op.modifiers & kPrivate) == 0;
+  Observed what;
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
   step.each_lane([&](int lane) {
-    const std::byte* const memory = readable(step, address(step, count, lane), bytes, lane);
+    const std::uint64_t at = address(step, count, lane);
+    const std::byte* const memory = readable(step, at, bytes, lane);
+    if (observed) what.add(at, !in_shared(step, at), memory, bytes);
+    if (strength.strong()) learn(step, at, count, sizeof(T));
     for (int i = 0; i < count; ++i) {
       T value;
       std::memcpy(&value, memory + (static_cast<std::size_t>(i) * sizeof(T)), sizeof(T));
       step.reg<R>(i)[lane] = static_cast<R>(value);  // NOLINT(bugprone-signed-char-misuse): s8
     }
   });
+  if (observed) what.tell(step);
   return Flow::kNext;
 }
 
 template <class T, class R>
 Flow store(Step& step) {
-  const int count = static_cast<int>(step.op.modifiers >> kCountShift);
+  const int count = count_of(step);
+  step.fragment.polls.progresses();
+  const Strength strength = strength_of(step);
+  const Strongly strongly(strength);
+  std::optional<Message> message;
+  if (strength.strong()) message = step.warp.order.message(strength);
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
   step.each_lane([&](int lane) {
-    std::byte* const memory = writable(step, address(step, count, lane), bytes, lane);
+    const std::uint64_t at = address(step, count, lane);
+    T values[kMostElements];
     for (int i = 0; i < count; ++i) {
-      const T value = static_cast<T>(step.reg<R>(i)[lane]);
-      std::memcpy(memory + (static_cast<std::size_t>(i) * sizeof(T)), &value, sizeof(T));
+      values[i] = static_cast<T>(step.reg<R>(i)[lane]);
+      if (!message) continue;
+      const Mailbox to = mailbox(step, at + (static_cast<std::size_t>(i) * sizeof(T)));
+      to.boxes.write(to.at, *message);
     }
+    const auto* const what = reinterpret_cast<const std::byte*>(values);
+    std::memcpy(writable(step, at, what, bytes, lane), what, bytes);
   });
+  if (strength.strong()) step.warp.lanes.announce();
+  if (releases(strength.order)) acting->tick();
   return Flow::kNext;
 }
 
@@ -153,27 +298,51 @@ Flow store(Step& step) {
 template <class T, class F>
 Flow atomic(Step& step) {
   const F f;
-  const int count = static_cast<int>(step.op.modifiers >> kCountShift);
+  const int count = count_of(step);
   const auto bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(count) * sizeof(T));
+  const Strength strength = strength_of(step);
+  const Strongly strongly(strength);
+  Observed what;
+  bool changed = false;
   step.each_lane([&](int lane) {
     const std::uint64_t at = address(step, count, lane);
-    std::byte* const memory = updatable(step, at, bytes, lane);
+    what.add(at, !in_shared(step, at), updatable(step, at, bytes, lane), bytes);
+    learn(step, at, count, sizeof(T));
+  });
+  const Message message = step.warp.order.message(strength);
+  step.each_lane([&](int lane) {
+    const std::uint64_t at = address(step, count, lane);
+    std::byte* const memory =
+        in_shared(step, at) ? cluster_of(step).memory(at) : reinterpret_cast<std::byte*>(at);
     for (int i = 0; i < count; ++i) {
       std::byte* const element = memory + (static_cast<std::size_t>(i) * sizeof(T));
       T before;
       std::memcpy(&before, element, sizeof(T));
       const T value = step.reg<T>(count + 1 + i)[lane];
       T after;
+      bool writes = true;
       if constexpr (F::kSwaps) {
-        after = before == value ? step.reg<T>(2 * count + 1 + i)[lane] : before;
+        writes = before == value;
+        after = writes ? step.reg<T>(2 * count + 1 + i)[lane] : before;
       } else {
         after = f(before, value, in_shared(step, at));
       }
+      changed = changed || std::memcmp(&before, &after, sizeof(T)) != 0;
       std::memcpy(element, &after, sizeof(T));
       if (!step.sink(i)) step.reg<T>(i)[lane] = before;
+      if (!writes) continue;
+      const Mailbox to = mailbox(step, at + (static_cast<std::size_t>(i) * sizeof(T)));
+      to.boxes.update(to.at, message);
     }
   });
-  cluster_of(step).happened();
+  if (strength.strong()) step.warp.lanes.announce();
+  if (releases(strength.order)) acting->tick();
+  if (changed) {
+    step.fragment.polls.progresses();
+    cluster_of(step).happened();
+  } else {
+    what.tell(step);
+  }
   return Flow::kNext;
 }
 
@@ -255,6 +424,14 @@ void add_half_atomics(Registry& registry, const std::string& type) {
   add.template operator()<FloatMax<double>>("atom.max.");
 }
 
+// Fences order what strong accesses tell.
+Flow fence(Step& step) {
+  const Strength strength = strength_of(step);
+  step.warp.order.fence(strength);
+  if (releases(strength.order)) step.warp.released = acting->knows;
+  return Flow::kNext;
+}
+
 template <class T>
 void add_access(Registry& registry, const std::string& type) {
   if constexpr (sizeof(T) == 1) {
@@ -316,6 +493,7 @@ void register_accesses(Registry& registry) {
   registry["isspacep.shared::cluster"] = is_in_space<Space::kSharedCluster>;
   registry["isspacep.local"] = is_in_space<Space::kLocal>;
   registry["isspacep.global"] = is_in_space<Space::kGlobalMemory>;
+  registry["fence"] = fence;
   registry["atom.cas.b16"] = atomic<std::uint16_t, CompareAndSwap>;
   registry["atom.inc.u32"] = atomic<std::uint32_t, Plain<Increment>>;
   registry["atom.dec.u32"] = atomic<std::uint32_t, Plain<Decrement>>;

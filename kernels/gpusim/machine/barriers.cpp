@@ -248,6 +248,7 @@ Flow mbarrier_pending(Step& step) {
     step.reg<std::uint32_t>(0)[lane] =
         static_cast<std::uint32_t>(state & ((std::uint64_t{1} << kPendingBits) - 1));
   });
+  step.warp.lanes.announce();
   return Flow::kNext;
 }
 
@@ -313,16 +314,19 @@ Flow mbarrier_wait(Step& step) {
     fragment.may_time_out = true;
     return Flow::kWait;
   }
+  if (!kTry && late) {
+    fragment.polls.reads({.pc = step.warp.agent.pc,
+                          .bytes = 8,
+                          .address = address(step, 1, step.lane()),
+                          .value = state,
+                          .digest = complete},
+                         false);
+  }
+  if (complete != 0) step.warp.lanes.wait();
   fragment.out_of_time = false;
   fragment.may_time_out = false;
   Mask& predicate = step.predicate(0);
   predicate = (predicate & ~step.mask) | complete;
-  return Flow::kNext;
-}
-
-// PTX ISA 8.8: a fence and a relaxed arrival after it are together what a release is.
-Flow fence_release(Step& step) {
-  step.warp.released = acting->knows;
   return Flow::kNext;
 }
 
@@ -334,10 +338,12 @@ Flow fence_mbarrier_init(Step& step) {
   return Flow::kNext;
 }
 
-// What this thread has synchronised with is ordered for the asynchronous proxy, too.
+// What this thread has synchronised with is ordered for the asynchronous proxy, too. Modifiers: 1:
+// in shared memory, 2: in global memory.
 Flow fence_proxy_async(Step& step) {
-  fence_proxies();
-  return fence_mbarrier_init(step);
+  const bool shared = (step.op.modifiers & 1) != 0;
+  fence_proxies(shared, (step.op.modifiers & 2) != 0);
+  return shared ? fence_mbarrier_init(step) : Flow::kNext;
 }
 
 }  // namespace
@@ -350,7 +356,6 @@ void register_barriers(Registry& registry) {
   registry["bar.red.or"] = bar_red<Tally::kAny>;
   registry["barrier.cluster.arrive"] = cluster_arrive;
   registry["barrier.cluster.wait"] = cluster_wait;
-  registry["fence.release"] = fence_release;
   registry["fence.mbarrier_init"] = fence_mbarrier_init;
   registry["fence.proxy.async"] = fence_proxy_async;
   registry["mbarrier.init"] = mbarrier_init;

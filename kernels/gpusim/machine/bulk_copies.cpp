@@ -31,6 +31,16 @@ Number number_of(const Step& step) {
   return static_cast<Number>(step.op.modifiers >> kNumberShift & 15);
 }
 
+// A reduction of global memory is a relaxed atomic operation (PTX ISA 9.7.9.25.4.2).
+void write(GlobalMemory& memory, Reduction reduction, std::uint64_t to, const std::byte* what,
+           std::size_t bytes) {
+  if (reduction == Reduction::kNone) {
+    memory.write(to, what, bytes);
+  } else {
+    memory.update(to, bytes, {.order = Order::kRelaxed});
+  }
+}
+
 // Copies, or reduces what is there already.
 void put(Reduction reduction, Number type, std::byte* to, const std::byte* from,
          std::size_t bytes) {
@@ -139,6 +149,15 @@ void demand_alignment(std::uint32_t offset, std::uint32_t align, const char* wha
                                 " is not aligned to " + std::to_string(align) + " bytes");
 }
 
+// Race, if other lanes of the warp wrote what a lane copies, and it has not met them since.
+void demand_met(Step& step, const Cluster::Place& from, std::int64_t bytes, int lane) {
+  const std::uint64_t at =
+      kSharedWindow | std::uint64_t{from.cta->rank()} << kRankShift | from.offset;
+  const LaneOrder::Earlier earlier = step.warp.lanes.written(at, static_cast<std::uint64_t>(bytes),
+                                                             static_cast<std::uint8_t>(lane));
+  if (earlier.lane != LaneOrder::kNobody) report_lanes(step.warp, lane, false, earlier, true);
+}
+
 // Writes bytes of a box, 16 at a time, since that is what a swizzle keeps together.
 void scatter(Cta& cta, std::uint32_t base, std::uint32_t swizzle, std::int64_t offset,
              const std::byte* from, std::int64_t bytes) {
@@ -226,24 +245,26 @@ Flow tensor_load(Step& step) {
       const EngineWork work{
           .engine = Engine::kTma,
           .amount = cta == targets[0].first ? static_cast<std::uint64_t>(bytes) : 0};
-      cluster.asynchronous.push(work, [&machine, &cluster, box, bytes, cta = cta,
-                                       announced = announced, offset = to.offset,
-                                       barrier = barrier.offset] {
-        const auto rank_bits = announced->rank() << kRankShift;
-        box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
-                         std::int64_t skipped) {
-          const TensorMap& map = box.map;
-          if (inside == 0) return scatter_units(*cta, offset, map, at, nullptr, map.box[0]);
-          const std::byte* from = machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
-          const std::int64_t before = skipped / map.shared_bytes;
-          const std::int64_t units = inside / map.element_bytes;
-          const std::int64_t behind = skipped + (units * map.shared_bytes);
-          scatter_units(*cta, offset, map, at, nullptr, before);
-          scatter_units(*cta, offset, map, at + skipped, from, units);
-          scatter_units(*cta, offset, map, at + behind, nullptr, map.box[0] - before - units);
-        });
-        cluster.arrive(rank_bits | barrier, 0, -bytes);
-      });
+      cluster.asynchronous.push(
+          work, [&machine, &cluster, box, bytes, cta = cta, announced = announced,
+                 offset = to.offset, barrier = barrier.offset] {
+            const auto rank_bits = announced->rank() << kRankShift;
+            box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
+                             std::int64_t skipped) {
+              const TensorMap& map = box.map;
+              if (inside == 0) return scatter_units(*cta, offset, map, at, nullptr, map.box[0]);
+              const auto count = static_cast<std::uint64_t>(inside);
+              const std::byte* from = machine.memory.at(global, count, 1);
+              machine.memory.read(global, count);
+              const std::int64_t before = skipped / map.shared_bytes;
+              const std::int64_t units = inside / map.element_bytes;
+              const std::int64_t behind = skipped + (units * map.shared_bytes);
+              scatter_units(*cta, offset, map, at, nullptr, before);
+              scatter_units(*cta, offset, map, at + skipped, from, units);
+              scatter_units(*cta, offset, map, at + behind, nullptr, map.box[0] - before - units);
+            });
+            cluster.arrive(rank_bits | barrier, 0, -bytes);
+          });
     }
   });
   return Flow::kNext;
@@ -294,22 +315,33 @@ Flow tensor_store(Step& step) {
                   "a copy to global memory of elements with padding between them is "
                   "not executed yet (PTX ISA 5.5.1.1.1)");
     }
+    demand_met(step, from, box.map.box_elements() * box.map.element_bytes, lane);
     ++machine.counters.tma_requests;
     machine.counters.shared_copied_out += box.bytes_inside();
     machine.counters.global_copied_out += box.bytes_inside();
     cluster.asynchronous.push(
         {.engine = Engine::kTma, .amount = box.bytes_inside()},
         [&machine, &cluster, box, from, reduction, type, group = begin_bulk(step, lane)] {
-          std::vector<std::byte> row;
-          box.each_row([&](std::int64_t at, std::uint64_t global, std::int64_t inside,
-                           std::int64_t skipped) {
+          std::vector<std::byte> image(
+              static_cast<std::size_t>(box.map.box_elements() * box.map.element_bytes));
+          const auto read = [&](std::int64_t at, std::uint64_t global, std::int64_t inside,
+                                std::int64_t skipped) {
+            if (inside == 0) return;
+            (void)machine.memory.at(global, static_cast<std::uint64_t>(inside), 1);
+            gather(*from.cta, from.offset, box.map.swizzle, at + skipped, image.data() + at,
+                   inside);
+          };
+          const auto put_row = [&](std::int64_t at, std::uint64_t global, std::int64_t inside,
+                                   std::int64_t /*skipped*/) {
             if (inside == 0) return;
             const auto bytes = static_cast<std::size_t>(inside);
             std::byte* to = machine.memory.at(global, bytes, 1);
-            row.resize(bytes);
-            gather(*from.cta, from.offset, box.map.swizzle, at + skipped, row.data(), inside);
-            put(reduction, type, to, row.data(), bytes);
-          });
+            write(machine.memory, reduction, global, image.data() + at, bytes);
+            put(reduction, type, to, image.data() + at, bytes);
+          };
+          box.each_row(read);
+          group->has_read();
+          box.each_row(put_row);
           --*group;
           cluster.happened();
         });
@@ -344,6 +376,7 @@ Flow bulk_load(Step& step) {
       cluster.asynchronous.push(
           work, [&machine, &cluster, cta = cta, offset = to.offset, from, bytes, at] {
             const std::byte* source = machine.memory.at(from, bytes, 16);
+            machine.memory.read(from, bytes);
             std::memcpy(cta->shared.at(offset, bytes, 16), source, bytes);
             cta->shared.wrote(offset, bytes);
             cluster.arrive(at, 0, -static_cast<std::int64_t>(bytes));
@@ -367,6 +400,7 @@ Flow bulk_between(Step& step) {
     demand_alignment(to.offset, 16, "the destination of a bulk copy");
     demand_alignment(from.offset, 16, "the source of a bulk copy");
     demand_alignment(bytes, 16, "the size of a bulk copy");
+    demand_met(step, from, bytes, lane);
     ++machine.counters.tma_requests;
     machine.counters.distributed_copied += bytes;
     const EngineWork work{.engine = Engine::kNetwork, .amount = bytes};
@@ -399,6 +433,7 @@ Flow bulk_store(Step& step) {
     demand_alignment(bytes, 16, "the size of a bulk copy");
     const bool masked = (step.op.modifiers & kMasked) != 0;
     const std::uint32_t mask = masked ? step.reg<std::uint16_t>(3)[lane] : kWhole;
+    demand_met(step, from, bytes, lane);
     ++machine.counters.tma_requests;
     machine.counters.shared_copied_out += bytes;
     machine.counters.global_copied_out += bytes;
@@ -407,7 +442,9 @@ Flow bulk_store(Step& step) {
                                                     type, mask, group = begin_bulk(step, lane)] {
           const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
           from.cta->shared.demand_written(from.offset, bytes);
+          group->has_read();
           std::byte* const target = machine.memory.at(to, bytes, 16);
+          write(machine.memory, reduction, to, source, bytes);
           if (mask == kWhole) {
             put(reduction, type, target, source, bytes);
           } else {
@@ -444,6 +481,7 @@ Flow cp_async(Step& step) {
           std::byte* memory = to.cta->shared.at(to.offset, size, size);
           std::memset(memory, 0, size);
           if (bytes > 0) std::memcpy(memory, machine.memory.at(from, bytes, size), bytes);
+          machine.memory.read(from, bytes);
           to.cta->shared.wrote(to.offset, size);
           --*group;
           cluster.happened();
@@ -459,14 +497,19 @@ Flow commit_group(Step& step) {
   return Flow::kNext;
 }
 
-// Modifiers: groups that may be under way; -1: not even what is not committed.
+// Modifiers: groups that may be under way; -1: not even what is not committed. kOfSources: their
+// sources only.
+constexpr std::int64_t kOfSources = 1 << 16;
+
 template <std::array<AsyncGroups, kLanes> Warp::* kGroups>
 Flow wait_group(Step& step) {
   bool waits = false;
-  const auto allowed = static_cast<std::size_t>(std::max<std::int64_t>(step.op.modifiers, 0));
+  const bool all = step.op.modifiers < 0;
+  const bool sources = !all && (step.op.modifiers & kOfSources) != 0;
+  const auto allowed = static_cast<std::size_t>(all ? 0 : step.op.modifiers & (kOfSources - 1));
   step.each_lane([&](int lane) {
     AsyncGroups& groups = (step.warp.*kGroups)[static_cast<std::size_t>(lane)];
-    waits = waits || groups.under_way(allowed, step.op.modifiers < 0);
+    waits = waits || (sources ? groups.reading(allowed) : groups.under_way(allowed, all));
   });
   if (!waits) return Flow::kNext;
   step.fragment.waits_for = "asynchronous copies";

@@ -125,7 +125,8 @@ void Asynchronous::push(const EngineWork& work, Complete complete, Proxy proxy) 
   operation.waits = work.engine == Engine::kNone;
   if (operation.waits) operation.end = std::max(operation.end, first_of_engines());
   const std::uint32_t slot = next_++ % kSlots;
-  operation.agent.become({.slot = first_slot_ + kMostQueues + slot, .clock = ++clocks_[slot]});
+  // One more moment for what it does when it has read its source.
+  operation.agent.become({.slot = first_slot_ + kMostQueues + slot, .clock = clocks_[slot] += 2});
   free_.push_back(std::move(operation));
 }
 
@@ -269,6 +270,30 @@ void Cluster::arrive(std::uint64_t address, std::int64_t count, std::int64_t exp
     barrier.arriving.clear();
   }
   happened();
+}
+
+void report_lanes(Warp& warp, int lane, bool writes, const LaneOrder::Earlier& earlier,
+                  bool by_itself) {
+  const bool shared = (earlier.address & kSharedWindow) != 0;
+  const Agent& agent = warp.agent;
+  races->add({.memory = shared ? "shared" : "global",
+              .offset = shared ? earlier.address & ((1U << kRankShift) - 1) : earlier.address,
+              .pc = agent.pc,
+              .cta = agent.cta,
+              .warp = agent.warp,
+              .by_itself = by_itself,
+              .earlier_pc = earlier.pc,
+              .earlier_cta = agent.cta,
+              .earlier_warp = agent.warp,
+              .earlier_by_itself = false,
+              .earlier_wrote = earlier.wrote,
+              .writes = writes,
+              .unfenced = false,
+              .cluster = agent.cluster,
+              .earlier_cluster = agent.cluster,
+              .lane = lane,
+              .earlier_lane = earlier.lane,
+              .why = {}});
 }
 
 }  // namespace gpusim

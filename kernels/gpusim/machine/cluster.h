@@ -22,6 +22,7 @@
 #include "memory.h"
 #include "phases.h"
 #include "recorder.h"
+#include "residents.h"
 #include "warp.h"
 
 namespace gpusim {
@@ -30,6 +31,13 @@ struct Dim {
   std::uint32_t x = 1, y = 1, z = 1;
   [[nodiscard]] std::uint64_t count() const { return std::uint64_t{x} * y * z; }
 };
+
+// The place of that number in a grid of that shape.
+[[nodiscard]] inline Dim at_index(std::uint64_t number, const Dim& shape) {
+  return {.x = static_cast<std::uint32_t>(number % shape.x),
+          .y = static_cast<std::uint32_t>(number / shape.x % shape.y),
+          .z = static_cast<std::uint32_t>(number / shape.x / shape.y)};
+}
 
 // PTX ISA, "mbarrier object": a phase ends when nothing is pending and no bytes are expected.
 struct Mbarrier {
@@ -146,6 +154,7 @@ class Cta {
   std::array<Barrier, 16> barriers;
   std::array<Warpgroup, 8> warpgroups;
   std::int64_t free_registers = 0;  // that setmaxnreg.dec has released
+  Misunderstandings missed;
   std::vector<std::unique_ptr<Warp>> warps;
 
  private:
@@ -227,6 +236,10 @@ class Cluster {
   };
   // Of a shared::cluster address.
   [[nodiscard]] Place place(std::uint64_t address);
+  [[nodiscard]] std::byte* memory(std::uint64_t address) {
+    const Place at = place(address);
+    return at.cta->shared.at(at.offset, 1, 1);
+  }
   [[nodiscard]] const Mbarrier& mbarrier_at(std::uint64_t address);
   // The same for an operation of the agent that acts.
   [[nodiscard]] Mbarrier& mbarrier(std::uint64_t address);
@@ -237,6 +250,7 @@ class Cluster {
   Asynchronous asynchronous;
   Dim index;               // in the grid of clusters
   bool may_cancel = true;  // no clusterlaunchcontrol.try_cancel has failed yet
+  std::uint32_t slot = 0;  // of the device, while it is resident
 
  private:
   Dim shape_;
@@ -246,18 +260,13 @@ class Cluster {
 struct LaunchShape {
   Dim grid, block, cluster;
   std::size_t dynamic_shared_bytes = 0;
+  std::uint64_t resident = 0;  // CTAs that the device holds at a time; 0: all
 };
 
 [[nodiscard]] inline Dim grid_of_clusters(const LaunchShape& shape) {
   return {.x = shape.grid.x / shape.cluster.x,
           .y = shape.grid.y / shape.cluster.y,
           .z = shape.grid.z / shape.cluster.z};
-}
-
-[[nodiscard]] inline Dim at_index(std::uint64_t number, const Dim& shape) {
-  return {.x = static_cast<std::uint32_t>(number % shape.x),
-          .y = static_cast<std::uint32_t>(number / shape.x % shape.y),
-          .z = static_cast<std::uint32_t>(number / shape.x / shape.y)};
 }
 
 struct Finding {
@@ -288,21 +297,6 @@ void report_unwritten(Findings& findings, const Program& program, int lane, int 
 // Where a warp's threads are: its instruction, CTA, warp, lanes.
 [[nodiscard]] std::string whereabouts(Warp& warp, Mask mask);
 
-// The clusters of the launch that have not begun, by number.
-class PendingClusters {
- public:
-  explicit PendingClusters(std::uint64_t count) : count_(count) {}
-  // The next one, which is no longer pending.
-  [[nodiscard]] std::optional<std::uint64_t> take() {
-    if (next_ == count_) return std::nullopt;
-    return next_++;
-  }
-
- private:
-  std::uint64_t next_ = 0;
-  std::uint64_t count_;
-};
-
 struct Machine {
   const Program& program;
   const LaunchShape& shape;
@@ -313,6 +307,10 @@ struct Machine {
   Recorder* recorder = nullptr;  // of a recorded launch
   PendingClusters pending;
 };
+
+// Race between two lanes of a warp: `lane` reads or writes now, in no order with the earlier one.
+void report_lanes(Warp& warp, int lane, bool writes, const LaneOrder::Earlier& earlier,
+                  bool by_itself = false);
 
 // What operations on a whole cluster agree on.
 [[nodiscard]] inline Cluster& cluster_of(Step& step) {

@@ -26,12 +26,16 @@ void Edges::release(Knowledge& to) {
   if (!mutes()) to.join(acting->knows);
 }
 
-void Edges::fence() {
+void Edges::fence(bool shared, bool global) {
   Knowledge& knows = acting->knows;
   Uses& uses = uses_[acting->pc];
   ++uses.acquired;
-  if (!knows.fenced.covers(knows.all)) ++uses.taught;
-  if (!mutes()) knows.fence();
+  const bool teaches = (shared && !knows.fenced.covers(knows.all)) ||
+                       (global && !knows.fenced_global.covers(knows.all));
+  if (teaches) ++uses.taught;
+  if (mutes()) return;
+  if (shared) knows.fence();
+  if (global) knows.fence_global();
 }
 
 }  // namespace gpusim

@@ -29,7 +29,7 @@ class Edges {
 
   void acquire(const Knowledge& told);
   void release(Knowledge& to);
-  void fence();
+  void fence(bool shared, bool global);
   // In the phase of a barrier in which the agent that acts arrives, another has at `pc`.
   void meet(std::uint32_t pc) {
     if (pc != acting->pc) uses_[pc].alone = uses_[acting->pc].alone = false;
@@ -61,10 +61,12 @@ inline void release(Knowledge& to) {
   to.join(acting->knows);
 }
 
-// What the agent that acts has synchronised with is ordered for the other proxy, too.
-inline void fence_proxies() {
-  if (edges != nullptr) return edges->fence();
-  acting->knows.fence();
+// What the agent that acts has synchronised with is ordered for the other proxy, too, in shared or
+// in global memory.
+inline void fence_proxies(bool shared, bool global) {
+  if (edges != nullptr) return edges->fence(shared, global);
+  if (shared) acting->knows.fence();
+  if (global) acting->knows.fence_global();
 }
 
 }  // namespace gpusim

@@ -51,6 +51,7 @@ std::uint32_t AccessHistory::number_of(const Agent& agent) {
                    .cta = static_cast<std::uint16_t>(agent.cta),
                    .warp = static_cast<std::int16_t>(agent.warp),
                    .by_itself = agent.by_itself,
+                   .strong = agent.strong,
                    .fenced = agent.proxy != Proxy::kGeneric};
   if (accesses_.empty() || accesses_.back() != now) {
     if (accesses_.size() >= most_accesses_) drop_what_no_word_names();
@@ -94,6 +95,7 @@ bool AccessHistory::compare(Mark earlier, Mark now, bool earlier_wrote, bool wri
   const bool ordered = knows.all.covers(before.epoch());
   // What was written through the generic proxy must be fenced before another proxy meets it.
   const bool across = earlier_wrote && !before.fenced && access.fenced;
+  if (before.strong && access.strong) return false;
   if (ordered && (!across || knows.fenced.covers(before.epoch()))) return false;
   races->add({.memory = memory_,
               .offset = 4 * word,

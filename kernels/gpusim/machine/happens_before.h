@@ -14,8 +14,12 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
+
+#include "elsewhere.h"
 
 namespace gpusim {
 
@@ -72,24 +76,35 @@ struct Moment {
 
 struct Knowledge {
   VectorClock all;
-  VectorClock fenced;
+  VectorClock fenced;         // as far as shared and tensor memory are concerned
+  VectorClock fenced_global;  // as far as global memory is
+  Elsewhere elsewhere;        // what is known of other clusters
   Moment reached;
 
   void join(const Knowledge& other) {
     all.join(other.all);
     fenced.join(other.fenced);
+    fenced_global.join(other.fenced_global);
+    elsewhere.join(other.elsewhere);
     reach(other.reached);
   }
   void reach(const Moment& moment) {
     if (moment.cycle > reached.cycle) reached = moment;
   }
   void fence() { fenced.join(all); }
+  void fence_global() {
+    fenced_global.join(all);
+    elsewhere.fence();
+  }
   void clear() {
     all.clear();
     fenced.clear();
+    fenced_global.clear();
+    elsewhere = {};
   }
   [[nodiscard]] bool covers(const Knowledge& other) const {
-    return all.covers(other.all) && fenced.covers(other.fenced);
+    return all.covers(other.all) && fenced.covers(other.fenced) &&
+           fenced_global.covers(other.fenced_global);
   }
 };
 
@@ -107,8 +122,10 @@ struct Agent {
   Proxy proxy = Proxy::kGeneric;
   std::uint32_t pc = 0;   // of the instruction, or of that which began the operation
   std::uint32_t cta = 0;  // rank in the cluster
+  std::uint32_t cluster = 0;
   std::int32_t warp = 0;
   bool by_itself = false;       // an operation that the warp began
+  bool strong = false;          // its accesses do not race with others that are
   CtaRecord* record = nullptr;  // if the launch is recorded
 
   // What it does from here on is later than what it has told others.
@@ -125,8 +142,8 @@ extern constinit thread_local Agent* acting;
 
 // Two accesses of which neither happens before the other.
 struct Race {
-  const char* memory;  // which: shared, tensor; or a barrier, of whose phases this is
-  std::uint32_t offset;
+  const char* memory;  // which: shared, tensor, global; or a barrier, of whose phases this is
+  std::uint64_t offset;
   std::uint32_t pc;
   std::uint32_t cta;
   std::int32_t warp;
@@ -137,7 +154,12 @@ struct Race {
   bool earlier_by_itself;
   bool earlier_wrote;
   bool writes;
-  bool unfenced;                  // they are ordered, but no proxy fence lies between them
+  bool unfenced;  // they are ordered, but no proxy fence lies between them
+  std::uint32_t cluster = 0;
+  std::uint32_t earlier_cluster = 0;
+  std::int32_t lane = -1;  // of two lanes of one warp; else -1
+  std::int32_t earlier_lane = -1;
+  std::string why = {};           // what would have ordered them, if that is known
   const char* earlier = nullptr;  // what the earlier one was, at a barrier
 };
 
@@ -149,13 +171,15 @@ class Races {
     std::uint64_t times;
   };
   void add(const Race& race) {
-    Found& found = found_.try_emplace({race.earlier_pc, race.pc}, Found{race, 0}).first->second;
+    const bool of_lanes = race.lane >= 0;
+    Found& found =
+        found_.try_emplace({race.earlier_pc, race.pc, of_lanes}, Found{race, 0}).first->second;
     ++found.times;
   }
   [[nodiscard]] const auto& found() const { return found_; }
 
  private:
-  std::map<std::pair<std::uint32_t, std::uint32_t>, Found> found_;
+  std::map<std::tuple<std::uint32_t, std::uint32_t, bool>, Found> found_;
 };
 
 extern constinit thread_local Races* races;
@@ -183,6 +207,7 @@ class AccessHistory {
     std::uint16_t cta = 0;
     std::int16_t warp = 0;
     bool by_itself = false;
+    bool strong = false;
     bool fenced = false;  // no proxy fence concerns it: it was not made through the generic proxy
 
     bool operator==(const Access&) const = default;

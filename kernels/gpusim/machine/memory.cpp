@@ -45,6 +45,14 @@ void GlobalMemory::find(std::uint64_t address, std::uint64_t bytes) {
                                    hex(address) + " belong to no tensor of this launch: " + near);
 }
 
+std::string GlobalMemory::describe(std::uint64_t address) const {
+  const auto found = std::ranges::find_if(
+      allocations_, [&](const Allocation& allocation) { return allocation.holds(address, 1); });
+  const std::string where = "global memory at " + hex(address);
+  if (found == allocations_.end()) return where;
+  return where + " (" + found->name + ", byte " + std::to_string(address - found->begin) + ")";
+}
+
 void GlobalMemory::misaligned(std::uint64_t address, std::uint64_t bytes, std::uint64_t align) {
   throw Fault("misaligned", "an access of " + std::to_string(bytes) +
                                 " bytes to global memory at " + hex(address) +
@@ -68,6 +76,7 @@ void SharedMemory::renew() {
   }
   history_.forget();
   visits_.clear();
+  mailboxes.clear();
 }
 
 void SharedMemory::misaligned(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) {

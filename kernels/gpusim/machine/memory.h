@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
 #include "acts.h"
+#include "global_history.h"
 #include "happens_before.h"
 #include "program.h"
 
@@ -30,6 +32,30 @@ class GlobalMemory {
  public:
   explicit GlobalMemory(std::vector<Allocation> allocations);
 
+  // The agent that acts reads or writes these bytes. Race if that is in no order with others'
+  // accesses. `order`: of its warp, to explain a race.
+  void read(std::uint64_t address, std::uint64_t bytes, Strength strength = {},
+            const Correspondence* order = nullptr) {
+    history_.read(address, bytes, strength, order);
+  }
+  // `what`: what they are from here on. That it is there already makes two writes no race.
+  void write(std::uint64_t address, const std::byte* what, std::uint64_t bytes,
+             Strength strength = {}, const Correspondence* order = nullptr) {
+    const bool same = std::memcmp(reinterpret_cast<const std::byte*>(address), what, bytes) == 0;
+    changes_ += same ? 0 : 1;
+    history_.write(address, bytes, same, strength, order);
+  }
+  // By a read-modify-write.
+  void update(std::uint64_t address, std::uint64_t bytes, Strength strength,
+              const Correspondence* order = nullptr) {
+    ++changes_;
+    history_.write(address, bytes, false, strength, order);
+  }
+  // How often bytes were written.
+  [[nodiscard]] const std::uint64_t& changes() const { return changes_; }
+  // As messages name it: the tensor, and how far into it.
+  [[nodiscard]] std::string describe(std::uint64_t address) const;
+
   // The host memory at `address`; Fault if not all of `bytes` lie in one allocation, or if the
   // address is no multiple of `align`.
   [[nodiscard]] std::byte* at(std::uint64_t address, std::uint64_t bytes, std::uint64_t align) {
@@ -45,6 +71,11 @@ class GlobalMemory {
 
   std::vector<Allocation> allocations_;  // by address
   const Allocation* last_;               // found last
+  std::uint64_t changes_ = 0;
+  GlobalHistory history_;
+
+ public:
+  Mailboxes mailboxes;  // by address
 };
 
 // Where a generic address of shared memory begins; below are those of global memory.
@@ -82,6 +113,8 @@ class SharedMemory {
   [[nodiscard]] const Acts& visits() const { return visits_; }
 
   std::uint32_t owner = 0;  // rank of its CTA
+
+  Mailboxes mailboxes;  // by offset
 
  private:
   void check(std::uint32_t offset, std::uint32_t bytes, std::uint32_t align) const {

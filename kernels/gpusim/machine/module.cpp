@@ -23,7 +23,7 @@ Dim dim(const std::array<std::uint32_t, 3>& of) {
 void add(Program& program, const std::string& handler,
          const std::vector<std::tuple<std::int32_t, std::int64_t>>& operands,
          std::int64_t modifiers, std::int32_t guard, bool guard_negated, std::uint32_t target,
-         std::uint8_t work, std::string text,
+         bool meets, std::uint8_t work, std::string text,
          const std::vector<std::tuple<std::uint32_t, int>>& uses) {
   const auto found = handlers().find(handler);
   if (found == handlers().end()) throw nb::key_error(handler.c_str());
@@ -34,6 +34,7 @@ void add(Program& program, const std::string& handler,
                          .count = static_cast<std::uint32_t>(operands.size()),
                          .modifiers = modifiers,
                          .target = target,
+                         .meets = meets,
                          .work = static_cast<Work>(work),
                          .first_use = static_cast<std::uint32_t>(program.uses.size()),
                          .uses = static_cast<std::uint32_t>(uses.size())});
@@ -97,11 +98,13 @@ nb::dict launch(
     const std::array<std::uint32_t, 3>& block, const std::array<std::uint32_t, 3>& cluster,
     std::size_t dynamic_shared_bytes, std::uint64_t parameters,
     const std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>& allocations,
-    std::uint64_t seed, Recorder* recorder, bool observe, std::int64_t muted) {
+    std::uint64_t seed, std::uint64_t resident, Recorder* recorder, bool observe,
+    std::int64_t muted) {
   const LaunchShape shape{.grid = dim(grid),
                           .block = dim(block),
                           .cluster = dim(cluster),
-                          .dynamic_shared_bytes = dynamic_shared_bytes};
+                          .dynamic_shared_bytes = dynamic_shared_bytes,
+                          .resident = resident};
   std::vector<Allocation> known;
   known.reserve(allocations.size());
   for (const auto& [name, begin, size] : allocations) known.push_back({name, begin, size});
@@ -151,11 +154,11 @@ NB_MODULE(_machine, module) {
   nb::class_<Program>(module, "Program")
       .def(nb::init<>())
       .def("add", &gpusim::add, "handler"_a, "operands"_a, "modifiers"_a, "guard"_a,
-           "guard_negated"_a, "target"_a, "work"_a, "text"_a, "uses"_a)
+           "guard_negated"_a, "target"_a, "meets"_a, "work"_a, "text"_a, "uses"_a)
       .def("finish", &gpusim::finish, "registers"_a, "specials"_a, "static_shared_bytes"_a,
            "local_bytes"_a, "local_base"_a, "watched"_a, "functions"_a, "most_registers"_a);
   module.def("launch", &gpusim::launch, "program"_a, "grid"_a, "block"_a, "cluster"_a,
-             "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a,
+             "dynamic_shared_bytes"_a, "parameters"_a, "allocations"_a, "seed"_a, "resident"_a,
              "recorder"_a.none(), "observe"_a, "muted"_a);
   module.def("handlers", [] {
     std::vector<std::string> names;

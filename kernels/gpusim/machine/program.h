@@ -80,6 +80,7 @@ struct Op {
   std::uint32_t count = 0;
   std::int64_t modifiers = 0;  // what they mean is the handler's affair
   std::uint32_t target = 0;    // of a branch
+  bool meets = false;          // the threads of a warp wait for each other in it
   Work work = Work::kNone;
   std::uint32_t first_use = 0;  // in Program::uses
   std::uint32_t uses = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The launch: clusters one after another, their warps in turns chosen by the seed, and operations
-// under way completed when the seed says so, or when nothing else can go on.
+// The launch: the warps of a cluster in turns chosen by the seed, and operations under way
+// completed when the seed says so, or when nothing else can go on.
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -8,6 +8,8 @@
 #include <string_view>
 
 #include "cluster.h"
+#include "race_sentence.h"
+#include "residents.h"
 
 namespace gpusim {
 namespace {
@@ -89,7 +91,9 @@ void set_special(Warp& warp, const Program::Special& special, const LaunchShape&
                                                     : which == "gt" ? ~(less | own)
                                                                     : ~less;
     }
-  } else if (name == "%smid" || name == "%clock" || name == "%globaltimer_lo") {
+  } else if (name == "%smid") {
+    set(cta.cluster().slot * static_cast<std::uint32_t>(shape.cluster.count()) + cta.rank());
+  } else if (name == "%clock" || name == "%globaltimer_lo") {
     set(0);
   } else if (name == "%clock64" || name == "%globaltimer") {
     fill(warp, special.at, std::uint64_t{0});
@@ -102,21 +106,30 @@ std::string describe(const Dim& dim) {
   return std::to_string(dim.x) + ", " + std::to_string(dim.y) + ", " + std::to_string(dim.z);
 }
 
-class Runner {
+// A cluster, with what it needs.
+struct Lodging {
+  std::vector<std::unique_ptr<CtaMemory>> memories;
+  std::vector<std::vector<std::byte>> locals;
+  std::unique_ptr<Cluster> cluster;
+};
+
+class Runner : public Resident {
  public:
-  Runner(Machine& machine, Cluster& cluster) : machine_(machine), cluster_(cluster) {
-    for (const auto& cta : cluster.ctas) {
+  // What is left in `vacant` in the end is for another cluster.
+  Runner(Machine& machine, Lodging lodging, std::vector<std::unique_ptr<CtaMemory>>& vacant)
+      : machine_(machine), lodging_(std::move(lodging)), vacant_(vacant) {
+    for (const auto& cta : cluster_.ctas) {
       for (const auto& warp : cta->warps) warps_.push_back(warp.get());
     }
     temper_ = temper_of(machine.chance);
   }
 
-  void run() {
-    if (machine_.recorder != nullptr) {
-      run_in_model_time();
-    } else {
-      run_by_chance();
-    }
+  Outcome go(bool patient) override {
+    patience_ = 0;
+    if (!patient) look_again();
+    const bool ended =
+        machine_.recorder != nullptr ? run_in_model_time(patient) : run_by_chance(patient);
+    if (!ended) return Outcome::kWaits;
     for (const auto& cta : cluster_.ctas) cta->end();
     for (const auto& cta : cluster_.ctas) {
       if (const int columns = cta->tmem.allocated(); columns > 0) {
@@ -125,31 +138,66 @@ class Runner {
                                          " columns of tensor memory not freed");
       }
     }
+    acting = nullptr;
+    for (auto& memory : lodging_.memories) vacant_.push_back(std::move(memory));
+    return Outcome::kEnded;
+  }
+
+  [[nodiscard]] bool has_news() const override {
+    for (const Warp* warp : warps_) {
+      for (const Fragment& fragment : warp->fragments) {
+        if (fragment.mask == 0 || !fragment.polls.wait()) continue;
+        for (const Polls::Read& read : fragment.polls.reads()) {
+          if (!read.global) continue;
+          std::uint64_t now = 0;
+          std::memcpy(&now, reinterpret_cast<const std::byte*>(read.address), read.bytes);
+          if (!read.one_place || now != read.value) return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  [[nodiscard]] std::vector<std::string> table() const override {
+    std::vector<std::string> lines;
+    for (const Warp* warp : warps_) {
+      for (const Fragment& fragment : warp->fragments) {
+        if (fragment.mask == 0) continue;
+        lines.push_back("\n  CTA (" + describe(const_cast<Warp*>(warp)->cta().index()) +
+                        "), warp " + std::to_string(warp->id()) + ", lanes " + hex(fragment.mask) +
+                        ", at " + machine_.program.texts[stands_at(fragment)] + ", " +
+                        state(fragment));
+      }
+    }
+    return lines;
   }
 
  private:
-  void run_by_chance() {
+  // False: it waits for global memory.
+  bool run_by_chance(bool patient) {
     while (!warps_.empty()) {
       const std::uint64_t before = cluster_.events();
       bool went_on = false;
       std::ranges::shuffle(warps_, machine_.chance);
       for (Warp* warp : warps_) {
-        went_on |=
-            turn(*warp, 1 + static_cast<std::uint32_t>(machine_.chance() % temper_.longest_turn));
+        const auto most = 1 + static_cast<std::uint32_t>(machine_.chance() % temper_.longest_turn);
+        went_on |= turn(*warp, patient ? std::max(most, kPatientTurn) : most);
         if (!cluster_.asynchronous.empty() && machine_.chance() % 256 < temper_.completions) {
           complete_one();
         }
       }
       std::erase_if(warps_, [](const Warp* warp) { return warp->live() == 0; });
-      if (!went_on && cluster_.events() == before) unstick();
+      if (!went_on && cluster_.events() == before && !unstick(patient)) return false;
     }
     while (!cluster_.asynchronous.empty()) complete_one();
+    return true;
   }
 
   // Always the warp or the operation that is the earliest.
-  void run_in_model_time() {
+  bool run_in_model_time(bool patient) {
     bool together = true;
     while (!warps_.empty()) {
+      if (cluster_.asynchronous.empty() && only_polls() && !unstick(patient)) return false;
       Warp* next = nullptr;
       Cycle limit = cluster_.asynchronous.first_completion();
       for (Warp* warp : warps_) {
@@ -165,11 +213,24 @@ class Runner {
         complete_first();
       } else if (together) {
         together = false;
-      } else {
-        unstick();
+      } else if (!unstick(patient)) {
+        return false;
       }
     }
     while (!cluster_.asynchronous.empty()) complete_first();
+    return true;
+  }
+
+  // Is every thread that can go on in a loop that reads the same again and again?
+  bool only_polls() {
+    bool polls = false;
+    for (Warp* warp : warps_) {
+      const Fragment* const fragment = ready(*warp);
+      if (fragment == nullptr) continue;
+      if (!fragment->polls.wait()) return false;
+      polls = true;
+    }
+    return polls;
   }
 
   // `together`: threads that took a shorter way wait for the others of their warp where the ways
@@ -192,23 +253,53 @@ class Runner {
     while (cycle(warp) <= limit && cluster_.events() == events) {
       Fragment* const fragment = ready_in_model_time(warp, together);
       if (fragment == nullptr || machine_.recorder->stalls(warp, fragment->pc)) return;
-      execute(warp, *fragment);
+      if (execute(warp, *fragment) == Done::kRead) return;
     }
   }
 
-  // True if the warp executed something.
+  static constexpr std::uint32_t kPatientTurn = 256;
+
+  // What was read in vain may have changed.
+  void look_again() {
+    for (Warp* warp : warps_) {
+      for (Fragment& fragment : warp->fragments) fragment.polls.progresses();
+    }
+  }
+
+  // Of a loop that polls, its last read.
+  static std::uint32_t stands_at(const Fragment& fragment) {
+    return fragment.polls.wait() ? fragment.polls.last().pc : fragment.pc;
+  }
+
+  [[nodiscard]] std::string state(const Fragment& fragment) const {
+    if (!fragment.polls.wait()) return "waits for " + fragment.waits_for.text();
+    std::string text = "reads again and again";
+    for (const Polls::Read& read : fragment.polls.reads()) {
+      if (read.bytes == 0) continue;
+      text += (text.ends_with("again") ? " " : " and ") + std::to_string(read.bytes) +
+              " bytes of " +
+              (read.global ? machine_.memory.describe(read.address)
+                           : "shared memory at " + hex(read.address)) +
+              ", which stay " + hex(read.value);
+    }
+    return text;
+  }
+
+  // True if the warp executed something other than reads in vain.
   bool turn(Warp& warp, std::uint32_t most) {
     bool went_on = false;
     for (std::uint32_t i = 0; i < most; ++i) {
       Fragment* fragment = ready(warp);
       if (fragment == nullptr) break;
-      went_on |= execute(warp, *fragment);
+      const Done done = execute(warp, *fragment);
+      went_on |= done == Done::kWork;
+      if (done == Done::kRead) break;
     }
     return went_on;
   }
 
   // The fragment that goes on: that with the lowest program counter, so that they meet again. One
-  // that waits is asked again when something has happened.
+  // that waits is asked again when something has happened; those that poll let others go first.
   Fragment* ready(Warp& warp) {
     auto& fragments = warp.fragments;
     if (fragments.size() > 1) {
@@ -226,11 +317,15 @@ class Runner {
       }
     }
     if (Fragment* other = overdue(warp)) return other;
+    Fragment* polls = nullptr;
     for (Fragment& fragment : fragments) {
-      if (fragment.mask != 0 && (fragment.seen != cluster_.events() || fragment.out_of_time))
-        return &fragment;
+      if (fragment.mask == 0 || (fragment.seen == cluster_.events() && !fragment.out_of_time)) {
+        continue;
+      }
+      if (!fragment.polls.wait()) return &fragment;
+      if (polls == nullptr || fragment.polls.times() < polls->polls.times()) polls = &fragment;
     }
-    return nullptr;
+    return polls;
   }
 
   // Threads that wait in a loop for others of their warp must not keep those from going on (PTX ISA
@@ -250,7 +345,13 @@ class Runner {
     return chosen.mask != 0 && ready ? &chosen : nullptr;
   }
 
-  bool execute(Warp& warp, Fragment& fragment) {
+  enum class Done : std::uint8_t {
+    kWork,
+    kIdle,  // nothing, or an instruction of a loop that polls
+    kRead,  // the read of such a loop, in vain
+  };
+
+  Done execute(Warp& warp, Fragment& fragment) {
     const Op& op = machine_.program.ops[fragment.pc];
     Mask mask = fragment.mask;
     if (op.guard != kNoGuard) {
@@ -258,6 +359,9 @@ class Runner {
       mask &= op.guard_negated ? ~predicate : predicate;
     }
     const std::uint32_t pc = fragment.pc;
+    const std::uint64_t events = cluster_.events();
+    const std::uint32_t times = fragment.polls.times();
+    const bool idles = fragment.polls.idles();
     Flow flow = Flow::kNext;
     if (machine_.recorder != nullptr) machine_.recorder->begins(warp, pc);
     if (mask != 0) {
@@ -280,6 +384,8 @@ class Runner {
       case Flow::kNext:
         ++fragment.pc;
         fragment.seen = 0;
+        if (cluster_.events() != events) fragment.polls.progresses();
+        if (op.meets && mask != 0) warp.lanes.meet();
         break;
       case Flow::kJump:
         break;
@@ -288,11 +394,12 @@ class Runner {
         fragment.converges = flow == Flow::kConverge;
         if (fragment.converges) fragment.waits_for = "the other threads of its warp";
         fragment.seen = cluster_.events();
-        return false;
+        return Done::kIdle;
     }
     if (op.work != Work::kNone) ++machine_.counters.instructions;
     if (machine_.recorder != nullptr) machine_.recorder->executed(warp, pc);
-    return true;
+    if (!idles || (flow == Flow::kNext && !fragment.polls.wait())) return Done::kWork;
+    return flow == Flow::kNext && fragment.polls.times() > times ? Done::kRead : Done::kIdle;
   }
 
   void complete_one() {
@@ -319,13 +426,19 @@ class Runner {
   }
 
   // Nobody can go on: an operation completes; if none is under way, try_waits give up. If that does
-  // not help either, it is a deadlock.
-  void unstick() {
+  // not help either, it is a deadlock, or false if some of its warps wait for global memory.
+  bool unstick(bool patient) {
     if (!cluster_.asynchronous.empty()) {
       complete_one();
       cluster_.happened();
-      return;
+      return true;
     }
+    const bool polls = std::ranges::any_of(warps_, [](const Warp* warp) {
+      return std::ranges::any_of(warp->fragments, [](const Fragment& fragment) {
+        return fragment.mask != 0 && fragment.polls.wait();
+      });
+    });
+    if (polls && !patient) return false;
     bool someone = false;
     for (Warp* warp : warps_) {
       for (Fragment& fragment : warp->fragments) {
@@ -336,63 +449,22 @@ class Runner {
     constexpr int kPatience = 64;  // rounds of giving up in which nothing happens
     patience_ = cluster_.events() == stuck_at_ ? patience_ + 1 : 0;
     stuck_at_ = cluster_.events();
-    if (someone && patience_ < kPatience) return;
-    throw Fault("deadlock", table());
-  }
-
-  std::string table() const {
-    std::ostringstream text;
-    text << "no thread can go on:";
-    for (const Warp* warp : warps_) {
-      for (const Fragment& fragment : warp->fragments) {
-        if (fragment.mask == 0) continue;
-        text << "\n  CTA (" << describe(const_cast<Warp*>(warp)->cta().index()) << "), warp "
-             << warp->id() << ", lanes " << hex(fragment.mask) << ", at "
-             << machine_.program.texts[fragment.pc] << ", waits for " << fragment.waits_for.text();
-      }
-    }
-    return text.str();
+    if ((someone || polls) && patience_ < kPatience) return true;
+    if (polls) return false;
+    std::string text = "no thread can go on:";
+    for (const std::string& line : table()) text += line;
+    throw Fault("deadlock", text);
   }
 
   Machine& machine_;
-  Cluster& cluster_;
+  Lodging lodging_;
+  Cluster& cluster_ = *lodging_.cluster;
+  std::vector<std::unique_ptr<CtaMemory>>& vacant_;
   std::vector<Warp*> warps_;  // that still run
   Temper temper_{};
   std::uint64_t stuck_at_ = 0;
   int patience_ = 0;
 };
-
-std::string who(const Program& program, std::uint32_t pc, std::uint32_t cta, std::int32_t warp,
-                bool by_itself) {
-  return (by_itself ? "what was begun by warp " : "warp ") + std::to_string(warp) + " of CTA " +
-         std::to_string(cta) + " of its cluster, " + program.texts[pc];
-}
-
-std::string sentence(const Program& program, const Race& race) {
-  if (race.earlier != nullptr) {
-    const std::string_view about = race.memory;
-    const std::string where =
-        about == "mbarrier" ? "at the mbarrier at " + hex(race.offset)
-        : about == "barrier"
-            ? "at barrier " + std::to_string(race.offset)
-            : "in the shared memory of CTA " + std::to_string(race.offset) + " of its cluster";
-    return where + ", what was done by " +
-           who(program, race.pc, race.cta, race.warp, race.by_itself) + ", is in no order with " +
-           race.earlier + " by " +
-           who(program, race.earlier_pc, race.earlier_cta, race.earlier_warp,
-               race.earlier_by_itself);
-  }
-  const bool shared = std::string_view(race.memory) == "shared";
-  const std::uint32_t column = race.offset / 4 % kTmemColumns;
-  return std::string(race.writes ? "a write" : "a read") + " of " + race.memory + " memory at " +
-         (shared ? hex(race.offset) : "column " + std::to_string(column)) + " by " +
-         who(program, race.pc, race.cta, race.warp, race.by_itself) +
-         (race.unfenced ? ", is ordered after " : ", is in no order with ") +
-         (race.earlier_wrote ? "a write" : "a read") + " by " +
-         who(program, race.earlier_pc, race.earlier_cta, race.earlier_warp,
-             race.earlier_by_itself) +
-         (race.unfenced ? ", but no fence.proxy.async lies between them" : "");
-}
 
 // Whose launch this thread executes, until it has.
 struct Observed {
@@ -419,15 +491,18 @@ CtaRecord* add_record(Machine& machine, const Cta& cta, std::uint32_t threads) {
                                     (threads + kLanes - 1) / kLanes, 0);
 }
 
-std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::uint64_t parameters,
-                                      std::vector<std::vector<std::byte>>& locals,
-                                      std::vector<std::unique_ptr<CtaMemory>>& memories) {
+Lodging make_cluster(Machine& machine, const Dim& index, std::uint32_t number,
+                     std::uint32_t slot_of_device, std::uint64_t parameters,
+                     std::vector<std::unique_ptr<CtaMemory>>& vacant) {
   const LaunchShape& shape = machine.shape;
   const auto threads = static_cast<std::uint32_t>(shape.block.count());
   const auto warps =
       static_cast<std::uint32_t>((threads + kLanes - 1) / kLanes * shape.cluster.count());
-  auto cluster = std::make_unique<Cluster>(shape.cluster, 3 * warps);
+  Lodging lodging;
+  lodging.cluster = std::make_unique<Cluster>(shape.cluster, 3 * warps);
+  Cluster* const cluster = lodging.cluster.get();
   cluster->index = index;
+  cluster->slot = slot_of_device;
   std::uint32_t slot = 0;
   const Clock start = latest;
   for (std::uint32_t rank = 0; rank < shape.cluster.count(); ++rank) {
@@ -435,30 +510,33 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
     const Dim place{.x = index.x * shape.cluster.x + in_cluster.x,
                     .y = index.y * shape.cluster.y + in_cluster.y,
                     .z = index.z * shape.cluster.z + in_cluster.z};
-    if (memories.size() <= rank) {
-      memories.push_back(std::make_unique<CtaMemory>(machine.program.static_shared_bytes +
-                                                     shape.dynamic_shared_bytes));
+    if (vacant.empty()) {
+      lodging.memories.push_back(std::make_unique<CtaMemory>(machine.program.static_shared_bytes +
+                                                             shape.dynamic_shared_bytes));
     } else {
-      memories[rank]->shared.renew();
-      memories[rank]->tmem.renew();
+      lodging.memories.push_back(std::move(vacant.back()));
+      vacant.pop_back();
+      lodging.memories.back()->shared.renew();
+      lodging.memories.back()->tmem.renew();
     }
-    auto cta = std::make_unique<Cta>(*cluster, rank, place, *memories[rank]);
+    auto cta = std::make_unique<Cta>(*cluster, rank, place, *lodging.memories.back());
     CtaRecord* const record = add_record(machine, *cta, threads);
     for (std::uint32_t first = 0; first < threads; first += kLanes) {
       const std::uint32_t count = std::min<std::uint32_t>(kLanes, threads - first);
       const Mask mask = count == kLanes ? kAllLanes : (Mask{1} << count) - 1;
-      auto& files = memories[rank]->registers;
+      auto& files = lodging.memories.back()->registers;
       if (files.size() <= first / kLanes) {
         files.push_back(std::make_unique<RegisterFile>(machine.program));
       } else {
         files[first / kLanes]->renew();
       }
-      cta->warps.push_back(std::make_unique<Warp>(machine, *cta, static_cast<int>(first / kLanes),
-                                                  mask, *files[first / kLanes],
-                                                  machine.program.watched.size()));
+      cta->warps.push_back(
+          std::make_unique<Warp>(machine, *cta, cta->missed, static_cast<int>(first / kLanes), mask,
+                                 *files[first / kLanes], machine.program.watched.size()));
       Warp& warp = *cta->warps.back();
       warp.agent.now = {.slot = slot++, .clock = start};
       warp.agent.cta = rank;
+      warp.agent.cluster = number;
       warp.agent.warp = warp.id();
       if (record != nullptr) {
         warp.agent.record = record;
@@ -476,7 +554,7 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
         set_special(warp, special, shape, parameters);
       }
       if (machine.program.local_bytes > 0) {
-        auto& local = locals.emplace_back(machine.program.local_bytes * kLanes);
+        auto& local = lodging.locals.emplace_back(machine.program.local_bytes * kLanes);
         for (std::size_t lane = 0; lane < kLanes; ++lane) {
           warp.place<std::uint64_t>(machine.program.local_base)[lane] =
               reinterpret_cast<std::uint64_t>(local.data() + lane * machine.program.local_bytes);
@@ -485,7 +563,7 @@ std::unique_ptr<Cluster> make_cluster(Machine& machine, const Dim& index, std::u
     }
     cluster->ctas.push_back(std::move(cta));
   }
-  return cluster;
+  return lodging;
 }
 
 }  // namespace
@@ -533,18 +611,23 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
                   .recorder = recorder,
                   .pending = PendingClusters(grid_of_clusters(shape).count())};
   if (recorder != nullptr) recorder->begin(program, machine.counters);
-  std::vector<std::unique_ptr<CtaMemory>> memories;  // one cluster runs at a time
-  while (const auto number = machine.pending.take()) {
-    std::vector<std::vector<std::byte>> locals;
-    const auto cluster = make_cluster(machine, at_index(*number, grid_of_clusters(shape)),
-                                      parameters, locals, memories);
-    Runner(machine, *cluster).run();
-  }
+  const Dim clusters = grid_of_clusters(shape);
+  const std::uint64_t most = std::max<std::uint64_t>(
+      shape.resident == 0 ? clusters.count() : shape.resident / shape.cluster.count(), 1);
+  std::vector<std::unique_ptr<CtaMemory>> vacant;
+  const auto begin = [&](std::uint64_t number, std::uint32_t slot) {
+    return std::make_unique<Runner>(
+        machine,
+        make_cluster(machine, at_index(number, clusters), static_cast<std::uint32_t>(number), slot,
+                     parameters, vacant),
+        vacant);
+  };
+  run_clusters(machine.pending, most, begin, memory.changes(), machine.chance);
   for (const auto& [_, race] : found.found()) {
     const std::string_view about = race.first.memory;
     const bool of_phases = about == "mbarrier" || about == "barrier";
     findings.push_back(
-        {of_phases ? race.first.memory : "race", sentence(program, race.first), race.times});
+        {of_phases ? race.first.memory : "race", sentence(machine, race.first), race.times});
   }
   for (const auto& [_, finding] : machine.found.found()) findings.push_back(finding);
   return machine.counters;

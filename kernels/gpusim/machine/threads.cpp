@@ -48,7 +48,8 @@ Flow bra(Step& step) {
   fragment.mask &= ~taken;
   ++fragment.pc;
   // Invalidates `fragment`.
-  step.warp.fragments.push_back({.pc = step.op.target, .mask = taken});
+  step.warp.fragments.push_back(
+      {.pc = step.op.target, .mask = taken, .polls = Polls(fragment.polls)});
   return Flow::kJump;
 }
 

@@ -17,8 +17,11 @@
 
 #include "edges.h"
 #include "happens_before.h"
+#include "lane_order.h"
+#include "polls.h"
 #include "program.h"
 #include "register_file.h"
+#include "release_acquire.h"
 #include "watched_registers.h"
 
 namespace gpusim {
@@ -55,6 +58,7 @@ struct Fragment {
   bool converges = false;     // it waits for other threads of its warp
   std::uint64_t phase = 0;    // of that barrier when it arrived
   Awaited waits_for = {};
+  Polls polls = {};
 };
 
 // Copies that are waited for together: how many are under way, and what those that are complete
@@ -62,16 +66,23 @@ struct Fragment {
 class Copies {
  public:
   void operator++() { ++under_way_; }
+  // The agent that acts has read its source; what it does from here on is told with the rest.
+  void has_read() {
+    read_.join(acting->knows);
+    acting->tick();
+  }
   // The agent that acts has completed one.
   void operator--() {
     --under_way_;
     done_.join(acting->knows);
   }
   bool operator==(int number) const { return under_way_ == number; }
+  [[nodiscard]] const Knowledge& read() const { return read_; }
   [[nodiscard]] const Knowledge& done() const { return done_; }
 
  private:
   int under_way_ = 0;
+  Knowledge read_;
   Knowledge done_;
 };
 
@@ -95,6 +106,23 @@ class AsyncGroups {
     if (busy) return true;
     for (std::size_t i = 0; i < groups; ++i) acquire(committed_[i]);
     if (open) acquire(open_);
+    acting->knows.join(read_before_);
+    read_before_ = {};
+    committed_.erase(committed_.begin(), committed_.begin() + static_cast<std::ptrdiff_t>(groups));
+    return false;
+  }
+  // The same for the sources of those groups only.
+  [[nodiscard]] bool reading(std::size_t allowed) {
+    const std::size_t groups = committed_.size() - std::min(allowed, committed_.size());
+    for (std::size_t i = 0; i < groups; ++i) {
+      if (std::ranges::any_of(committed_[i], is_busy)) return true;
+    }
+    for (std::size_t i = 0; i < groups; ++i) {
+      for (const Counter& copies : committed_[i]) {
+        acting->knows.join(copies->read());
+        read_before_.join(copies->done());
+      }
+    }
     committed_.erase(committed_.begin(), committed_.begin() + static_cast<std::ptrdiff_t>(groups));
     return false;
   }
@@ -116,13 +144,19 @@ class AsyncGroups {
 
   Group open_;
   std::vector<Group> committed_;
+  Knowledge read_before_;  // what groups tell of which only the sources were waited for
 };
 
 class Warp {
  public:
-  Warp(Machine& machine, Cta& cta, int id, Mask threads, RegisterFile& registers,
-       std::size_t watched_registers)
-      : watched(watched_registers), machine_(machine), cta_(cta), id_(id), registers_(registers) {
+  Warp(Machine& machine, Cta& cta, Misunderstandings& missed, int id, Mask threads,
+       RegisterFile& registers, std::size_t watched_registers)
+      : order(missed),
+        watched(watched_registers),
+        machine_(machine),
+        cta_(cta),
+        id_(id),
+        registers_(registers) {
     fragments.push_back({.mask = threads});
   }
   Warp(const Warp&) = delete;
@@ -146,9 +180,11 @@ class Warp {
   std::uint64_t apart = 0;          // steps since fragments last met or parted
   std::size_t fragments_before = 1;
   Agent agent;
-  Agent load_agent;    // its tcgen05.ld, or the reads of its warpgroup's wgmma, until it waits
-  Agent store_agent;   // its tcgen05.st
-  Knowledge released;  // what it knew at its last fence
+  Correspondence order;  // of its strong accesses
+  LaneOrder lanes;       // of the accesses of its lanes
+  Agent load_agent;      // its tcgen05.ld, or the reads of its warpgroup's wgmma, until it waits
+  Agent store_agent;     // its tcgen05.st
+  Knowledge released;    // what it knew at its last fence
   TensorLoads tensor_loads;
   WgmmaGroups wgmmas;
   std::vector<WatchedRegister> watched;

@@ -20,7 +20,8 @@ from ts_gpusim.properties import (
 
 
 def admit(launch: Launch, device: DeviceProperties) -> Launch:
-    """The launch, with the cluster that the kernel itself requires; LaunchError says why not."""
+    """The launch, as the device runs it: with the cluster that the kernel itself requires, and one
+    block on an SM. LaunchError says why not."""
     kernel = kernel_of(launch.ptx, launch.kernel)
     required = kernel.required_cluster
     if required is not None and launch.cluster == (1, 1, 1):
@@ -38,7 +39,7 @@ def admit(launch: Launch, device: DeviceProperties) -> Launch:
         or _too_much_shared(launch.shared_bytes, static)
     ):
         raise LaunchError(f"kernel {launch.kernel} cannot be launched: {reason}")
-    return launch
+    return replace(launch, resident_blocks=device.sms)
 
 
 def _wrong_target(target: str, device: DeviceProperties) -> str | None:

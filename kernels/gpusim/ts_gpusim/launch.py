@@ -30,6 +30,7 @@ class Launch:
     shared_bytes: int  # dynamic, beyond the kernel's own variables
     attributes: LaunchAttributes
     parameters: list[bytes]
+    resident_blocks: int | None = None  # that the device holds at a time; None: all
 
     def __str__(self) -> str:
         cluster = "" if self.cluster == (1, 1, 1) else f", cluster {self.cluster}"

@@ -146,6 +146,7 @@ class Machine:
                 parameters=begin,
                 allocations=allocations,
                 seed=self.seed,
+                resident=launch.resident_blocks or 0,
                 recorder=recorder,
                 observe=self.observe_edges,
                 muted=-1 if self.muted is None else self.muted,

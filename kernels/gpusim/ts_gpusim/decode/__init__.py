@@ -20,30 +20,7 @@ from ts_gpusim.ptx import isa
 from ts_gpusim.ptx.errors import PtxError
 from ts_gpusim.ptx.syntax import Body, Function, Instruction, Kernel, Module, Variable
 
-
-def _fence(builder: Builder, instruction: Instruction) -> None:
-    """Memory is ordered in every run; what fences order between proxies, the race detector asks."""
-    modifiers = instruction.modifiers
-    if modifiers[0] == "mbarrier_init":
-        return builder.step("fence.mbarrier_init", [])
-    if "proxy" in modifiers:
-        # That of global memory orders nothing in shared memory.
-        async_proxy = modifiers[:2] == ("proxy", "async") and "global" not in modifiers
-        return builder.step("fence.proxy.async" if async_proxy else "nop", [])
-    releases = instruction.opcode == "membar" or modifiers[0] in ("sc", "acq_rel", "release")
-    plain = modifiers[0] in ("cta", "cluster", "gpu", "sys")  # .acq_rel
-    builder.step("fence.release" if releases or plain else "nop", [])
-
-
-_FAMILIES = {
-    **FAMILIES,
-    "fence": _fence,
-    "membar": _fence,
-    "tensormap": tensor_map,
-    "cp": copy,
-    "wgmma": wgmma,
-    "tcgen05": tcgen05,
-}
+_FAMILIES = {**FAMILIES, "tensormap": tensor_map, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
 
 EXECUTED = frozenset({*_FAMILIES, "call"})  # opcodes, of which single forms may be refused
 

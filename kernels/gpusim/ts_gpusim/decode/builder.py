@@ -174,6 +174,7 @@ class Builder:
                 guard=-1 if step.guard is None else step.guard,
                 guard_negated=step.negated,
                 target=0 if step.target is None else self.targets[step.target],
+                meets=step.instruction is not None and _meets(step.instruction),
                 work=work_of(step.instruction) if first and step.instruction else Work.NONE,
                 text=describe(step.instruction),
                 uses=[(watched[at], how) for at, how in _uses(step) if at in watched],
@@ -373,6 +374,13 @@ def _as_f32(bits: int) -> int:
     (value,) = struct.unpack("<d", struct.pack("<Q", bits))
     (rounded,) = struct.unpack("<I", np.float32(value).tobytes())
     return int(rounded)
+
+
+def _meets(instruction: Instruction) -> bool:
+    """Do the threads of a warp wait for each other in it?"""
+    if instruction.opcode in ("bar", "barrier"):
+        return "arrive" not in instruction.modifiers
+    return "sync" in instruction.modifiers
 
 
 def describe(instruction: Instruction | None) -> str:

@@ -12,6 +12,7 @@ from ts_gpusim.ptx.syntax import Address, Instruction, Operand
 _MULTICAST = 1 << 16
 _BY_ROWS = 1 << 17
 _NOINC = 1 << 8
+_OF_SOURCES = 1 << 16
 # In the order of machine/reductions.h.
 _REDUCTIONS = ("", "add", "min", "max", "inc", "dec", "and", "or", "xor")
 _NUMBERS = ("u32", "s32", "u64", "s64", "f16", "bf16", "f32", "f64")
@@ -27,6 +28,8 @@ def copy(builder: Builder, instruction: Instruction) -> None:
         return builder.step("cp.async.bulk.commit_group", [])
     if what == "wait_group":
         allowed = immediate(builder, instruction.operands[0])
+        if "read" in modifiers:
+            allowed |= _OF_SOURCES
         return builder.step("cp.async.bulk.wait_group", [], modifiers=allowed)
     if what == "prefetch":
         return builder.step("nop", [])

@@ -42,6 +42,23 @@ def _space(instruction: Instruction) -> int:
     return _GLOBAL if "global" in spaces else _GLOBAL | _PRIVATE
 
 
+_ORDERS = ("weak", "relaxed", "acquire", "release", "acq_rel")
+_SCOPES = ("cta", "cluster", "gpu", "sys")
+
+
+def semantics(instruction: Instruction, default: str) -> int:
+    """The bits that say how an access is ordered: PTX ISA 8.7, "memory consistency model".
+
+    A volatile access is a relaxed one of the whole system; without a scope, it is the GPU.
+    """
+    given = set(instruction.modifiers)
+    if "volatile" in given:
+        given = {"relaxed", "sys"}
+    order = next((m for m in _ORDERS if m in given), default)
+    scope = next((m for m in _SCOPES if m in given), "gpu")
+    return _ORDERS.index(order) << 16 | _SCOPES.index(scope) << 20
+
+
 def _access(builder: Builder, instruction: Instruction) -> None:
     """ld and st."""
     loads = instruction.opcode.startswith("ld")
@@ -53,6 +70,7 @@ def _access(builder: Builder, instruction: Instruction) -> None:
     if len(elements) != vector:
         raise builder.error(f"{len(elements)} registers are given for {vector} elements")
     modifiers = vector << 8 | _space(instruction) | narrow(place)
+    modifiers |= semantics(instruction, "weak")
     width = builder.width(type_)
     widths = {builder.width(e.type) for e in elements if isinstance(e, Register)}
     container = max(widths, default=width)
@@ -90,7 +108,27 @@ def _atom(builder: Builder, instruction: Instruction) -> None:
     if len(results) != count or len(values) != count * len(operands[1:]):
         raise builder.error(f"the operands have not the {count} elements of the vector")
     modifiers = count << 8 | _space(instruction) | narrow(address)
+    modifiers |= semantics(instruction, "relaxed")
     builder.step(f"atom.{name}.{type_}", [*results, address, *values], modifiers=modifiers)
+
+
+_LEVELS = {"cta": "cta", "gl": "gpu", "sys": "sys"}  # of membar, as scopes
+_PROXY_SPACES = {"async": 3, "async.shared::cta": 1, "async.shared::cluster": 1, "async.global": 2}
+
+
+def _fence(builder: Builder, instruction: Instruction) -> None:
+    """fence and membar. What orders tensor maps and aliases is in order in every run."""
+    modifiers = instruction.modifiers
+    if modifiers[0] == "proxy":
+        spaces = _PROXY_SPACES.get(".".join(modifiers[1:]), 0)
+        name = "fence.proxy.async" if spaces else "nop"
+        return builder.step(name, [], modifiers=spaces)
+    if modifiers[0] == "mbarrier_init":
+        return builder.step("fence.mbarrier_init", [])
+    order = next((m for m in ("acquire", "release") if m in modifiers), "acq_rel")
+    scope = next(s for m in modifiers if (s := _LEVELS.get(m, m)) in _SCOPES)
+    order_bits = _ORDERS.index(order) << 16 | _SCOPES.index(scope) << 20
+    builder.step("fence", [], modifiers=order_bits)
 
 
 def _createpolicy(builder: Builder, instruction: Instruction) -> None:
@@ -187,6 +225,8 @@ MEMORY_ACCESS: dict[str, Decode] = {
     "st": _st,
     "atom": _atom,
     "red": _atom,
+    "fence": _fence,
+    "membar": _fence,
     "mapa": _mapa,
     "getctarank": _getctarank,
     "isspacep": _isspacep,

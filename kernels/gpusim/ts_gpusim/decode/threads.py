@@ -232,8 +232,8 @@ THREADS: dict[str, Decode] = {
     "redux": _redux,
     "elect": _elect,
     "activemask": _activemask,
-    # What orders memory and what only hints: memory is ordered here, in every run.
-    **dict.fromkeys(("fence", "membar", "prefetch", "prefetchu", "discard"), _nop),
+    # Hints, and what orders launches, which run in turn.
+    **dict.fromkeys(("prefetch", "prefetchu", "discard"), _nop),
     **dict.fromkeys(("applypriority", "griddepcontrol", "nanosleep", "pmevent"), _nop),
     "setmaxnreg": _setmaxnreg,
     "clusterlaunchcontrol": _cluster_launch,
