@@ -192,6 +192,7 @@ class Gemm:
                 with cute.arch.elect_one():
                     tcgen05.commit(multiplied)
             cute.arch.mbarrier_wait(multiplied, k_tile % 2)
+            cute.arch.barrier()  # all have seen this phase before the next one ends
         self.store(accumulator, cute.local_tile(mC, self.tile[:2], (block_m, block_n)), thread)
         cute.arch.barrier()
         if warp == 0:

@@ -193,7 +193,7 @@ def test_opcodes_lists_what_is_executed_with_its_section(capsys):
     ]
     assert ["9.7.9.25.5.2", "cp.async.bulk.tensor"] in lines
     assert ["9.7.16.10.9.1", "tcgen05.mma"] in lines
-    assert ["9.7.16.9.3", "tcgen05.shift"] not in lines
+    assert ["9.7.16.10.9.2", "tcgen05.mma.sp"] not in lines
 
 
 @pytest.mark.parametrize(

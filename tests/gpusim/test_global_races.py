@@ -310,6 +310,7 @@ END:
 
 LOAD = """
     mbarrier.init.shared.b64 [%full], 1;
+    fence.mbarrier_init.release.cluster;
     mbarrier.arrive.expect_tx.shared.b64 _, [%full], 256;
     cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes
         [%buffer], [%data], 256, [%full];

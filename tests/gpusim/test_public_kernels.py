@@ -62,7 +62,7 @@ PREFILL_FINDINGS = {
     ("fmha.py:2090", "fmha.py:2118"),
     ("fmha.py:2944", "fmha.py:2944"),
     ("fmha.py:2944", "fmha.py:2946"),
-    *(("fmha.py:1531", f"fmha.py:{line}") for line in (1995, 2043, 2048, 2070, 2090, 2944)),
+    *(("fmha.py:1531", f"fmha.py:{line}") for line in (1995, 2944)),
     *(("fmha.py:1589", f"fmha.py:{line}") for line in (1995, 2043, 2048, 2070, 2090)),
     *(("fmha.py:2227", f"fmha.py:{line}") for line in (1995, 2043)),
     *(("fmha.py:2331", f"fmha.py:{line}") for line in (1995, 2048, 2070)),

@@ -161,6 +161,7 @@ def test_threads_that_test_an_mbarrier_wait_for_the_copy_that_completes_it() -> 
     mov.u32 %buffer, buffer;
     @!%leader bra DONE;
     mbarrier.init.shared.b64 [%full], 1;
+    fence.mbarrier_init.release.cluster;
     mbarrier.arrive.expect_tx.shared.b64 _, [%full], 16;
     cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes
         [%buffer], [%data], 16, [%full];

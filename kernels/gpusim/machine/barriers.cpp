@@ -238,6 +238,7 @@ Flow mbarrier_arrive(Step& step) {
     }
     cluster.arrive(address(step, 1, lane), count, bytes);
   });
+  step.warp.lanes.announce();
   return Flow::kNext;
 }
 
@@ -248,7 +249,6 @@ Flow mbarrier_pending(Step& step) {
     step.reg<std::uint32_t>(0)[lane] =
         static_cast<std::uint32_t>(state & ((std::uint64_t{1} << kPendingBits) - 1));
   });
-  step.warp.lanes.announce();
   return Flow::kNext;
 }
 
@@ -330,8 +330,10 @@ Flow mbarrier_wait(Step& step) {
   return Flow::kNext;
 }
 
-// Initialisations that this thread knows of are seen by other CTAs and the asynchronous proxy.
+// Initialisations that this thread knows of are seen by other CTAs and the asynchronous proxy, and a
+// relaxed arrival tells them. (What else it knows then is told as well, which PTX does not promise.)
 Flow fence_mbarrier_init(Step& step) {
+  step.warp.released = acting->knows;
   for (auto& [_, barrier] : step.warp.cta().mbarriers) {
     barrier.fenced = barrier.fenced || acting->knows.all.covers(barrier.init.epoch);
   }
