@@ -330,8 +330,9 @@ Flow mbarrier_wait(Step& step) {
   return Flow::kNext;
 }
 
-// Initialisations that this thread knows of are seen by other CTAs and the asynchronous proxy, and a
-// relaxed arrival tells them. (What else it knows then is told as well, which PTX does not promise.)
+// Initialisations that this thread knows of are seen by other CTAs and the asynchronous proxy, and
+// a relaxed arrival tells them. (What else it knows then is told as well, which PTX does not
+// promise.)
 Flow fence_mbarrier_init(Step& step) {
   step.warp.released = acting->knows;
   for (auto& [_, barrier] : step.warp.cta().mbarriers) {
