@@ -23,7 +23,8 @@ def to_the_other_cta(store: str, bytes_: int, first: int, same_cta: bool = True)
         mov.u32 %d, {first}; {"st.shared.u32 [%a], %d;" if bytes_ == 4 else ""}
         setp.eq.u32 %p, %t, 0;
         @%p mbarrier.init.shared.b64 [bar], 1;
-        @%p mbarrier.arrive.expect_tx.shared.b64 _, [bar], {32 * bytes_};
+        mov.u32 %d, %cluster_ctarank; setp.eq.and.u32 %q, %d, 1, %p;
+        @%q mbarrier.arrive.expect_tx.shared.b64 _, [bar], {32 * bytes_};
         fence.mbarrier_init.release.cluster; barrier.cluster.arrive; barrier.cluster.wait;
         mov.u32 %d, %cluster_ctarank; setp.eq.u32 %q, %d, 1; @%q bra WAIT;
         mapa.shared::cluster.u32 %far, %a, 1; mov.u32 %far_bar, bar; {barrier}

@@ -207,6 +207,7 @@ Mailbox mailbox(Step& step, std::uint64_t at) {
 // What strong reads of the vector's elements learn.
 void learn(Step& step, std::uint64_t at, int count, std::size_t element) {
   step.warp.lanes.wait();
+  acting->recent.add(acting->pc);
   for (int i = 0; i < count; ++i) {
     const Mailbox from = mailbox(step, at + (static_cast<std::size_t>(i) * element));
     step.warp.order.read(from.boxes.at(from.at), strength_of(step));
@@ -313,7 +314,9 @@ Flow atomic(Step& step) {
   step.each_lane([&](int lane) {
     const std::uint64_t at = address(step, count, lane);
     std::byte* const memory =
-        in_shared(step, at) ? cluster_of(step).memory(at) : reinterpret_cast<std::byte*>(at);
+        in_shared(step, at)
+            ? cluster_of(step).memory(at)
+            : reinterpret_cast<std::byte*>(at);  // NOLINT(performance-no-int-to-ptr)
     for (int i = 0; i < count; ++i) {
       std::byte* const element = memory + (static_cast<std::size_t>(i) * sizeof(T));
       T before;
@@ -327,7 +330,7 @@ Flow atomic(Step& step) {
       } else {
         after = f(before, value, in_shared(step, at));
       }
-      changed = changed || std::memcmp(&before, &after, sizeof(T)) != 0;
+      changed = changed || std::memcmp(element, &after, sizeof(T)) != 0;
       std::memcpy(element, &after, sizeof(T));
       if (!step.sink(i)) step.reg<T>(i)[lane] = before;
       if (!writes) continue;

@@ -442,6 +442,7 @@ Flow bulk_store(Step& step) {
                                                     type, mask, group = begin_bulk(step, lane)] {
           const std::byte* source = from.cta->shared.at(from.offset, bytes, 16);
           from.cta->shared.demand_written(from.offset, bytes);
+          from.cta->shared.is_visited();
           group->has_read();
           std::byte* const target = machine.memory.at(to, bytes, 16);
           write(machine.memory, reduction, to, source, bytes);

@@ -209,11 +209,28 @@ void Asynchronous::complete_first() {
   complete_queued(number, queues_[number]);
 }
 
-void Cta::end() const {
+std::vector<std::string> texts_of(const Program& program, const Recent& recent) {
+  std::vector<std::string> texts;
+  for (const std::uint32_t pc : recent) texts.push_back(program.texts[pc]);
+  return texts;
+}
+
+void Cta::end(Findings& findings) const {
   Knowledge all;
   for (const auto& warp : warps) all.join(warp->agent.knows);
   if (const Act* visit = shared.visits().unknown_to(all)) {
     report(*visit, Act::of(warps.front()->agent), "CTA", rank_, "the end of that CTA");
+  }
+  for (const auto& [offset, barrier] : mbarriers) {
+    const std::int64_t bytes = barrier.expected_bytes;
+    if (bytes == 0) continue;
+    findings.add("mbarrier", offset, "bytes", [&, at = offset] {
+      return "CTA " + std::to_string(rank_) + " of its cluster ends, and its mbarrier at " +
+             hex(at) +
+             (bytes > 0 ? " still expects " + std::to_string(bytes) + " bytes"
+                        : " was brought " + std::to_string(-bytes) +
+                              " bytes more than it had been told to expect");
+    });
   }
 }
 
@@ -252,7 +269,9 @@ Mbarrier& Cluster::mbarrier(std::uint64_t address) {
 
 void Cluster::arrive(std::uint64_t address, std::int64_t count, std::int64_t expected_bytes) {
   Mbarrier& barrier = mbarrier(address);
-  const std::uint32_t offset = place(address).offset;
+  const Place at = place(address);
+  const std::uint32_t offset = at.offset;
+  if (acting->by_itself) at.cta->shared.is_visited();
   barrier.phases.arrive(offset);
   release(barrier.arriving);
   acting->tick();

@@ -135,6 +135,8 @@ struct Warpgroup {
   std::uint64_t phase = 0;
 };
 
+class Findings;
+
 class Cta {
  public:
   Cta(Cluster& cluster, std::uint32_t rank, Dim index, CtaMemory& memory)
@@ -145,8 +147,9 @@ class Cta {
   [[nodiscard]] Cluster& cluster() { return cluster_; }
   [[nodiscard]] std::uint32_t rank() const { return rank_; }
   [[nodiscard]] const Dim& index() const { return index_; }
-  // All its warps have ended: what others did in its memory has to have happened before.
-  void end() const;
+  // All its warps have ended: what others and copies did in its memory has to have happened before,
+  // and its mbarriers expect no bytes.
+  void end(Findings& findings) const;
 
   SharedMemory& shared;
   TensorMemory& tmem;
@@ -269,11 +272,7 @@ struct LaunchShape {
           .z = shape.grid.z / shape.cluster.z};
 }
 
-struct Finding {
-  std::string kind;
-  std::string sentence;
-  std::uint64_t times;
-};
+[[nodiscard]] std::vector<std::string> texts_of(const Program& program, const Recent& recent);
 
 // What a kernel does wrong and a launch goes on from, but for races: once for an instruction and
 // what it is about.
@@ -282,13 +281,25 @@ class Findings {
   template <class Sentence>
   void add(const std::string& kind, std::uint32_t pc, const std::string& about, Sentence sentence) {
     const auto [found, is_new] = found_.try_emplace({kind, pc, about});
-    if (is_new) found->second = {kind, sentence(), 0};
+    if (is_new) found->second = {sentence(), 0, acting == nullptr ? Recent() : acting->recent};
     ++found->second.times;
   }
-  [[nodiscard]] const auto& found() const { return found_; }
+  [[nodiscard]] std::vector<Finding> all(const Program& program) const {
+    std::vector<Finding> all;
+    for (const auto& [key, found] : found_) {
+      const std::string& kind = std::get<0>(key);
+      all.push_back({kind, found.sentence, found.times, texts_of(program, found.recent)});
+    }
+    return all;
+  }
 
  private:
-  std::map<std::tuple<std::string, std::uint32_t, std::string>, Finding> found_;
+  struct Found {
+    std::string sentence;
+    std::uint64_t times;
+    Recent recent;
+  };
+  std::map<std::tuple<std::string, std::uint32_t, std::string>, Found> found_;
 };
 
 // That the agent that acts reads words of a lane of tensor memory which nothing has written.

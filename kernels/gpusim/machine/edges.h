@@ -51,6 +51,7 @@ extern thread_local Edges* edges;
 
 // The agent that acts learns what others have told.
 inline void acquire(const Knowledge& told) {
+  acting->recent.add(acting->pc);
   if (edges != nullptr) return edges->acquire(told);
   acting->knows.join(told);
 }

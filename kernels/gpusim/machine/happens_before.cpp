@@ -98,7 +98,7 @@ bool AccessHistory::compare(Mark earlier, Mark now, bool earlier_wrote, bool wri
   if (before.strong && access.strong) return false;
   if (ordered && (!across || knows.fenced.covers(before.epoch()))) return false;
   races->add({.memory = memory_,
-              .offset = 4 * word,
+              .offset = std::uint64_t{4} * word,
               .pc = access.pc,
               .cta = access.cta,
               .warp = access.warp,

@@ -111,6 +111,23 @@ struct Knowledge {
 // The latest of all agents of the launch.
 extern constinit thread_local Clock latest;
 
+// Instructions at which an agent has last synchronised, the newest first: a finding's history.
+class Recent {
+ public:
+  void add(std::uint32_t pc) {
+    if (count_ > 0 && at_[0] == pc) return;
+    std::copy_backward(at_.begin(), at_.end() - 1, at_.end());
+    at_[0] = pc;
+    count_ = std::min(count_ + 1, at_.size());
+  }
+  [[nodiscard]] auto begin() const { return at_.begin(); }
+  [[nodiscard]] auto end() const { return at_.begin() + static_cast<std::ptrdiff_t>(count_); }
+
+ private:
+  std::array<std::uint32_t, 3> at_{};
+  std::size_t count_ = 0;
+};
+
 enum class Proxy : std::uint8_t { kGeneric, kAsync };
 
 struct CtaRecord;
@@ -119,6 +136,7 @@ struct CtaRecord;
 struct Agent {
   Epoch now;
   Knowledge knows;
+  Recent recent;
   Proxy proxy = Proxy::kGeneric;
   std::uint32_t pc = 0;   // of the instruction, or of that which began the operation
   std::uint32_t cta = 0;  // rank in the cluster
@@ -169,11 +187,14 @@ class Races {
   struct Found {
     Race first;
     std::uint64_t times;
+    Recent recent;  // of the agent that was later
   };
   void add(const Race& race) {
     const bool of_lanes = race.lane >= 0;
-    Found& found =
-        found_.try_emplace({race.earlier_pc, race.pc, of_lanes}, Found{race, 0}).first->second;
+    const auto [at, _] =
+        found_.try_emplace({race.earlier_pc, race.pc, of_lanes},
+                           Found{race, 0, acting == nullptr ? Recent() : acting->recent});
+    Found& found = at->second;
     ++found.times;
   }
   [[nodiscard]] const auto& found() const { return found_; }

@@ -48,7 +48,7 @@ void GlobalMemory::find(std::uint64_t address, std::uint64_t bytes) {
 std::string GlobalMemory::describe(std::uint64_t address) const {
   const auto found = std::ranges::find_if(
       allocations_, [&](const Allocation& allocation) { return allocation.holds(address, 1); });
-  const std::string where = "global memory at " + hex(address);
+  std::string where = "global memory at " + hex(address);
   if (found == allocations_.end()) return where;
   return where + " (" + found->name + ", byte " + std::to_string(address - found->begin) + ")";
 }

@@ -112,6 +112,9 @@ class SharedMemory {
   // What agents of other CTAs did here last.
   [[nodiscard]] const Acts& visits() const { return visits_; }
 
+  // The agent that acts, an operation under way, is there until the CTA knows that it is complete.
+  void is_visited() { visits_.add(*acting); }
+
   std::uint32_t owner = 0;  // rank of its CTA
 
   Mailboxes mailboxes;  // by offset

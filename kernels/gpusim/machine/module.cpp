@@ -93,6 +93,14 @@ nb::dict as_dict(const Counters& counters) {
   return result;
 }
 
+nb::list listed(const std::vector<Finding>& findings) {
+  nb::list list;
+  for (const Finding& finding : findings) {
+    list.append(nb::make_tuple(finding.kind, finding.sentence, finding.times, finding.history));
+  }
+  return list;
+}
+
 nb::dict launch(
     const Program& program, const std::array<std::uint32_t, 3>& grid,
     const std::array<std::uint32_t, 3>& block, const std::array<std::uint32_t, 3>& cluster,
@@ -117,12 +125,8 @@ nb::dict launch(
     counters = run(program, shape, memory, parameters, seed, findings, recorder,
                    observe ? &observed : nullptr);
   }
-  nb::list found;
-  for (const Finding& finding : findings) {
-    found.append(nb::make_tuple(finding.kind, finding.sentence, finding.times));
-  }
   nb::dict result;
-  result["findings"] = found;
+  result["findings"] = listed(findings);
   result["counters"] = as_dict(counters);
   nb::list uses;
   for (const auto& [pc, of] : observed.uses()) {
@@ -146,7 +150,8 @@ NB_MODULE(_machine, module) {
       std::rethrow_exception(thrown);
     } catch (const gpusim::Fault& fault) {
       const nb::object type = nb::module_::import_("ts_gpusim.faults").attr("Fault");
-      const nb::object value = type(fault.kind.c_str(), fault.what());
+      const nb::object value =
+          type(fault.kind.c_str(), fault.what(), fault.history, gpusim::listed(fault.before));
       PyErr_SetObject(type.ptr(), value.ptr());
     }
   });

@@ -115,11 +115,21 @@ struct Program {
 // Fills in `changed` of a program that is complete.
 void find_changed(Program& program);
 
+// Something that a kernel must not do, and the launch goes on.
+struct Finding {
+  std::string kind;  // such as race
+  std::string sentence;
+  std::uint64_t times;
+  std::vector<std::string> history;  // where its warp had synchronised, the newest first
+};
+
 // Something that a kernel must not do. The launch ends.
 struct Fault : std::runtime_error {
   Fault(std::string kind_of_fault, const std::string& sentence)
       : std::runtime_error(sentence), kind(std::move(kind_of_fault)) {}
-  std::string kind;  // such as out-of-bounds
+  std::string kind;                  // such as out-of-bounds
+  std::vector<std::string> history;  // as of a finding
+  std::vector<Finding> before;       // of the launch until then
 };
 
 }  // namespace gpusim

@@ -130,7 +130,7 @@ class Runner : public Resident {
     const bool ended =
         machine_.recorder != nullptr ? run_in_model_time(patient) : run_by_chance(patient);
     if (!ended) return Outcome::kWaits;
-    for (const auto& cta : cluster_.ctas) cta->end();
+    for (const auto& cta : cluster_.ctas) cta->end(machine_.found);
     for (const auto& cta : cluster_.ctas) {
       if (const int columns = cta->tmem.allocated(); columns > 0) {
         throw Fault("tensor-memory", "CTA (" + describe(cta->index()) + ") ends with " +
@@ -150,7 +150,9 @@ class Runner : public Resident {
         for (const Polls::Read& read : fragment.polls.reads()) {
           if (!read.global) continue;
           std::uint64_t now = 0;
-          std::memcpy(&now, reinterpret_cast<const std::byte*>(read.address), read.bytes);
+          const auto* const there = reinterpret_cast<const std::byte*>(
+              read.address);  // NOLINT(performance-no-int-to-ptr)
+          std::memcpy(&now, there, read.bytes);
           if (!read.one_place || now != read.value) return true;
         }
       }
@@ -377,7 +379,7 @@ class Runner : public Resident {
       try {
         flow = op.run(step);
       } catch (const Fault& fault) {
-        throw Fault(fault.kind, std::string(fault.what()) + "\n  " + whereabouts(warp, mask));
+        throw placed(fault, whereabouts(warp, mask));
       }
     }
     switch (flow) {
@@ -416,11 +418,17 @@ class Runner : public Resident {
     try {
       act();
     } catch (const Fault& fault) {
-      throw Fault(fault.kind, std::string(fault.what()) + "\n  " + origin(*acting));
+      throw placed(fault, origin(*acting));
     }
   }
 
-  std::string origin(const Agent& agent) const {
+  [[nodiscard]] Fault placed(const Fault& fault, const std::string& where) const {
+    Fault placed(fault.kind, std::string(fault.what()) + "\n  " + where);
+    placed.history = texts_of(machine_.program, acting->recent);
+    return placed;
+  }
+
+  [[nodiscard]] std::string origin(const Agent& agent) const {
     return "in what was begun by " + machine_.program.texts[agent.pc] + ", CTA " +
            std::to_string(agent.cta) + " of the cluster, warp " + std::to_string(agent.warp);
   }
@@ -566,6 +574,19 @@ Lodging make_cluster(Machine& machine, const Dim& index, std::uint32_t number,
   return lodging;
 }
 
+std::vector<Finding> all_of(const Machine& machine, const Races& races_found) {
+  std::vector<Finding> all;
+  for (const auto& [_, race] : races_found.found()) {
+    const std::string_view about = race.first.memory;
+    const bool of_phases = about == "mbarrier" || about == "barrier";
+    all.push_back({of_phases ? race.first.memory : "race", sentence(machine, race.first),
+                   race.times, texts_of(machine.program, race.recent)});
+  }
+  const std::vector<Finding> others = machine.found.all(machine.program);
+  all.insert(all.end(), others.begin(), others.end());
+  return all;
+}
+
 }  // namespace
 
 std::string whereabouts(Warp& warp, Mask mask) {
@@ -622,14 +643,13 @@ Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& mem
                      parameters, vacant),
         vacant);
   };
-  run_clusters(machine.pending, most, begin, memory.changes(), machine.chance);
-  for (const auto& [_, race] : found.found()) {
-    const std::string_view about = race.first.memory;
-    const bool of_phases = about == "mbarrier" || about == "barrier";
-    findings.push_back(
-        {of_phases ? race.first.memory : "race", sentence(machine, race.first), race.times});
+  try {
+    run_clusters(machine.pending, most, begin, memory.changes(), machine.chance);
+  } catch (Fault& fault) {
+    fault.before = all_of(machine, found);
+    throw;
   }
-  for (const auto& [_, finding] : machine.found.found()) findings.push_back(finding);
+  findings = all_of(machine, found);
   return machine.counters;
 }
 

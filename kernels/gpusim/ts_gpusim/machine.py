@@ -121,7 +121,7 @@ class Machine:
         if run.findings and not self.collect:
             first, *others = run.findings
             more = f"\n  and {len(others)} more" if others else ""
-            raise Fault(first.kind, first.sentence + more)
+            raise Fault(first.kind, first.told + more)
 
     def _run(self, loaded: Loaded, launch: Launch, memory: MemoryMap) -> Run:
         kernel, decoded, variables = loaded

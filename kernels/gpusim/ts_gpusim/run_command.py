@@ -9,11 +9,12 @@ import runpy
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ts_gpusim.device import device
-from ts_gpusim.faults import Fault, LaunchError
+from ts_gpusim.faults import Fault, Finding, LaunchError
 from ts_gpusim.launch import Launch
 from ts_gpusim.machine import Machine
 from ts_gpusim.memory import MemoryMap
@@ -98,6 +99,7 @@ class _Reporter:
         try:
             self._machine(launch, memory)
         except Fault as fault:
+            problems += _problems(fault.before)
             sentence = str(fault).removeprefix(f"{fault.kind}: ")
             problems.append(schema.Problem(fault.kind, sentence, 1))
             recording = fault.recording
@@ -107,7 +109,7 @@ class _Reporter:
             if ended := len(self._machine.runs) > runs:
                 run = self._machine.runs[-1]
                 counters, recording = run.counters, run.recording
-                problems += [schema.Problem(f.kind, f.sentence, f.times) for f in run.findings]
+                problems += _problems(run.findings)
             if ended or problems:
                 done = schema.LaunchRecord(
                     kernel=launch.kernel,
@@ -123,6 +125,10 @@ class _Reporter:
                 )
                 self.launched.append(done)
                 print(_report(len(self.launched), done), flush=True)
+
+
+def _problems(findings: Iterable[Finding]) -> list[schema.Problem]:
+    return [schema.Problem(found.kind, found.told, found.times) for found in findings]
 
 
 def run_scripts(given: argparse.Namespace) -> int:
