@@ -113,3 +113,14 @@ def test_a_fault_has_its_history_and_what_was_found_before_it():
         findings(RACE + "st.shared.u32 [%at+4096], %tid;")
     assert raised.value.history[0].startswith("`bar.sync 0;`")
     assert {found.kind for found in raised.value.before} == {"race"}
+
+
+def test_lanes_of_one_arrival_that_count_in_two_phases_are_named():
+    """With a count that is one too low, the 32nd lane would be the first of the next phase."""
+    begin = "mbarrier.inval.shared.b64 [%full]; mbarrier.init.shared.b64 [%full], {count};"
+    body = f"@!%leader bra made; {begin}\nmade: bar.sync 0; setp.ge.u32 %p, %tid, 32; @%p bra end;"
+    body += "mbarrier.arrive.shared.b64 _, [%full];\nend:"
+    assert not findings(body.format(count=32))
+    (found,) = findings(body.format(count=31))
+    assert found.kind == "mbarrier"
+    assert "the lanes of one arrival count in two phases" in found.sentence

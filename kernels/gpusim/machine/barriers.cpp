@@ -217,15 +217,29 @@ Flow mbarrier_inval(Step& step) {
 // What a thread gets of an mbarrier at which it arrives: the phase, and how many were to arrive.
 constexpr int kPendingBits = 20;
 
+// The lanes of one arrival at one mbarrier are meant for one phase.
+void demand_one_phase(Step& step, int lane) {
+  step.warp.machine().found.add("mbarrier", step.warp.agent.pc, "two phases", [&] {
+    return "the lanes of one arrival count in two phases of the mbarrier at " +
+           hex(address(step, 1, lane)) + ": its count is less than the lanes that arrive\n  " +
+           whereabouts(step.warp, step.mask);
+  });
+}
+
 // Operands: state (or the sink), address, count, bytes (either may be the sink: 1, and none).
 // Modifiers: kDrop: the next phases are without this thread; kNoComplete: the phase does not end.
 constexpr std::int64_t kDrop = 8;
 constexpr std::int64_t kNoComplete = 16;
 Flow mbarrier_arrive(Step& step) {
   const Silent silent(step.warp, (step.op.modifiers & kRelaxed) != 0);
+  const Mbarrier* arrived_at = nullptr;
+  std::uint64_t phase = 0;
   step.each_lane([&](int lane) {
     Cluster& cluster = cluster_of(step);
     Mbarrier& barrier = cluster.mbarrier(address(step, 1, lane));
+    if (arrived_at == &barrier && barrier.phase != phase) demand_one_phase(step, lane);
+    arrived_at = &barrier;
+    phase = barrier.phase;
     if (!step.sink(0)) {
       step.reg<std::uint64_t>(0)[lane] =
           barrier.phase << kPendingBits | static_cast<std::uint64_t>(barrier.pending);
