@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "cluster.h"
+#include "lodging.h"
 #include "race_sentence.h"
 #include "residents.h"
 
@@ -26,92 +27,9 @@ Temper temper_of(std::mt19937_64& chance) {
   return {kTurns[chance() % 4], kCompletions[chance() % 4]};
 }
 
-template <class T>
-void fill(Warp& warp, std::int32_t at, T value) {
-  std::fill_n(warp.place<T>(at), kLanes, value);
-}
-
-std::uint32_t component(const Dim& dim, char axis) {
-  return axis == 'x' ? dim.x : axis == 'y' ? dim.y : dim.z;
-}
-
-// %tid.x, %ctaid.y, ... as the warp sees them (PTX ISA 10 "special registers").
-void set_special(Warp& warp, const Program::Special& special, const LaunchShape& shape,
-                 std::uint64_t parameters) {
-  Cta& cta = warp.cta();
-  const std::string& name = special.name;
-  const char axis = name.back();
-  const Dim& block = shape.block;
-  const auto set = [&](std::uint32_t value) { fill(warp, special.at, value); };
-  if (name.starts_with("%tid.")) {
-    for (std::uint32_t lane = 0; lane < kLanes; ++lane) {
-      const std::uint32_t thread = static_cast<std::uint32_t>(warp.id()) * kLanes + lane;
-      warp.place<std::uint32_t>(special.at)[lane] = component(at_index(thread, block), axis);
-    }
-  } else if (name == "%laneid") {
-    for (std::uint32_t lane = 0; lane < kLanes; ++lane) {
-      warp.place<std::uint32_t>(special.at)[lane] = lane;
-    }
-  } else if (name.starts_with("%ntid.")) {
-    set(component(block, axis));
-  } else if (name.starts_with("%ctaid.")) {
-    set(component(cta.index(), axis));
-  } else if (name.starts_with("%nctaid.")) {
-    set(component(shape.grid, axis));
-  } else if (name == "%warpid") {
-    set(static_cast<std::uint32_t>(warp.id()));
-  } else if (name == "%cluster_ctarank") {
-    set(cta.rank());
-  } else if (name == "%cluster_nctarank") {
-    set(static_cast<std::uint32_t>(shape.cluster.count()));
-  } else if (name.starts_with("%cluster_ctaid.")) {
-    set(component(at_index(cta.rank(), shape.cluster), axis));
-  } else if (name.starts_with("%cluster_nctaid.")) {
-    set(component(shape.cluster, axis));
-  } else if (name.starts_with("%clusterid.")) {
-    set(component(cta.cluster().index, axis));
-  } else if (name.starts_with("%nclusterid.")) {
-    set(component(shape.grid, axis) / component(shape.cluster, axis));
-  } else if (name == "%dynamic_smem_size") {
-    set(static_cast<std::uint32_t>(shape.dynamic_shared_bytes));
-  } else if (name == "%total_smem_size") {
-    set(static_cast<std::uint32_t>(cta.shared.size() - kReservedShared));
-  } else if (name == "%shared") {  // where the kernel's shared variables begin
-    set((cta.rank() << kRankShift) + kReservedShared);
-  } else if (name == "%parameters") {
-    fill(warp, special.at, parameters);
-  } else if (name.starts_with("%lanemask_")) {
-    for (std::uint32_t lane = 0; lane < kLanes; ++lane) {
-      const std::uint32_t own = 1U << lane;
-      const std::uint32_t less = own - 1;
-      const std::string which = name.substr(10);
-      warp.place<std::uint32_t>(special.at)[lane] = which == "eq"   ? own
-                                                    : which == "lt" ? less
-                                                    : which == "le" ? less | own
-                                                    : which == "gt" ? ~(less | own)
-                                                                    : ~less;
-    }
-  } else if (name == "%smid") {
-    set(cta.cluster().slot * static_cast<std::uint32_t>(shape.cluster.count()) + cta.rank());
-  } else if (name == "%clock" || name == "%globaltimer_lo") {
-    set(0);
-  } else if (name == "%clock64" || name == "%globaltimer") {
-    fill(warp, special.at, std::uint64_t{0});
-  } else {
-    throw Fault("special-register", name + " is not known here");
-  }
-}
-
 std::string describe(const Dim& dim) {
   return std::to_string(dim.x) + ", " + std::to_string(dim.y) + ", " + std::to_string(dim.z);
 }
-
-// A cluster, with what it needs.
-struct Lodging {
-  std::vector<std::unique_ptr<CtaMemory>> memories;
-  std::vector<std::vector<std::byte>> locals;
-  std::unique_ptr<Cluster> cluster;
-};
 
 class Runner : public Resident {
  public:
@@ -489,91 +407,6 @@ struct Observed {
   Observed& operator=(const Observed&) = delete;
 };
 
-// Null if the launch is not recorded.
-CtaRecord* add_record(Machine& machine, const Cta& cta, std::uint32_t threads) {
-  if (machine.recorder == nullptr) return nullptr;
-  const Dim& at = cta.index();
-  const Dim& grid = machine.shape.grid;
-  const std::uint64_t number = at.x + grid.x * (at.y + std::uint64_t{grid.y} * at.z);
-  return &machine.recorder->add_cta(number, {at.x, at.y, at.z}, cta.rank(),
-                                    (threads + kLanes - 1) / kLanes, 0);
-}
-
-Lodging make_cluster(Machine& machine, const Dim& index, std::uint32_t number,
-                     std::uint32_t slot_of_device, std::uint64_t parameters,
-                     std::vector<std::unique_ptr<CtaMemory>>& vacant) {
-  const LaunchShape& shape = machine.shape;
-  const auto threads = static_cast<std::uint32_t>(shape.block.count());
-  const auto warps =
-      static_cast<std::uint32_t>((threads + kLanes - 1) / kLanes * shape.cluster.count());
-  Lodging lodging;
-  lodging.cluster = std::make_unique<Cluster>(shape.cluster, 3 * warps);
-  Cluster* const cluster = lodging.cluster.get();
-  cluster->index = index;
-  cluster->slot = slot_of_device;
-  std::uint32_t slot = 0;
-  const Clock start = latest;
-  for (std::uint32_t rank = 0; rank < shape.cluster.count(); ++rank) {
-    const Dim in_cluster = at_index(rank, shape.cluster);
-    const Dim place{.x = index.x * shape.cluster.x + in_cluster.x,
-                    .y = index.y * shape.cluster.y + in_cluster.y,
-                    .z = index.z * shape.cluster.z + in_cluster.z};
-    if (vacant.empty()) {
-      lodging.memories.push_back(std::make_unique<CtaMemory>(machine.program.static_shared_bytes +
-                                                             shape.dynamic_shared_bytes));
-    } else {
-      lodging.memories.push_back(std::move(vacant.back()));
-      vacant.pop_back();
-      lodging.memories.back()->shared.renew();
-      lodging.memories.back()->tmem.renew();
-    }
-    auto cta = std::make_unique<Cta>(*cluster, rank, place, *lodging.memories.back());
-    CtaRecord* const record = add_record(machine, *cta, threads);
-    for (std::uint32_t first = 0; first < threads; first += kLanes) {
-      const std::uint32_t count = std::min<std::uint32_t>(kLanes, threads - first);
-      const Mask mask = count == kLanes ? kAllLanes : (Mask{1} << count) - 1;
-      auto& files = lodging.memories.back()->registers;
-      if (files.size() <= first / kLanes) {
-        files.push_back(std::make_unique<RegisterFile>(machine.program));
-      } else {
-        files[first / kLanes]->renew();
-      }
-      cta->warps.push_back(
-          std::make_unique<Warp>(machine, *cta, cta->missed, static_cast<int>(first / kLanes), mask,
-                                 *files[first / kLanes], machine.program.watched.size()));
-      Warp& warp = *cta->warps.back();
-      warp.agent.now = {.slot = slot++, .clock = start};
-      warp.agent.cta = rank;
-      warp.agent.cluster = number;
-      warp.agent.warp = warp.id();
-      if (record != nullptr) {
-        warp.agent.record = record;
-        warp.agent.knows.reached.cycle = record->begin;
-      }
-      warp.agent.tick();
-      for (Agent* agent : {&warp.load_agent, &warp.store_agent}) {
-        *agent = warp.agent;
-        const std::uint32_t turn = agent == &warp.load_agent ? 1 : 2;
-        agent->now = {.slot = (turn * warps) + warp.agent.now.slot, .clock = start};
-        agent->by_itself = true;
-        agent->proxy = Proxy::kAsync;
-      }
-      for (const Program::Special& special : machine.program.specials) {
-        set_special(warp, special, shape, parameters);
-      }
-      if (machine.program.local_bytes > 0) {
-        auto& local = lodging.locals.emplace_back(machine.program.local_bytes * kLanes);
-        for (std::size_t lane = 0; lane < kLanes; ++lane) {
-          warp.place<std::uint64_t>(machine.program.local_base)[lane] =
-              reinterpret_cast<std::uint64_t>(local.data() + lane * machine.program.local_bytes);
-        }
-      }
-    }
-    cluster->ctas.push_back(std::move(cta));
-  }
-  return lodging;
-}
-
 std::vector<Finding> all_of(const Machine& machine, const Races& races_found) {
   std::vector<Finding> all;
   for (const auto& [_, race] : races_found.found()) {
@@ -593,28 +426,6 @@ std::string whereabouts(Warp& warp, Mask mask) {
   return "at " + warp.machine().program.texts[warp.agent.pc] + ", CTA (" +
          describe(warp.cta().index()) + "), warp " + std::to_string(warp.id()) + ", lanes " +
          hex(mask);
-}
-
-const Registry& handlers() {
-  static const Registry kRegistry = [] {
-    Registry registry;
-    register_arithmetic(registry);
-    register_conversions(registry);
-    register_moves(registry);
-    register_accesses(registry);
-    register_threads(registry);
-    register_barriers(registry);
-    register_bulk_copies(registry);
-    register_matrices(registry);
-    register_matrix_accesses(registry);
-    register_calls(registry);
-    register_cluster_launches(registry);
-    register_async_stores(registry);
-    register_tensor_map_edits(registry);
-    register_register_pool(registry);
-    return registry;
-  }();
-  return kRegistry;
 }
 
 Counters run(const Program& program, const LaunchShape& shape, GlobalMemory& memory,
