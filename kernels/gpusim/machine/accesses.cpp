@@ -4,12 +4,15 @@
 //
 // Operands: the registers of the vector, then the address. Modifiers say where to look.
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 
@@ -330,8 +333,9 @@ Flow atomic(Step& step) {
       } else {
         after = f(before, value, in_shared(step, at));
       }
-      changed = changed || std::memcmp(element, &after, sizeof(T)) != 0;
-      std::memcpy(element, &after, sizeof(T));
+      const auto bits = std::bit_cast<std::array<std::byte, sizeof(T)>>(after);
+      changed = changed || !std::ranges::equal(bits, std::span(element, sizeof(T)));
+      std::ranges::copy(bits, element);
       if (!step.sink(i)) step.reg<T>(i)[lane] = before;
       if (!writes) continue;
       const Mailbox to = mailbox(step, at + (static_cast<std::size_t>(i) * sizeof(T)));

@@ -68,8 +68,8 @@ class Runner : public Resident {
         for (const Polls::Read& read : fragment.polls.reads()) {
           if (!read.global) continue;
           std::uint64_t now = 0;
-          const auto* const there = reinterpret_cast<const std::byte*>(
-              read.address);  // NOLINT(performance-no-int-to-ptr)
+          // NOLINTNEXTLINE(performance-no-int-to-ptr)
+          const auto* const there = reinterpret_cast<const std::byte*>(read.address);
           std::memcpy(&now, there, read.bytes);
           if (!read.one_place || now != read.value) return true;
         }
