@@ -219,5 +219,7 @@ def test_the_opcodes_are_either_executed_or_refused_with_a_reason(capsys):
     assert "9.7.13.17       clusterlaunchcontrol.try_cancel" in executed
     assert "multimem" not in executed
     assert "multimem: it reaches several GPUs" in refused
-    unlisted = set(FORMS) - EXECUTED - set(OPCODES)
-    assert unlisted <= {"mma"}
+    assert "9.7.14.5.14     mma\n" in executed
+    assert "mma of single bits and of 4-bit integers" in refused
+    assert "9.7.14.6.3      mma.sp\n" in refused
+    assert set(FORMS) == EXECUTED | set(OPCODES) & set(FORMS)

@@ -315,7 +315,7 @@ Flow tensor_store(Step& step) {
                   "a copy to global memory of elements with padding between them is "
                   "not executed yet (PTX ISA 5.5.1.1.1)");
     }
-    demand_met(step, from, box.map.box_elements() * box.map.element_bytes, lane);
+    demand_met(step, from, box.elements() * box.map.element_bytes, lane);
     ++machine.counters.tma_requests;
     machine.counters.shared_copied_out += box.bytes_inside();
     machine.counters.global_copied_out += box.bytes_inside();
@@ -323,7 +323,7 @@ Flow tensor_store(Step& step) {
         {.engine = Engine::kTma, .amount = box.bytes_inside()},
         [&machine, &cluster, box, from, reduction, type, group = begin_bulk(step, lane)] {
           std::vector<std::byte> image(
-              static_cast<std::size_t>(box.map.box_elements() * box.map.element_bytes));
+              static_cast<std::size_t>(box.elements() * box.map.element_bytes));
           const auto read = [&](std::int64_t at, std::uint64_t global, std::int64_t inside,
                                 std::int64_t skipped) {
             if (inside == 0) return;

@@ -264,6 +264,23 @@ std::uint32_t add_integers(std::uint32_t before, float sum, bool saturates) {
   return static_cast<std::uint32_t>(after);
 }
 
+std::uint32_t accumulate(Result result, bool saturates, std::uint32_t before, bool accumulates,
+                         const float* values) {
+  if (result == Result::kF32) {
+    return std::bit_cast<std::uint32_t>(accumulates ? std::bit_cast<float>(before) + values[0]
+                                                    : values[0]);
+  }
+  if (result == Result::kF16) {
+    std::uint32_t word = 0;
+    for (int i = 0; i < 2; ++i) {
+      const float old = accumulates ? from_f16(before >> (16 * i) & 0xffff) : 0.0F;
+      word |= narrow(kF16, old + values[i], Rounding::kNearestEven, false) << (16 * i);
+    }
+    return word;
+  }
+  return add_integers(accumulates ? before : 0, values[0], saturates);
+}
+
 namespace {
 
 // kVectors * kWidth columns of two rows of the product: the sums stay in registers. Each is taken
@@ -348,6 +365,7 @@ void multiply(const std::vector<float>& a, const std::vector<float>& b, int m, i
 void register_matrices(Registry& registry) {
   register_tcgen05(registry);
   register_wgmma(registry);
+  register_mma(registry);
 }
 
 }  // namespace gpusim

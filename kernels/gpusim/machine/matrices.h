@@ -73,6 +73,12 @@ void multiply(const std::vector<float>& a, const std::vector<float>& b, int m, i
 // products of less than 2^16.
 [[nodiscard]] std::uint32_t add_integers(std::uint32_t before, float sum, bool saturates);
 
+// A register of D after a wgmma or mma, which multiplied `values`: neighbours of a row, two of them
+// if D is f16. `before`: what was in it, if it is accumulated.
+[[nodiscard]] std::uint32_t accumulate(Result result, bool saturates, std::uint32_t before,
+                                       bool accumulates, const float* values);
+
+void register_mma(Registry& registry);
 void register_tcgen05(Registry& registry);
 void register_wgmma(Registry& registry);
 

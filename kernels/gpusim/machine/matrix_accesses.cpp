@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 
+#include "aligned.h"
 #include "cluster.h"
 
 namespace gpusim {
@@ -21,14 +22,6 @@ using Row = std::array<std::uint8_t, kRowBytes>;
 
 int matrices(const Step& step) {
   return static_cast<int>(step.op.modifiers >> kCountShift & 7);
-}
-
-// False: threads of the warp have not come yet.
-bool together(const Step& step, const char* name) {
-  if ((step.warp.live() & ~step.fragment.mask) != 0) return false;
-  if (step.mask == kAllLanes) return true;
-  throw Fault("aligned", std::string(name) + " needs all 32 threads of the warp, and lanes " +
-                             hex(step.mask) + " execute it");
 }
 
 Cluster::Place row_place(Step& step, int operand, int lane) {

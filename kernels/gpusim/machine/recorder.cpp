@@ -213,16 +213,21 @@ Cycle Recorder::move(Warp& warp, const Op& op, std::uint32_t pc, Cycle begin) {
   by_itself(warp.load_agent, moved.tensor_loaded);
   by_itself(warp.store_agent, moved.tensor_stored);
   if (ready > begin && (op.work == Work::kLoad || op.work == Work::kAtomic)) {
-    auto& record = cta.warps[static_cast<std::size_t>(warp.id())];
     // Of ld and atom: as many operands as the vector has elements are results (accesses.cpp).
     const auto results = std::min<std::uint64_t>(op.count, op.modifiers >> 8 & 15);
-    for (std::uint32_t i = 0; i < results; ++i) {
-      const std::int32_t at = program_->operands[op.first + i].at;
-      if (at >= 0) record.loads.push_back({.at = at, .pc = pc, .ready = ready});
-    }
-    record.loaded = std::max(record.loaded, ready);
+    fills(warp, {program_->operands.data() + op.first, results}, ready);
   }
   return ready;
+}
+
+void Recorder::fills(Warp& warp, std::span<const Operand> registers, Cycle ready) {
+  auto& record = warp.agent.record->warps[static_cast<std::size_t>(warp.id())];
+  const Cycle now = warp.agent.knows.reached.cycle;
+  std::erase_if(record.loads, [now](const CtaRecord::Load& load) { return load.ready <= now; });
+  for (const Operand& is : registers) {
+    if (is.at >= 0) record.loads.push_back({.at = is.at, .pc = warp.agent.pc, .ready = ready});
+  }
+  record.loaded = std::max(record.loaded, ready);
 }
 
 void Recorder::waited(Warp& warp, std::uint32_t pc, std::uint32_t cause, Cycle from, Cycle until) {

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <tuple>
 #include <vector>
 
@@ -169,6 +170,8 @@ class Recorder {
   void executed(Warp& warp, std::uint32_t pc);
   // The agent that acts begins what goes on by itself; when it is complete.
   [[nodiscard]] Cycle begin(const EngineWork& work);
+  // The instruction's results, which whoever reads them has to wait for.
+  void fills(Warp& warp, std::span<const Operand> registers, Cycle ready);
 
   [[nodiscard]] const std::vector<std::unique_ptr<CtaRecord>>& ctas() const { return ctas_; }
   [[nodiscard]] const std::vector<WarpTotals>& warps() const { return warps_; }

@@ -4,11 +4,9 @@
 // Operands: the registers of D (N / 2, or N / 4 with two f16 each), A (a descriptor, or 4
 // registers), the descriptor of B, the predicate scale-d, and as constants scale-a, scale-b,
 // trans-a, trans-b.
-#include <bit>
 #include <cstdint>
 #include <vector>
 
-#include "formats.h"
 #include "matrices.h"
 
 namespace gpusim {
@@ -21,24 +19,6 @@ constexpr std::int64_t kNBits = 0x1ff;
 constexpr std::int64_t kAInRegisters = 1 << 18;
 constexpr int kResultShift = 19;              // 2 bits
 constexpr std::int64_t kSaturates = 1 << 21;  // sums of integers
-
-// A register of D before and after: `values` of its row, side by side.
-std::uint32_t accumulate(Result result, bool saturates, std::uint32_t before, bool accumulates,
-                         const float* values) {
-  if (result == Result::kF32) {
-    return std::bit_cast<std::uint32_t>(accumulates ? std::bit_cast<float>(before) + values[0]
-                                                    : values[0]);
-  }
-  if (result == Result::kF16) {
-    std::uint32_t word = 0;
-    for (int i = 0; i < 2; ++i) {
-      const float old = accumulates ? from_f16(before >> (16 * i) & 0xffff) : 0.0F;
-      word |= narrow(kF16, old + values[i], Rounding::kNearestEven, false) << (16 * i);
-    }
-    return word;
-  }
-  return add_integers(accumulates ? before : 0, values[0], saturates);
-}
 
 SharedDescriptor descriptor(std::uint64_t bits) {
   constexpr std::uint32_t kSwizzles[] = {0, 3, 2, 1};

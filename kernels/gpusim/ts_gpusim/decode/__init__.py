@@ -16,11 +16,19 @@ from ts_gpusim.decode.module_variables import function_addresses
 from ts_gpusim.decode.program_bodies import Bodies, symbols
 from ts_gpusim.decode.tensor_cores import tcgen05, wgmma
 from ts_gpusim.decode.tensor_maps import tensor_map
+from ts_gpusim.decode.warp_matrices import mma
 from ts_gpusim.ptx import isa
 from ts_gpusim.ptx.errors import PtxError
 from ts_gpusim.ptx.syntax import Body, Function, Instruction, Kernel, Module, Variable
 
-_FAMILIES = {**FAMILIES, "tensormap": tensor_map, "cp": copy, "wgmma": wgmma, "tcgen05": tcgen05}
+_FAMILIES = {
+    **FAMILIES,
+    "tensormap": tensor_map,
+    "cp": copy,
+    "mma": mma,
+    "wgmma": wgmma,
+    "tcgen05": tcgen05,
+}
 
 EXECUTED = frozenset({*_FAMILIES, "call"})  # opcodes, of which single forms may be refused
 

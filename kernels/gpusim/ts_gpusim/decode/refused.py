@@ -44,4 +44,6 @@ PARTS: tuple[tuple[str, str], ...] = (
     ("9.7.9.26", "tensormap.replace to strides, interleaving, fills and swizzles beyond the usual"),
     ("9.7.12.5", "call of functions without a body here, such as vprintf; guarded recursion"),
     ("9.7.13.7", "red.async that no mbarrier announces"),
+    ("9.7.14.5.14", "mma of kinds and block scales: they need sm_120a, which no device here is"),
+    ("9.7.14.5.14", "mma of single bits and of 4-bit integers; m8n8k4 of f16: use m16n8k8"),
 )

@@ -14,6 +14,7 @@ from ts_gpusim.ptx.syntax import Address, Instruction, Operand, Vector
 # Of the PTX ISA: what has a form in the tables, but is not executed yet.
 REFUSED_SECTIONS = frozenset(
     {
+        "9.7.14.6.3",  # mma.sp
         "9.7.15.6.4",  # wgmma.mma_async.sp
         "9.7.16.10.9.2",  # tcgen05.mma.sp
         "9.7.16.10.9.4",  # tcgen05.mma.ws.sp

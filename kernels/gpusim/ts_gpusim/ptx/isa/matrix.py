@@ -78,6 +78,43 @@ stmatrix.sync.aligned.m16n8.num.trans{{.smem}}.b8                     [p], r
 9.7.14.5.17 Warp-level matrix transpose instruction: movmatrix
 movmatrix.sync.aligned.m8n8.trans.b16                               d, a
 
+9.7.14.6.3 Warp-level Matrix Multiply-Accumulate Instructions: mma.sp
+.variant = sp sp::ordered_metadata
+.hshape = m16n8k16 m16n8k32
+.tshape = m16n8k8 m16n8k16
+.half = f16 f32
+.fp8 = e4m3 e5m2
+.bfp8 = e4m3 e5m2
+.narrow = e4m3 e5m2 e3m2 e2m3 e2m1
+.bnarrow = e4m3 e5m2 e3m2 e2m3 e2m1
+.ishape = m16n8k32 m16n8k64
+.int8 = u8 s8
+.bint8 = u8 s8
+.i4shape = m16n8k64 m16n8k128
+.int4 = u4 s4
+.bint4 = u4 s4
+.vec4 = scale_vec::2X scale_vec::4X
+.mxf8 = kind::mxf8f6f4.block_scale
+.mxf4 = f32.e2m1.e2m1.f32.ue8m0
+.nvf4 = f32.e2m1.e2m1.f32.ue8m0 f32.e2m1.e2m1.f32.ue4m3
+mma.variant.sync.aligned.hshape.row.col.f16.f16.f16.f16             d, a, b, c, e, f
+mma.variant.sync.aligned.hshape.row.col.f32.f16.f16.f32             d, a, b, c, e, f
+mma.variant.sync.aligned.hshape.row.col.f32.bf16.bf16.f32           d, a, b, c, e, f
+mma.variant.sync.aligned.tshape.row.col.f32.tf32.tf32.f32           d, a, b, c, e, f
+mma.variant.sync.aligned.m16n8k64.row.col.f32.fp8.bfp8.f32          d, a, b, c, e, f
+mma.sp::ordered_metadata.sync.aligned.m16n8k64.row.col.kind::f8f6f4.f16.narrow.bnarrow.f16 \
+    d, a, b, c, e, f
+mma.sp::ordered_metadata.sync.aligned.m16n8k64.row.col.kind::f8f6f4.f32.narrow.bnarrow.f32 \
+    d, a, b, c, e, f
+mma.sp::ordered_metadata.sync.aligned.m16n8k128.row.col.kind::mxf4.block_scale\
+{{.scale_vec::2X}}.mxf4 d, a, b, c, e, f, scaleA, idA, scaleB, idB
+mma.sp::ordered_metadata.sync.aligned.m16n8k128.row.col.kind::mxf4nvf4.block_scale.vec4.nvf4 \
+    d, a, b, c, e, f, scaleA, idA, scaleB, idB
+mma.sp::ordered_metadata.sync.aligned.m16n8k64.row.col.mxf8{{.scale_vec::1X}}\
+.f32.narrow.bnarrow.f32.ue8m0 d, a, b, c, e, f, scaleA, idA, scaleB, idB
+mma.variant.sync.aligned.ishape.row.col{{.satfinite}}.s32.int8.bint8.s32  d, a, b, c, e, f
+mma.variant.sync.aligned.i4shape.row.col{{.satfinite}}.s32.int4.bint4.s32 d, a, b, c, e, f
+
 9.7.15.5.2 Asynchronous Multiply-and-Accumulate Instruction: wgmma.mma_async
 .k8 = {_wgmma_shapes(8, range(8, 257, 8))}
 .k16 = {_wgmma_shapes(16, range(8, 257, 8))}
