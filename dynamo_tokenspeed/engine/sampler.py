@@ -18,7 +18,7 @@ from dynamo_tokenspeed.protocol import TokenLogprobs
 class Sampled(NamedTuple):
     """What the rows of a step got; where the tensors are on a device, they may be on their way."""
 
-    token_ids: torch.Tensor  # [rows] int64
+    token_ids: torch.Tensor  # [rows] int64; UNSAMPLEABLE for a row that has none
     logprobs: SampledLogprobs | None  # None: no row asked
 
     def to_host(self) -> Sampled:
@@ -90,5 +90,6 @@ class Sampler:
             return None
         row = torch.from_numpy(asking).to(logits.device, non_blocking=True)
         k = int(wanted[asking].max())
-        chosen, top_ids, top = self._ops.token_logprobs(logits[row], token_ids[row], k)
+        chosen_ids = token_ids[row].clamp_(min=0)  # what an unsampleable row gets nobody will see
+        chosen, top_ids, top = self._ops.token_logprobs(logits[row], chosen_ids, k)
         return SampledLogprobs(asking, wanted[asking], chosen, top_ids, top)

@@ -43,10 +43,14 @@ class SlotTables:
         context: npt.NDArray[np.int32],
         token_ids: torch.Tensor,
     ) -> None:
-        """Write each slot's sampled token after its `context` tokens."""
+        """Write each slot's sampled token after its `context` tokens.
+
+        With overlap the next step reads it before anybody knows that a row was unsampleable: it
+        finds a token, as good as any for a request that has failed.
+        """
         row = self._on_device(slots.astype(np.int64))
         column = self._on_device(context.astype(np.int64))
-        self.tokens[row, column] = token_ids.to(torch.int32)
+        self.tokens[row, column] = token_ids.clamp(min=0).to(torch.int32)
 
     def _admit(self, plan: ts_scheduler.Plan) -> None:
         slots, offset = plan.admitted_slot, plan.admitted_offset

@@ -32,7 +32,12 @@ from ts_kernels.registry import (
     Selection,
     Spec,
 )
-from ts_kernels.sampling_rows import GREEDY_TEMPERATURE, LOWEST_LOGPROB, SamplingRows
+from ts_kernels.sampling_rows import (
+    GREEDY_TEMPERATURE,
+    LOWEST_LOGPROB,
+    UNSAMPLEABLE,
+    SamplingRows,
+)
 from ts_kernels.selection import bind, default_registry, select
 from ts_kernels.signatures import OP_GROUPS, OP_NAMES, Ops
 from ts_kernels.threads import set_num_threads
@@ -42,6 +47,7 @@ __all__ = [
     "LOWEST_LOGPROB",
     "OP_GROUPS",
     "OP_NAMES",
+    "UNSAMPLEABLE",
     "BackendUnavailable",
     "Implementation",
     "NoImplementation",

@@ -24,6 +24,10 @@ GREEDY_TEMPERATURE = 1e-5
 LOWEST_LOGPROB = -9999.0
 """What stands for the logarithm of 0: reports must stay finite."""
 
+UNSAMPLEABLE = -1
+"""Stands for the token of a row that has none: its largest logit is no finite number, because every
+token is banned, or the model computed a NaN or an infinity."""
+
 IntArray = npt.NDArray[np.integer]
 SparseLogits = tuple[IntArray, IntArray, npt.NDArray[np.float32]]
 

@@ -29,9 +29,11 @@ def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
     7. inverts the cumulative distribution of what is left, in the order of token ids, at a number
        that depends on (seed, position) alone (`ts_kernels.uniform`).
 
-    A row's outcome depends on its own logits and parameters, never on the rows beside it.
+    A row's outcome depends on its own logits and parameters, never on the rows beside it. If its
+    largest logit after step 2 is no finite number (every token is banned, or the model computed a
+    NaN), there is nothing to choose, and its id is `UNSAMPLEABLE` = -1.
 
-    logits: [R, V] fp32, free of NaN, at least one finite in a row. rows: `SamplingRows.of(...)`.
+    logits: [R, V] fp32. rows: `SamplingRows.of(...)`.
     """
     checks.shape("logits", logits, None, None)
     checks.dtype("logits", logits, torch.float32)

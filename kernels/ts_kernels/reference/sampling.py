@@ -6,7 +6,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ts_kernels.sampling_rows import LOWEST_LOGPROB, Draw, Penalties, SamplingRows, TokenBias
+from ts_kernels.sampling_rows import (
+    LOWEST_LOGPROB,
+    UNSAMPLEABLE,
+    Draw,
+    Penalties,
+    SamplingRows,
+    TokenBias,
+)
 
 
 def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
@@ -18,7 +25,9 @@ def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
     ids = logits.argmax(dim=-1)
     for draw in rows.draws:
         for index, row in enumerate(draw.row.tolist()):
-            ids[row] = _drawn(logits[row], draw, index)
+            if logits[row].max().isfinite():
+                ids[row] = _drawn(logits[row], draw, index)
+    ids[~logits.amax(dim=-1).isfinite()] = UNSAMPLEABLE
     return ids
 
 

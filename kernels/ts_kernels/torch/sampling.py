@@ -16,7 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ts_kernels.sampling_rows import LOWEST_LOGPROB, Draw, Penalties, SamplingRows, Truncation
+from ts_kernels.sampling_rows import (
+    LOWEST_LOGPROB,
+    UNSAMPLEABLE,
+    Draw,
+    Penalties,
+    SamplingRows,
+    Truncation,
+)
 
 _AT_ONCE = 2**18  # logits, 1 MB
 
@@ -81,8 +88,11 @@ def _drawn(logits: Tensor, draw: Draw, part: slice) -> Tensor:
     if draw.truncation is not None:
         mass.masked_fill_(mass < _smallest_kept(mass, draw.truncation, part), 0)
     cumulative = mass.cumsum(dim=-1, dtype=torch.float64)
-    target = draw.uniform[part, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, target, right=True)[:, 0]
+    total = cumulative[:, -1:]  # NaN if the largest logit is no finite number
+    # Less than the total: the next number below 1 is 1 - 2**-53, and no product with it rounds up.
+    target = draw.uniform[part, None] * total
+    ids = torch.searchsorted(cumulative, target, right=True)
+    return torch.where(total > 0, ids, UNSAMPLEABLE)[:, 0]
 
 
 def _smallest_kept(mass: Tensor, truncation: Truncation, part: slice) -> Tensor:
@@ -111,10 +121,19 @@ def _smallest_in_nucleus(ordered: Tensor, top_p: Tensor) -> Tensor:
 
 
 def _most_likely(logits: Tensor) -> Tensor:
-    """argmax, of equals the first. On a CPU by numpy, whose vectorised one is 10 times as fast."""
+    """argmax, of equals the first. On a CPU by numpy, whose vectorised one is 10 times as fast.
+
+    To both a NaN is the largest.
+    """
     if logits.device.type != "cpu":
-        return logits.argmax(dim=-1)
-    return torch.from_numpy(logits.numpy().argmax(axis=-1))
+        largest, ids = logits.max(dim=-1)
+        return torch.where(largest.isfinite(), ids, UNSAMPLEABLE)
+    rows = logits.numpy()
+    ids = rows.argmax(axis=-1)
+    finite = np.isfinite(rows[np.arange(len(rows)), ids])
+    if not finite.all():
+        ids[~finite] = UNSAMPLEABLE
+    return torch.from_numpy(ids)
 
 
 def _descending(mass: Tensor) -> Tensor:
