@@ -78,11 +78,12 @@ void Scheduler::check_commit(std::uint64_t step, std::span<const Token> sampled,
                         : "counts add up to " + std::to_string(expected)));
   }
   const auto bad = std::ranges::find_if(
-      sampled, [this](Token token) { return token < 0 || token >= config_.vocab_size; });
+      sampled, [this](Token token) { return token < kNoToken || token >= config_.vocab_size; });
   if (bad != sampled.end()) {
     throw std::invalid_argument("token_ids[" + std::to_string(bad - sampled.begin()) + "] is " +
                                 std::to_string(*bad) + ", but token ids are 0 to " +
-                                std::to_string(config_.vocab_size - 1));
+                                std::to_string(config_.vocab_size - 1) +
+                                ", or -1 where none could be sampled");
   }
   if (!(seconds >= 0) || seconds > kLongestStep) {
     throw std::invalid_argument(
@@ -116,8 +117,8 @@ void Scheduler::prefetch_row(const std::vector<Row>& rows, std::size_t at) {
   }
 }
 
-// `sampled`: the row's tokens. Those behind a stop are discarded, and so are all of a request that
-// was ended while the step was in flight.
+// `sampled`: the row's tokens. Those behind a stop or a missing one are discarded, and so are all of
+// a request that was ended while the step was in flight.
 void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<const Token> sampled,
                            std::int32_t sampling_row) {
   Sequence* const sequence = running_in(row.slot);
@@ -128,26 +129,32 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
   FinishReason finish_reason = FinishReason::kNone;
   std::int32_t kept = 0;
   for (const Token next : sampled) {
-    request.tokens.push_back(next);
-    finish_reason = request.stop.after(next, request.length());
+    if (next == kNoToken) {
+      finish_reason = FinishReason::kFailed;
+    } else {
+      request.tokens.push_back(next);
+      finish_reason = request.stop.after(next, request.length());
+      ++kept;
+    }
     output_.request.push(request.id);
     output_.token.push(next);
     output_.row.push(sampling_row);
     output_.finish.push(static_cast<std::uint8_t>(finish_reason));
     output_.cached_tokens.push(request.cached_tokens);
-    ++kept;
     if (finish_reason != FinishReason::kNone) break;
   }
+  // What it computed is suspect: none of it enters the cache.
+  if (finish_reason == FinishReason::kFailed) return finish(row.slot, token, finish_reason);
   if (!first && floor_.any()) request.paid_until = floor_.pay(request.paid_until, kept);
   const std::int32_t drafts = std::max(0, row.samples - 1);
   sequence->commit(row.tokens, drafts, row.samples - kept);
   const std::int32_t next_full = (sequence->pages().shared() + 1) * config_.page_size;
   if (sequence->computed() >= next_full) cache_full_pages(*sequence, token);
   if (!sequence->groups().empty()) give_up_old_pages(*sequence, token);
-  if (finish_reason != FinishReason::kNone) finish(row.slot, token);
+  if (finish_reason != FinishReason::kNone) finish(row.slot, token, finish_reason);
 }
 
-void Scheduler::finish(SlotId id, const StepToken& token) {
+void Scheduler::finish(SlotId id, const StepToken& token, FinishReason reason) {
   Slot& state = slot(id);
   auto& decoding = std::get<InFlight<Decoding>>(state);
   const Request& request = decoding.peek().request();
@@ -159,7 +166,7 @@ void Scheduler::finish(SlotId id, const StepToken& token) {
     ++draining_;
     return;
   }
-  if (request.role == Role::kPrefill) return send(id, token);
+  if (request.role == Role::kPrefill && reason != FinishReason::kFailed) return send(id, token);
   auto left = Lifecycle::finish(std::move(decoding).retire(token));
   state = std::monostate{};
   release(std::move(left.seat), token);

@@ -66,7 +66,7 @@ class Driver {
     const ts::Output& output = scheduler.output_buffers();
     for (std::size_t i = 0; i < output.request.size(); ++i) {
       Outcome& outcome = outcomes[output.request[i]];
-      outcome.tokens.push_back(output.token[i]);
+      if (output.token[i] != ts::kNoToken) outcome.tokens.push_back(output.token[i]);
       outcome.finish = static_cast<ts::FinishReason>(output.finish[i]);
       outcome.cached_tokens = output.cached_tokens[i];
     }

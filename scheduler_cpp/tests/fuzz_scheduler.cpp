@@ -655,7 +655,7 @@ class Session {
     }
     sampled.tokens.resize(std::accumulate(sampled.counts.begin(), sampled.counts.end(),
                                           sampled.counts.empty() ? flight.rows.size() : 0));
-    for (Token& token : sampled.tokens) token = good_token();
+    for (Token& token : sampled.tokens) token = choices_.once_in(64) ? kNoToken : good_token();
     return sampled;
   }
 
@@ -689,7 +689,8 @@ class Session {
       counts.push_back(1);
       tokens.push_back(good_token());
     } else if (kind == 6 && !tokens.empty()) {
-      tokens[any % tokens.size()] = bad_token();
+      tokens[any % tokens.size()] =
+          choices_.of(std::array<Token, 4>{config().vocab_size, -2, INT32_MIN, INT32_MAX});
     } else {
       tokens.push_back(good_token());
     }
@@ -713,7 +714,7 @@ class Session {
                    output.row[at] == static_cast<std::int32_t>(row),
                "a token goes to the request that it was sampled for");
         Ask& ask = live_.at(seated.request);
-        ++ask.length;
+        ask.length += output.token[at] == kNoToken ? 0 : 1;
         const std::int32_t cached = output.cached_tokens[at];
         demand(cached >= 0 && cached < ask.prompt_length && cached % config().page_size == 0 &&
                    (ask.cached_tokens < 0 || cached == ask.cached_tokens),
@@ -729,6 +730,7 @@ class Session {
   }
 
   [[nodiscard]] static FinishReason after(const Ask& ask, Token last) {
+    if (last == kNoToken) return FinishReason::kFailed;
     const bool stops =
         ask.length >= ask.min_length && std::ranges::find(ask.stops, last) != ask.stops.end();
     if (stops) return FinishReason::kStop;

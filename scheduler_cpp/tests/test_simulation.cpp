@@ -58,6 +58,9 @@ struct Visits {
   std::uint64_t group_hit_tokens = 0;     // with further cache groups
   std::uint64_t held_prefill_tokens = 0;  // by the floor, and so the next
   std::uint64_t held_admissions = 0;
+  std::uint64_t failures = 0;            // of requests whose next token could not be sampled
+  std::uint64_t failures_in_flight = 0;  // with a row of the next step in flight
+  std::uint64_t failures_of_drafts = 0;  // behind tokens of the same row that were kept
 
   template <class Use>
   void each(Use use) const {
@@ -83,6 +86,9 @@ struct Visits {
     use("prefix hit tokens with further cache groups", group_hit_tokens);
     use("prefill tokens held back by the floor", held_prefill_tokens);
     use("admissions held back by the floor", held_admissions);
+    use("requests that failed", failures);
+    use("requests that failed with the next step in flight", failures_in_flight);
+    use("requests that failed behind accepted drafts", failures_of_drafts);
   }
 };
 
@@ -110,8 +116,10 @@ class Workload {
     }
     for (auto& [id, ask] : asks_) {
       EXPECT(driver_.ended(id));
-      EXPECT(driver_.outcomes[id].tokens == alone(ask));
-      if (ask.prefill_only) EXPECT(got_prompt(id, ask));
+      const bool failed = driver_.outcomes[id].finish == FinishReason::kFailed;
+      if (failed) EXPECT(begins_with(alone(ask), driver_.outcomes[id].tokens));
+      if (!failed) EXPECT(driver_.outcomes[id].tokens == alone(ask));
+      if (ask.prefill_only) EXPECT(failed ? device_.sent[id].empty() : got_prompt(id, ask));
     }
     const Stats stats = driver_.scheduler.stats();
     EXPECT(stats.waiting == 0 && stats.running == 0 && stats.pages_used == 0);
@@ -236,9 +244,12 @@ class Workload {
 
   // Has the peer got the KV of the whole prompt?
   bool got_prompt(RequestId id, const Ask& ask) {
-    const std::vector<Token>& sent = device_.sent[id];
-    return sent.size() >= ask.prompt.size() &&
-           std::equal(ask.prompt.begin(), ask.prompt.end(), sent.begin());
+    return begins_with(device_.sent[id], ask.prompt);
+  }
+
+  static bool begins_with(const std::vector<Token>& whole, const std::vector<Token>& beginning) {
+    return whole.size() >= beginning.size() &&
+           std::equal(beginning.begin(), beginning.end(), whole.begin());
   }
 
   void abort() {
@@ -360,7 +371,17 @@ class Workload {
     }
     launched.yield =
         device_.execute(plan, [this](int drafts) { return drafts == 0 ? 0 : pick(0, drafts); });
+    if (fails_) spoil(launched.yield);
     in_flight_.push_back(std::move(launched));
+  }
+
+  // Here and there a row's next token cannot be sampled.
+  void spoil(spec::Yield& yield) {
+    std::size_t begin = 0;
+    for (const std::int32_t count : yield.counts) {
+      if (chance(50)) yield.tokens[begin + static_cast<std::size_t>(pick(0, count - 1))] = kNoToken;
+      begin += static_cast<std::size_t>(count);
+    }
   }
 
   void commit() {
@@ -391,12 +412,18 @@ class Workload {
       visits_.drafts_rejected += static_cast<std::uint64_t>(row.samples - count);
       sampling.push_back(row.slot);
     }
-    if (in_flight_.empty()) return;
     const Output& output = driver_.scheduler.output_buffers();
     for (std::size_t i = 0; i < output.request.size(); ++i) {
       if (output.finish[i] == static_cast<std::uint8_t>(FinishReason::kNone)) continue;
       const SlotId slot = sampling[static_cast<std::size_t>(output.row[i])];
-      visits_.stops_in_flight += in_flight_.front().names(slot);
+      const bool in_flight = !in_flight_.empty() && in_flight_.front().names(slot);
+      if (output.finish[i] != static_cast<std::uint8_t>(FinishReason::kFailed)) {
+        visits_.stops_in_flight += in_flight;
+        continue;
+      }
+      ++visits_.failures;
+      visits_.failures_in_flight += in_flight;
+      visits_.failures_of_drafts += i > 0 && output.row[i - 1] == output.row[i];
     }
   }
 
@@ -433,6 +460,7 @@ class Workload {
   spec::RouterView router_;
   std::deque<Launched> in_flight_;
   std::uint64_t digest_ = 0;
+  bool fails_ = chance(4);  // in this workload
 };
 
 }  // namespace

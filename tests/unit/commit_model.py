@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from scheduler_model_state import (
+    FAILED,
     NO_PAGE,
+    NO_TOKEN,
     NONE,
     SEND,
     Row,
@@ -59,9 +61,12 @@ class CommitModel(SchedulerState):
         finish = NONE
         kept = 0
         for token in tokens:
-            request.tokens.append(token)
-            kept += 1
-            finish = request.finish_after(token)
+            if token == NO_TOKEN:
+                finish = FAILED
+            else:
+                request.tokens.append(token)
+                kept += 1
+                finish = request.finish_after(token)
             output["request"].append(request.request_id)
             output["token"].append(token)
             output["row"].append(sampling_rows.index(row))
@@ -69,6 +74,9 @@ class CommitModel(SchedulerState):
             output["cached_tokens"].append(request.cached_tokens)
             if finish:
                 break
+        if finish == FAILED:  # what it computed is suspect
+            self._end(sequence)
+            return
         sequence.computed += kept if row.decodes else row.tokens
         self._cache_full_pages(sequence)
         self._give_up_old_pages(sequence)

@@ -199,7 +199,7 @@ struct Lifecycle {
   static InFlight<Decoding>   decode  (InFlight<Prefilling>&&);
   static Leaving<Retracted>   retract (Prefilling&&);             // pages ran out
   static Leaving<Retracted>   retract (Decoding&&);
-  static Leaving<Finished>    finish  (Decoding&&);               // stop or length
+  static Leaving<Finished>    finish  (Decoding&&);               // stop, length or failed
   static InFlight<Draining>   finish  (InFlight<Decoding>&&);     // a stop found while the next step runs
   static Finished             abort   (Waiting&&);
   static Finished             abort   (Retracted&&);

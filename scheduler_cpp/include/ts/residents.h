@@ -23,7 +23,10 @@ class Residents {
     return at < seats_.size() ? seats_[at].page : kNoPage;
   }
   [[nodiscard]] bool has(BlockId block) const { return page(block) != kNoPage; }
-  void prefetch(BlockId block) const { __builtin_prefetch(seats_.data() + block, 1); }
+  void prefetch(BlockId block) const {
+    const auto at = static_cast<std::size_t>(block);
+    if (at < seats_.size()) __builtin_prefetch(&seats_[at], 1);
+  }
   [[nodiscard]] BlockId block(PageId page) const {
     return block_of_[static_cast<std::size_t>(page)];
   }

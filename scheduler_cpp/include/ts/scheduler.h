@@ -62,7 +62,8 @@ class Scheduler {
   bool plan();
 
   // The tokens that `step` yielded into output_buffers(): those of the first sampling row, then of
-  // the next, `counts` of each (empty: one each). `seconds`: how long the step took, 0 if unknown.
+  // the next, `counts` of each (empty: one each); kNoToken where none could be sampled, which ends
+  // the request as failed. `seconds`: how long the step took, 0 if unknown.
   void commit(std::uint64_t step, std::span<const Token> sampled,
               std::span<const std::int32_t> counts = {}, double seconds = 0);
 
@@ -168,7 +169,7 @@ class Scheduler {
   void commit_row(const Row& row, const StepToken& token, std::span<const Token> sampled,
                   std::int32_t sampling_row);
   void cache_full_pages(Sequence& sequence, const StepToken& token);
-  void finish(SlotId id, const StepToken& token);
+  void finish(SlotId id, const StepToken& token, FinishReason reason);
   void drain(SlotId id, const StepToken& token);
   void send(SlotId id, const StepToken& token);
   void free_replaced(const StepToken& token);

@@ -15,12 +15,14 @@ using RequestId = std::uint64_t;
 inline constexpr PageId kNoPage = -1;
 inline constexpr SlotId kNoSlot = -1;
 inline constexpr BlockId kNoBlock = -1;
+inline constexpr Token kNoToken = -1;  // of a row whose next token could not be sampled
 
 // Why a request's output ended, as reported in Output::finish.
 enum class FinishReason : std::uint8_t {
   kNone = 0,    // still running
   kStop = 1,    // an eos or stop token was sampled
   kLength = 2,  // max_tokens, or the context limit
+  kFailed = 3,  // its next token could not be sampled
 };
 
 // Which part of a request is computed here (disaggregation of prefill and decode).

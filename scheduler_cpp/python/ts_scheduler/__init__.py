@@ -36,6 +36,7 @@ class Finish(enum.IntEnum):
     NONE = 0
     STOP = 1  # an eos or stop token was sampled
     LENGTH = 2  # max_tokens, or the context limit
+    FAILED = 3  # its next token could not be sampled
 
 
 class Transfer(enum.IntEnum):
