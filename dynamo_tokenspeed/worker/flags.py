@@ -282,8 +282,8 @@ def _execution(parser: argparse.ArgumentParser) -> None:
     group.switch(
         "--deterministic",
         env="TS_DETERMINISTIC",
-        help="An answer has the bits of a cold run whatever the cache holds, even where tokens that\n"
-        "were generated stand in a prompt. The same as --absorb-from 0. Default: off.",
+        help="An answer has the bits of a cold run whatever the cache holds, even where tokens\n"
+        "that were generated stand in a prompt. The same as --absorb-from 0. Default: off.",
     )
     group.flag(
         "--absorb-from",
