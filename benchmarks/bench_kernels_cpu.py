@@ -172,6 +172,7 @@ def moe_cases(g: Geometry, dtype: torch.dtype, tokens: int) -> Iterator[Case]:
 
 def attention_cases(g: Geometry, dtype: torch.dtype, rows: int) -> Iterator[Case]:
     width = g.rank + g.rope
+    slots = torch.arange(rows, dtype=torch.int32)
     for context in (CONTEXT, LONG) if rows == 1 else (CONTEXT,):
         columns = -(-context // PAGE)
         pools = copies_of(lambda c=columns: torch.randn(rows * c, PAGE, width).to(dtype))  # type: ignore[misc]
@@ -182,7 +183,7 @@ def attention_cases(g: Geometry, dtype: torch.dtype, rows: int) -> Iterator[Case
             "mla_decode",
             f"context {context}",
             lambda ops, i, q=q, pools=pools, table=table, lens=lens: ops.mla_decode(
-                q, pools[i], table, lens, 0.07, g.rank
+                q, pools[i], table, slots, lens, 0.07, g.rank
             ),
             len(pools),
             rows * context * width * dtype.itemsize,
@@ -190,6 +191,7 @@ def attention_cases(g: Geometry, dtype: torch.dtype, rows: int) -> Iterator[Case
 
 
 def prefill_cases(g: Geometry, dtype: torch.dtype) -> Iterator[Case]:
+    slots = torch.zeros(1, dtype=torch.int32)
     for tokens, context in ((PREFILL, PREFILL), (PREFILL, 4 * PREFILL)):
         kv = torch.randn(context // PAGE, PAGE, g.rank + g.rope).to(dtype)
         table = torch.randperm(context // PAGE, dtype=torch.int32).view(1, -1)
@@ -201,7 +203,7 @@ def prefill_cases(g: Geometry, dtype: torch.dtype) -> Iterator[Case]:
             "mla_prefill",
             f"context {context}",
             lambda ops, i, q=q, kv=kv, table=table, start=start, lens=lens, w=w: ops.mla_prefill(
-                q, kv, table, start, lens, w, 0.07
+                q, kv, table, slots, start, lens, w, 0.07
             ),
             1,
             kv.nbytes + w.nbytes + q.nbytes,

@@ -131,7 +131,7 @@ class Ours:
         """The rows that sampled in the step committed; 0 while the pipeline fills."""
         plan = self.scheduler.plan()
         if plan is not None:
-            _ = plan.row_slot, plan.row_start, plan.row_tokens, plan.num_decode_rows
+            _ = plan.row_slot, plan.row_start, plan.row_tokens, plan.num_absorbed_rows
             _ = plan.admitted_slot, plan.admitted_request, plan.admitted_offset
             _ = plan.admitted_tokens, plan.admitted_prompt_tokens, plan.admitted_params
             _ = plan.page_patch

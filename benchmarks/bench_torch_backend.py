@@ -72,8 +72,6 @@ def comparisons() -> Iterator[Comparison]:
     for dtype in DTYPES:
         for queries, context in ((64, 64), (512, 512), (2048, 2048)):
             yield prefill_beside_sdpa(dtype, queries, context)
-        for queries, context in ((16, 300), (64, 2000)):
-            yield absorbed_beside_expanded(dtype, queries, context)
         for tokens in (1, 8, 32, 512):
             yield from experts(dtype, tokens)
     for rows, vocab in ((32, 2048), (32, 32_000), (8, 163_840)):
@@ -94,12 +92,13 @@ def prefill_arguments(dtype: torch.dtype, queries: int, context: int) -> tuple[A
     block_table = torch.randperm(pages).int().view(1, pages)
     w_kv_b = (torch.randn(HEADS, NOPE + VALUE, RANK) * RANK**-0.5).to(dtype)
     start, lengths = torch.tensor([0, queries]).int(), torch.tensor([context]).int()
-    return q, kv, block_table, start, lengths, w_kv_b, (NOPE + ROPE) ** -0.5
+    slots = torch.zeros(1, dtype=torch.int32)
+    return q, kv, block_table, slots, start, lengths, w_kv_b, (NOPE + ROPE) ** -0.5
 
 
 def prefill_beside_sdpa(dtype: torch.dtype, queries: int, context: int) -> Comparison:
     arguments = prefill_arguments(dtype, queries, context)
-    q, kv, block_table, _, _, w_kv_b, scale = arguments
+    q, kv, block_table, _, _, _, w_kv_b, scale = arguments
 
     def sdpa() -> Tensor:
         entries = kv[block_table[0].long()].view(-1, RANK + ROPE)[:context]
@@ -115,18 +114,6 @@ def prefill_beside_sdpa(dtype: torch.dtype, queries: int, context: int) -> Compa
     name = f"prefill {dtype} {queries} of {context}"
     return Comparison(
         name, lambda: attention.mla_prefill(*arguments), "scaled_dot_product_attention", sdpa
-    )
-
-
-def absorbed_beside_expanded(dtype: torch.dtype, queries: int, context: int) -> Comparison:
-    q, kv, block_table, _, lengths, w_kv_b, scale = prefill_arguments(dtype, queries, context)
-    visible = lengths[:, None] + torch.arange(1 - queries, 1)
-    rest = (q[None], kv, block_table, visible, w_kv_b, scale, context)
-    return Comparison(
-        f"prefill {dtype} {queries} new of {context}, absorbed",
-        lambda: attention._absorbed(*rest),
-        "expanded",
-        lambda: attention._expanded(*rest),
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -71,11 +72,12 @@ class ModelDriver:
 
     def batch(self, rows: Sequence[tuple[CachedSequence, int]]) -> tuple[ForwardBatch, list[int]]:
         """The step's batch, sampling each row's last token, and which of `rows` each row is:
-        one-token rows are put first."""
+        one-token rows are put first, and absorbed."""
         order = sorted(range(len(rows)), key=lambda i: rows[i][1] > 1)
-        tokens, positions, cache_index, query_start, context, table = [], [], [], [0], [], []
+        absorbed = sum(n == 1 for _, n in rows)
+        tokens, positions, cache_index, slots, ends, context, table = [], [], [], [], [], [], []
         page_size = self.pool.page_size
-        for i in order:
+        for slot, i in enumerate(order):
             sequence, n = rows[i]
             assert 1 <= n <= sequence.pending
             start, end = sequence.cached, sequence.cached + n
@@ -87,21 +89,23 @@ class ModelDriver:
                 sequence.pages[p // page_size] * page_size + p % page_size
                 for p in range(start, end)
             ]
-            query_start.append(len(tokens))
+            slots += [slot] * n
+            ends.append(len(tokens))
             context.append(end)
             table.append(sequence.pages)
             sequence.cached = end
         columns = max(map(len, table))
+        int32 = functools.partial(torch.tensor, dtype=torch.int32)
         batch = ForwardBatch(
             token_ids=torch.tensor(tokens),
             positions=torch.tensor(positions),
             cache_index=torch.tensor(cache_index),
-            num_decode_rows=sum(n == 1 for _, n in rows),
-            block_table=torch.tensor(
-                [pages + [0] * (columns - len(pages)) for pages in table], dtype=torch.int32
-            ),
-            query_start=torch.tensor(query_start, dtype=torch.int32),
-            context_lens=torch.tensor(context, dtype=torch.int32),
-            sample_index=torch.tensor(query_start[1:]).long() - 1,
+            block_table=int32([pages + [0] * (columns - len(pages)) for pages in table]),
+            token_slots=int32(slots),
+            num_absorbed_tokens=absorbed,
+            expanded_slots=int32(range(absorbed, len(rows))),
+            query_start=int32([0, *(end - absorbed for end in ends[absorbed:])]),
+            context_lens=int32(context[absorbed:]),
+            sample_index=torch.tensor(ends) - 1,
         )
         return batch, order

@@ -82,33 +82,31 @@ class Executor:
 def forward_batch(plan: ts_scheduler.Plan, tables: SlotTables, page_size: int) -> ForwardBatch:
     """The plan's rows flattened to tokens, read through the slot tables."""
     device = tables.tokens.device
-    slots, start = plan.row_slot.astype(np.int64), plan.row_start.astype(np.int64)
-    query_start = np.zeros(plan.num_rows + 1, np.int32)
-    np.cumsum(plan.row_tokens, out=query_start[1:])
-    context_lens = plan.row_start + plan.row_tokens
+    absorbed, tokens = plan.num_absorbed_rows, plan.row_tokens
+    row_end = np.cumsum(tokens, dtype=np.int64)
+    num_absorbed_tokens = int(row_end[absorbed - 1]) if absorbed else 0
 
-    if plan.num_tokens == plan.num_rows:  # every row has one token
-        token_slots, positions = slots, start
-    else:
-        row = np.repeat(np.arange(plan.num_rows), plan.row_tokens)
-        token_slots = slots[row]
-        positions = np.arange(plan.num_tokens) - query_start[row] + start[row]
+    token_slots, positions = plan.row_slot, plan.row_start.astype(np.int64)
+    if plan.num_tokens > plan.num_rows:
+        first = np.repeat(positions - row_end + tokens, tokens)
+        token_slots, positions = np.repeat(token_slots, tokens), first + np.arange(plan.num_tokens)
+    query_start = np.zeros(plan.num_rows - absorbed + 1, np.int32)
+    query_start[1:] = row_end[absorbed:] - num_absorbed_tokens
 
     def on_device(array: npt.NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
 
     slot, position = on_device(token_slots), on_device(positions)
     page = tables.pages[slot, position // page_size].long()
-    columns = -(-int(context_lens.max()) // page_size)
     return ForwardBatch(
         token_ids=tables.tokens[slot, position].long(),
         positions=position,
         cache_index=page * page_size + position % page_size,
-        num_decode_rows=plan.num_decode_rows,
-        block_table=tables.pages[on_device(slots), :columns],
+        block_table=tables.pages,
+        token_slots=slot,
+        num_absorbed_tokens=num_absorbed_tokens,
+        expanded_slots=on_device(plan.row_slot[absorbed:]),
         query_start=on_device(query_start),
-        context_lens=on_device(context_lens),
-        sample_index=on_device(
-            (query_start[1:] - 1)[plan.row_samples.astype(bool)].astype(np.int64)
-        ),
+        context_lens=on_device((plan.row_start + tokens)[absorbed:]),
+        sample_index=on_device(row_end[plan.row_samples.astype(bool)] - 1),
     )

@@ -63,17 +63,25 @@ class OfflineEngine:
         **request: Any,
     ) -> list[Completion]:
         """Run all prompts together until each has ended; `request`: further fields of `Submit`."""
-        submits = [
-            Submit(
-                request_id=next(self._next_id),
-                token_ids=np.asarray(prompt, np.int32).tobytes(),
-                max_tokens=max_tokens,
-                sampling=sampling,
-                **request,
-            )
-            for prompt in prompts
-        ]
-        return self.run(submits)
+        return self.run(
+            [self.request(prompt, max_tokens, sampling, **request) for prompt in prompts]
+        )
+
+    def request(
+        self,
+        prompt: Sequence[int],
+        max_tokens: int = 16,
+        sampling: SamplingParams = GREEDY,
+        **fields: Any,
+    ) -> Submit:
+        """One request for `run`; `fields`: further fields of `Submit`."""
+        return Submit(
+            request_id=next(self._next_id),
+            token_ids=np.asarray(prompt, np.int32).tobytes(),
+            max_tokens=max_tokens,
+            sampling=sampling,
+            **fields,
+        )
 
     def run(self, submits: Sequence[Submit]) -> list[Completion]:
         """Run these requests; ValueError when the scheduler refuses one."""

@@ -80,6 +80,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
             max_model_len=max_model_len,
             max_num_batched_tokens=config.max_num_batched_tokens,
             chunked_prefill_size=config.chunked_prefill_size,
+            absorb_from=config.absorb_from,
             min_tps_per_user=config.min_tps_per_user,
             overlap_depth=int(overlap),
             vocab_size=model_config.vocab_size,

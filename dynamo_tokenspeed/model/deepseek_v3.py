@@ -34,61 +34,62 @@ LATENT_NORM_EPS = 1e-6
 
 @dataclass(slots=True)
 class Step:
-    """What all layers share in one step: the batch, its rows cut at `num_decode_rows`.
+    """What all layers share in one step: where its tokens are, and how each attends.
 
-    `prefill_query_start` counts from the first prefill token.
+    The first tokens attend in the absorbed form, each for itself; `absorbed_context_lens` has one
+    entry for each. The rest attends in the expanded form, row by row.
     """
 
     positions: Tensor
     cache_index: Tensor
-    num_decode_rows: int
-    num_prefill_tokens: int
-    decode_block_table: Tensor
-    decode_context_lens: Tensor
-    prefill_block_table: Tensor
-    prefill_context_lens: Tensor
-    prefill_query_start: Tensor
+    block_table: Tensor
+    token_slots: Tensor
+    absorbed_context_lens: Tensor
+    expanded_slots: Tensor
+    query_start: Tensor
+    context_lens: Tensor
 
     @classmethod
     def of(cls, batch: ForwardBatch) -> Step:
-        n = batch.num_decode_rows
-        query_start = batch.query_start[n:]
         return cls(
             positions=batch.positions,
             cache_index=batch.cache_index,
-            num_decode_rows=n,
-            num_prefill_tokens=len(batch.token_ids) - n,
-            decode_block_table=batch.block_table[:n],
-            decode_context_lens=batch.context_lens[:n],
-            prefill_block_table=batch.block_table[n:],
-            prefill_context_lens=batch.context_lens[n:],
-            prefill_query_start=query_start - n if n else query_start,
+            block_table=batch.block_table,
+            token_slots=batch.token_slots,
+            absorbed_context_lens=_own_context(batch.positions[: batch.num_absorbed_tokens]),
+            expanded_slots=batch.expanded_slots,
+            query_start=batch.query_start,
+            context_lens=batch.context_lens,
         )
 
     @classmethod
     def of_sampled(cls, batch: ForwardBatch) -> Step:
-        """The sampled tokens, each a decode row that sees the context up to itself: what is left
-        to compute once the last layer's cache is written."""
+        """The sampled tokens alone, all of them absorbed: what is left to compute once the last
+        layer's cache is written."""
         tokens = batch.sample_index
-        row = torch.searchsorted(batch.query_start, tokens.to(torch.int32), right=True) - 1
         positions = batch.positions.index_select(0, tokens)
         return cls(
             positions=positions,
             cache_index=batch.cache_index.index_select(0, tokens),
-            num_decode_rows=len(tokens),
-            num_prefill_tokens=0,
-            decode_block_table=batch.block_table.index_select(0, row),
-            decode_context_lens=(positions + 1).to(torch.int32),
-            prefill_block_table=batch.block_table[:0],
-            prefill_context_lens=batch.context_lens[:0],
-            prefill_query_start=batch.query_start[:1],
+            block_table=batch.block_table,
+            token_slots=batch.token_slots.index_select(0, tokens),
+            absorbed_context_lens=_own_context(positions),
+            expanded_slots=batch.expanded_slots[:0],
+            query_start=batch.query_start[:1],
+            context_lens=batch.context_lens[:0],
         )
+
+
+def _own_context(positions: Tensor) -> Tensor:
+    """How many cached tokens each token sees, itself included."""
+    return (positions + 1).to(torch.int32)
 
 
 class LatentAttention:
     """MLA. The cache keeps one latent and one rope key per token; `w_kv_b` expands the latent to
-    keys and values per head. Decode rows never expand: `w_uk` is absorbed into the query and
-    `w_uv` into the output (DeepSeek-V2, section 2.1.2), both views of `w_kv_b`.
+    keys and values per head. The absorbed form never expands: `w_uk` is absorbed into the query
+    and `w_uv` into the output (DeepSeek-V2, section 2.1.2), both views of `w_kv_b`. Which form a
+    token attends in is not decided here: the two round differently.
     """
 
     def __init__(self, config: DeepseekV3Config, new: Parameters, ops: Ops, cos_sin: Tensor):
@@ -137,36 +138,38 @@ class LatentAttention:
             q = ops.linear(ops.rms_norm(q, q_norm, LATENT_NORM_EPS), w_q)
         q_nope, q_rope = q.view(-1, self.heads, self.qk).tensor_split((self.nope,), dim=2)
         q_rope = ops.rope_interleaved(q_rope, step.positions, self.cos_sin)
-        n = step.num_decode_rows
-        if not step.num_prefill_tokens:
-            out = self._decode(q_nope, q_rope, step, kv)
+        n = len(step.absorbed_context_lens)
+        if n == len(q):
+            out = self._absorbed(q_nope, q_rope, step, kv)
         elif not n:
-            out = self._prefill(q_nope, q_rope, step, kv)
+            out = self._expanded(q_nope, q_rope, step, kv)
         else:
-            decoded = self._decode(q_nope[:n], q_rope[:n], step, kv)
-            out = torch.cat([decoded, self._prefill(q_nope[n:], q_rope[n:], step, kv)])
+            absorbed = self._absorbed(q_nope[:n], q_rope[:n], step, kv)
+            out = torch.cat([absorbed, self._expanded(q_nope[n:], q_rope[n:], step, kv)])
         return ops.linear(out, self.w_o, self.b_o)
 
-    def _decode(self, q_nope: Tensor, q_rope: Tensor, step: Step, kv: Tensor) -> Tensor:
+    def _absorbed(self, q_nope: Tensor, q_rope: Tensor, step: Step, kv: Tensor) -> Tensor:
         ops = self.ops
         q = torch.cat([ops.head_linear(q_nope, self.w_uk), q_rope], dim=2)
         latent = ops.mla_decode(
             q.unsqueeze(1),
             kv,
-            step.decode_block_table,
-            step.decode_context_lens,
+            step.block_table,
+            step.token_slots[: len(q)],
+            step.absorbed_context_lens,
             self.scale,
             self.rank,
         )
         return ops.head_linear(latent.squeeze(1), self.w_uv).flatten(1)
 
-    def _prefill(self, q_nope: Tensor, q_rope: Tensor, step: Step, kv: Tensor) -> Tensor:
+    def _expanded(self, q_nope: Tensor, q_rope: Tensor, step: Step, kv: Tensor) -> Tensor:
         out = self.ops.mla_prefill(
             torch.cat([q_nope, q_rope], dim=2),
             kv,
-            step.prefill_block_table,
-            step.prefill_query_start,
-            step.prefill_context_lens,
+            step.block_table,
+            step.expanded_slots,
+            step.query_start,
+            step.context_lens,
             self.w_kv_b,
             self.scale,
         )
@@ -324,7 +327,8 @@ class DeepseekV3ForCausalLM(CausalLM):
 
     @torch.inference_mode()
     def forward(self, batch: ForwardBatch, pool: KVPool) -> Tensor:
-        """Logits of the sampled tokens. Once the last layer's cache is written, only they go on."""
+        """Logits of the sampled tokens. Once the last layer's cache is written, only they go on,
+        and absorbed, whatever else is in the batch."""
         ops, eps = self.ops, self.config.rms_norm_eps
         step = Step.of(batch)
         residual = ops.embedding(batch.token_ids, self.embedding)
@@ -335,7 +339,7 @@ class DeepseekV3ForCausalLM(CausalLM):
                 x, residual = ops.add_rms_norm(x, residual, layer.input_norm, eps)
             kv = pool.layers[i]
             q = layer.attention.write_cache(x, step, kv)
-            if i == last and len(batch.sample_index) < len(batch.token_ids):
+            if i == last and not batch.is_absorbed_and_sampled:
                 if not len(batch.sample_index):
                     return torch.empty((0, len(self.head)), device=self.head.device)
                 step = Step.of_sampled(batch)

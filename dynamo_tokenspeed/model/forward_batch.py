@@ -10,18 +10,27 @@ from torch import Tensor
 
 @dataclass(slots=True)
 class ForwardBatch:
-    """What one step computes. T tokens of R rows; the `num_decode_rows` rows with exactly one
-    token come first, so token i of the batch belongs to row i for i < num_decode_rows.
+    """What one step computes: T tokens, of which the first `num_absorbed_tokens` are computed in
+    the absorbed form, each for itself, and the rest in the expanded form, in E rows.
 
-    `context_lens` counts a row's tokens including those of this step. `sample_index` is strictly
-    increasing: with S == T it is 0 … T-1.
+    The form is a function of the token's request alone (scheduler_cpp/include/ts/forms.h), and the
+    same token in the same form gives the same bits in any batch. `query_start` counts from the
+    first expanded token. `context_lens` counts an expanded row's tokens including those of this
+    step. `sample_index` is strictly increasing; these tokens, and only they, have logits.
     """
 
     token_ids: Tensor  # [T] int64
-    positions: Tensor  # [T] int64
-    cache_index: Tensor  # [T] int64, page * page_size + offset: where the token's KV goes
-    num_decode_rows: int
-    block_table: Tensor  # [R, columns] int32, padded with any valid page
-    query_start: Tensor  # [R + 1] int32, first token of each row
-    context_lens: Tensor  # [R] int32
-    sample_index: Tensor  # [S] int64, tokens whose logits are wanted
+    positions: Tensor  # [T] int64, of each token in its sequence
+    cache_index: Tensor  # [T] int64, page * page_size + offset where its KV goes
+    block_table: Tensor  # [slots, columns] int32, the slot tables' own
+    token_slots: Tensor  # [T] int32, each token's row of the block table
+    num_absorbed_tokens: int
+    expanded_slots: Tensor  # [E] int32
+    query_start: Tensor  # [E+1] int32
+    context_lens: Tensor  # [E] int32
+    sample_index: Tensor  # [S] int64
+
+    @property
+    def is_absorbed_and_sampled(self) -> bool:
+        """Every token is: the step decodes, and nothing else."""
+        return len(self.sample_index) == self.num_absorbed_tokens == len(self.token_ids)

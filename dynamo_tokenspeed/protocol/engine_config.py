@@ -30,6 +30,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 2048
     chunked_prefill_size: int = 512
+    absorb_from: int = 2048  # prompt tokens from this position on attend in the absorbed form
     min_tps_per_user: float = 0.0  # tokens/s that decoding users keep; 0: no floor
     overlap_schedule: bool | None = None  # plan a step while the one before it runs
     enable_prefix_caching: bool = True

@@ -33,6 +33,7 @@ from dynamo_tokenspeed.worker.refusals import refuse_what_is_not_served
 PROGRAM = "python -m dynamo.tokenspeed"
 EMBEDDED_PLANES = {"discovery_backend": "file", "request_plane": "tcp", "event_plane": "zmq"}
 DEFAULT_DRAIN_SECONDS = 20.0
+DEFAULT_ABSORB_FROM = EngineConfig(model="").absorb_from
 _END_SECONDS = 5  # from the end of the drain to the end of the process
 _DYNAMOS_SHUTDOWN_SECONDS = 30
 
@@ -224,6 +225,7 @@ def _engine_config(flags: argparse.Namespace, kv_events: KvEventsConfig) -> Engi
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
         chunked_prefill_size=chunked_prefill_size,
+        absorb_from=_absorb_from(flags),
         min_tps_per_user=flags.min_tps_per_user or 0.0,
         overlap_schedule=flags.overlap_schedule,
         enable_prefix_caching=flags.enable_prefix_caching is not False,
@@ -234,6 +236,17 @@ def _engine_config(flags: argparse.Namespace, kv_events: KvEventsConfig) -> Engi
         num_threads=flags.num_threads,
         log_level=flags.log_level or "info",
     )
+
+
+def _absorb_from(flags: argparse.Namespace) -> int:
+    if not flags.deterministic:
+        return DEFAULT_ABSORB_FROM if flags.absorb_from is None else int(flags.absorb_from)
+    if flags.absorb_from:
+        raise UsageError(
+            f"--deterministic computes every token in the absorbed form, and --absorb-from "
+            f"{flags.absorb_from} asks for another one before that position: drop one of them"
+        )
+    return 0
 
 
 def _refuse_contradictions(

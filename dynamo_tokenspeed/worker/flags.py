@@ -30,6 +30,13 @@ def positive_int(text: str) -> int:
     return value
 
 
+def natural_int(text: str) -> int:
+    value = whole_int(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{value} is not a number from 0 to {2**31 - 1}")
+    return value
+
+
 def whole_int(text: str) -> int:
     try:
         return int(text)
@@ -271,6 +278,20 @@ def _execution(parser: argparse.ArgumentParser) -> None:
         help="Plan and launch a step before the tokens of the one before it are read, so that the\n"
         "device never waits for the host; the tokens are the same. Default: on for cuda, off on\n"
         "cpu, where the host is the device.",
+    )
+    group.switch(
+        "--deterministic",
+        env="TS_DETERMINISTIC",
+        help="An answer has the bits of a cold run whatever the cache holds, even where tokens\n"
+        "that were generated stand in a prompt. The same as --absorb-from 0. Default: off.",
+    )
+    group.flag(
+        "--absorb-from",
+        env="TS_ABSORB_FROM",
+        type=natural_int,
+        metavar="POSITION",
+        help="Latent attention of prompt tokens: expanded before this position, cheap for long\n"
+        "prompts, and absorbed from it on, cheap for an agent's next turn. Default: 2048.",
     )
     group.flag(
         "--attention-backend",

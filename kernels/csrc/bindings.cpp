@@ -88,25 +88,27 @@ void mla_cache_write(bool bf16, Address kv, Address latent, Address rope_key, Ad
        bf16);
 }
 
-void mla_decode(bool bf16, Address q, Address kv, Address block_table, Address context_lens,
-                Address out, i64 rows, i64 q_tokens, i64 heads, i64 rank, i64 rope, i64 page_size,
-                i64 kv_page, i64 columns, i64 q_row, i64 q_token, i64 q_head, float scale) {
+void mla_decode(bool bf16, Address q, Address kv, Address block_table, Address slots,
+                Address context_lens, Address out, i64 rows, i64 q_tokens, i64 heads, i64 rank,
+                i64 rope, i64 page_size, i64 kv_page, i64 table_row, i64 q_row, i64 q_token,
+                i64 q_head, float scale) {
   call(kernels().mla_decode,
-       MlaDecodeArgs{at(q), at(kv), at<std::int32_t>(block_table), at<std::int32_t>(context_lens),
-                     at(out), rows, q_tokens, heads, rank, rope, page_size, kv_page, columns, q_row,
-                     q_token, q_head, scale},
+       MlaDecodeArgs{at(q), at(kv), at<std::int32_t>(block_table), at<std::int32_t>(slots),
+                     at<std::int32_t>(context_lens), at(out), rows, q_tokens, heads, rank, rope,
+                     page_size, kv_page, table_row, q_row, q_token, q_head, scale},
        bf16);
 }
 
 void mla_prefill(bool bf16, Address q, Address kv, Address w_kv_b, Address block_table,
-                 Address query_start, Address context_lens, Address out, i64 tokens, i64 rows,
-                 i64 heads, i64 nope, i64 rope, i64 value, i64 rank, i64 page_size, i64 kv_page,
-                 i64 columns, i64 q_token, i64 q_head, float scale) {
+                 Address slots, Address query_start, Address context_lens, Address out, i64 tokens,
+                 i64 rows, i64 heads, i64 nope, i64 rope, i64 value, i64 rank, i64 page_size,
+                 i64 kv_page, i64 table_row, i64 q_token, i64 q_head, float scale) {
   call(kernels().mla_prefill,
        MlaPrefillArgs{at(q),
                       at(kv),
                       at(w_kv_b),
                       at<std::int32_t>(block_table),
+                      at<std::int32_t>(slots),
                       at<std::int32_t>(query_start),
                       at<std::int32_t>(context_lens),
                       at(out),
@@ -119,7 +121,7 @@ void mla_prefill(bool bf16, Address q, Address kv, Address w_kv_b, Address block
                       rank,
                       page_size,
                       kv_page,
-                      columns,
+                      table_row,
                       q_token,
                       q_head,
                       scale},

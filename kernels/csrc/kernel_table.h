@@ -61,12 +61,13 @@ struct CacheWriteArgs {
   i64 tokens, rank, rope, page_size, kv_page, latent_token, rope_token;
 };
 
-// Latent attention over pages. q: [rows, q_tokens, heads, rank + rope].
+// Latent attention over pages. q: [rows, q_tokens, heads, rank + rope]. Row r's pages stand in row
+// slots[r] of the block table, whose rows are `table_row` apart.
 struct MlaDecodeArgs {
   const void *q, *kv;
-  const std::int32_t *block_table, *context_lens;
+  const std::int32_t *block_table, *slots, *context_lens;
   void* out;
-  i64 rows, q_tokens, heads, rank, rope, page_size, kv_page, columns;
+  i64 rows, q_tokens, heads, rank, rope, page_size, kv_page, table_row;
   i64 q_row, q_token, q_head;
   float scale;
 };
@@ -74,9 +75,9 @@ struct MlaDecodeArgs {
 // Expanded attention. q: [tokens, heads, nope + rope]; w_kv_b: [heads, nope + value, rank].
 struct MlaPrefillArgs {
   const void *q, *kv, *w_kv_b;
-  const std::int32_t *block_table, *query_start, *context_lens;
+  const std::int32_t *block_table, *slots, *query_start, *context_lens;
   void* out;
-  i64 tokens, rows, heads, nope, rope, value, rank, page_size, kv_page, columns;
+  i64 tokens, rows, heads, nope, rope, value, rank, page_size, kv_page, table_row;
   i64 q_token, q_head;
   float scale;
 };

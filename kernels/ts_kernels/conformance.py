@@ -163,10 +163,18 @@ def _rope(make: Maker, n: Sizes) -> tuple[Any, ...]:
 
 def _kv(make: Maker, n: Sizes, rows: int, longest: int) -> tuple[Tensor, Tensor]:
     """A pool larger than needed, and a block table that scatters every row over it."""
-    columns = -(-longest // n["page_size"])
+    columns = -(-longest // n["page_size"]) + 2
     pages = rows * columns + 2
     kv = make.normal(pages, n["page_size"], n["kv_lora_rank"] + n["rope_dim"])
     return kv, make.permutation(pages)[: rows * columns].view(rows, columns).int()
+
+
+def _spoil_behind(block_table: Tensor, slots: Tensor, context_lens: Tensor, page_size: int) -> None:
+    """What stands behind the last page that any row reads is no page."""
+    needed = torch.zeros(len(block_table), dtype=torch.int32, device=slots.device)
+    needed.scatter_reduce_(0, slots.long(), context_lens, "amax")
+    column = torch.arange(block_table.shape[1], device=slots.device)
+    block_table[column * page_size >= needed[:, None]] = 2**31 - 1
 
 
 def _cache_write(make: Maker, n: Sizes) -> tuple[Any, ...]:
@@ -179,8 +187,10 @@ def _cache_write(make: Maker, n: Sizes) -> tuple[Any, ...]:
 def _decode(make: Maker, n: Sizes) -> tuple[Any, ...]:
     context_lens = make.integers(n["context"], n["rows"], dtype=torch.int32) + n["query_tokens"]
     kv, block_table = _kv(make, n, n["rows"], n["context"] + n["query_tokens"])
+    slots = make.integers(n["rows"], n["rows"], dtype=torch.int32)
+    _spoil_behind(block_table, slots, context_lens, n["page_size"])
     q = make.normal(n["rows"], n["query_tokens"], n["heads"], kv.shape[2])
-    return q, kv, block_table, context_lens, kv.shape[2] ** -0.5, n["kv_lora_rank"]
+    return q, kv, block_table, slots, context_lens, kv.shape[2] ** -0.5, n["kv_lora_rank"]
 
 
 def _prefill(make: Maker, n: Sizes) -> tuple[Any, ...]:
@@ -192,7 +202,9 @@ def _prefill(make: Maker, n: Sizes) -> tuple[Any, ...]:
     q = make.sliced(int(start[-1]), n["heads"], n["nope"] + n["rope_dim"])
     w_kv_b = make.normal(n["heads"], n["nope"] + n["v"], n["kv_lora_rank"])
     w_kv_b *= n["kv_lora_rank"] ** -0.5
-    return q, kv, block_table, start, context_lens, w_kv_b, q.shape[-1] ** -0.5
+    slots = make.permutation(n["rows"]).int()
+    _spoil_behind(block_table, slots, context_lens, n["page_size"])
+    return q, kv, block_table, slots, start, context_lens, w_kv_b, q.shape[-1] ** -0.5
 
 
 def _routing(make: Maker, n: Sizes) -> tuple[Any, ...]:

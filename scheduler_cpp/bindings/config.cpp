@@ -68,10 +68,11 @@ void bind_config(nb::module_& module) {
   const auto make =
       [](SchedulerConfig* self, nb::handle page_size, nb::handle num_pages, nb::handle max_num_seqs,
          nb::handle max_model_len, nb::handle max_num_batched_tokens,
-         nb::handle chunked_prefill_size, nb::handle vocab_size, nb::handle enable_prefix_caching,
-         nb::handle enable_kv_events, nb::handle params_size, nb::handle dp_rank,
-         nb::handle max_overtakes, nb::handle overlap_depth, nb::handle num_speculative_tokens,
-         nb::handle min_tps_per_user, nb::handle num_host_pages, nb::handle cache_groups) {
+         nb::handle chunked_prefill_size, nb::handle vocab_size, nb::handle absorb_from,
+         nb::handle enable_prefix_caching, nb::handle enable_kv_events, nb::handle params_size,
+         nb::handle dp_rank, nb::handle max_overtakes, nb::handle overlap_depth,
+         nb::handle num_speculative_tokens, nb::handle min_tps_per_user, nb::handle num_host_pages,
+         nb::handle cache_groups) {
         const auto int32 = [](nb::handle value, const char* name) {
           return static_cast<std::int32_t>(integer_argument(value, name, INT32_MIN, INT32_MAX));
         };
@@ -83,6 +84,7 @@ void bind_config(nb::module_& module) {
             .max_num_batched_tokens = int32(max_num_batched_tokens, "max_num_batched_tokens"),
             .chunked_prefill_size = int32(chunked_prefill_size, "chunked_prefill_size"),
             .vocab_size = int32(vocab_size, "vocab_size"),
+            .absorb_from = int32(absorb_from, "absorb_from"),
             .enable_prefix_caching = bool_argument(enable_prefix_caching, "enable_prefix_caching"),
             .enable_kv_events = bool_argument(enable_kv_events, "enable_kv_events"),
             .params_size = int32(params_size, "params_size"),
@@ -106,6 +108,7 @@ void bind_config(nb::module_& module) {
            "max_num_batched_tokens"_a.none() = defaults.max_num_batched_tokens,
            "chunked_prefill_size"_a.none() = defaults.chunked_prefill_size,
            "vocab_size"_a.none() = defaults.vocab_size,
+           "absorb_from"_a.none() = defaults.absorb_from,
            "enable_prefix_caching"_a.none() = defaults.enable_prefix_caching,
            "enable_kv_events"_a.none() = defaults.enable_kv_events,
            "params_size"_a.none() = defaults.params_size, "dp_rank"_a.none() = defaults.dp_rank,
@@ -122,6 +125,7 @@ void bind_config(nb::module_& module) {
       .def_ro("max_num_batched_tokens", &SchedulerConfig::max_num_batched_tokens)
       .def_ro("chunked_prefill_size", &SchedulerConfig::chunked_prefill_size)
       .def_ro("vocab_size", &SchedulerConfig::vocab_size)
+      .def_ro("absorb_from", &SchedulerConfig::absorb_from)
       .def_ro("enable_prefix_caching", &SchedulerConfig::enable_prefix_caching)
       .def_ro("enable_kv_events", &SchedulerConfig::enable_kv_events)
       .def_ro("params_size", &SchedulerConfig::params_size)

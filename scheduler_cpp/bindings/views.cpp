@@ -10,7 +10,8 @@ void PlanView::bind(nb::module_& module) {
                             "What one step does; valid until that step is committed.");
   plan.def_prop_ro("step", [](PlanView& self) { return self.plan().step; })
       .def_prop_ro("num_rows", [](PlanView& self) { return self.plan().row_slot.size(); })
-      .def_prop_ro("num_decode_rows", [](PlanView& self) { return self.plan().num_decode_rows; })
+      .def_prop_ro("num_absorbed_rows",
+                   [](PlanView& self) { return self.plan().num_absorbed_rows; })
       .def_prop_ro("num_tokens", [](PlanView& self) { return self.plan().num_tokens; });
 
   const auto column = [&plan](const char* name, auto buffer, ArrayView PlanView::* view) {

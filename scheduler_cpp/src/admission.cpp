@@ -75,7 +75,7 @@ Scheduler::Admission Scheduler::consider(Request& request) {
   match_.on_device = 0;
   match_.evictable = 0;
   if (config_.enable_prefix_caching) {
-    cache_.match(request.salt, request.tokens, matchable, match_);
+    cache_.match(request.salt, request.tokens, request.forms, matchable, match_);
     // What a running prefill computes in this step is there to be matched after it.
     const std::int32_t matched = match_.on_device;
     if (matched < matchable && !computing_.empty()) {
@@ -136,7 +136,7 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
   if (first) {
     request.cached_tokens = found;
     if (config_.enable_prefix_caching) {
-      totals_.prefix_query_tokens += request.prompt_length;
+      totals_.prefix_query_tokens += request.prompt_length();
       totals_.prefix_hit_tokens += found;
     }
   }
@@ -166,7 +166,9 @@ void Scheduler::begin_load(WaitingQueue::Entry& entry, Seat&& seat,
   const TransferId transfer = transfer_clock_.begin();
   Load& load =
       loads_.emplace_back(Load{transfer, request, id, {in_host.begin(), in_host.end()}, {}});
-  for (std::size_t i = 0; i < in_host.size(); ++i) {
+  seat->loaded.first_column = match_.on_device;
+  for (const BlockId block : in_host) {
+    seat->loaded.expanded.push_back(cache_.expanded(block));
     PageLease page = pool_.take(seat->promised);
     load.device_pages.push_back(page.id());
     seat->pages.append(std::move(page));
@@ -230,7 +232,7 @@ bool Scheduler::emit_admission(const Request& request) {
   Column<Token>& tokens = plan.admitted_tokens;
   if (tokens.size() + request.tokens.size() > tokens.capacity()) return false;
   plan.admitted_request.push(request.id);
-  plan.admitted_prompt_tokens.push(request.prompt_length);
+  plan.admitted_prompt_tokens.push(request.prompt_length());
   tokens.append(request.tokens);
   plan.admitted_offset.push(static_cast<std::int32_t>(tokens.size()));
   if (request.params.empty()) {

@@ -46,7 +46,7 @@ BlockId BlockIndex::find(ContentHash hash, BlockId parent, SaltId salt,
 }
 
 BlockId BlockIndex::add(ContentHash hash, BlockId parent, const SaltRef& salt,
-                        std::span<const Token> content) {
+                        std::span<const Token> content, std::int32_t expanded) {
   TS_ASSERT(content.size() == static_cast<std::size_t>(page_size_));
   if (unused_.empty()) grow();
   const BlockId id = unused_.back();
@@ -55,7 +55,8 @@ BlockId BlockIndex::add(ContentHash hash, BlockId parent, const SaltRef& salt,
                .parent = parent,
                .next_in_bucket = bucket(hash),
                .salt = salt.id(),
-               .holders = 0};
+               .holders = 0,
+               .expanded = expanded};
   bucket(hash) = id;
   std::ranges::copy(content, tokens_.begin() + static_cast<std::ptrdiff_t>(id) * page_size_);
   if (parent == kNoBlock) {

@@ -124,7 +124,7 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
   Sequence* const sequence = running_in(row.slot);
   if (sequence == nullptr) return drain(row.slot, token);
   Request& request = sequence->request();
-  const bool first = request.length() == request.prompt_length;
+  const bool first = request.length() == request.prompt_length();
   if (row.samples > 0 && first) request.first_token_at = request.paid_until = floor_.now();
   FinishReason finish_reason = FinishReason::kNone;
   std::int32_t kept = 0;
@@ -158,7 +158,7 @@ void Scheduler::finish(SlotId id, const StepToken& token, FinishReason reason) {
   Slot& state = slot(id);
   auto& decoding = std::get<InFlight<Decoding>>(state);
   const Request& request = decoding.peek().request();
-  floor_.finished(request.length() - request.prompt_length, request.first_token_at);
+  floor_.finished(request.length() - request.prompt_length(), request.first_token_at);
   places_.erase(request.id);
   std::erase(running_, id);
   if (!decoding.landed(token)) {  // the next step runs already: its token will be discarded
@@ -212,15 +212,16 @@ void Scheduler::cache_full_pages(Sequence& sequence, const StepToken& token) {
   while (pages.shared() < full && pages.landed(token)) {
     const std::int32_t column = pages.shared();
     const ContentHash hash = caching_[static_cast<std::size_t>(column - first)];
+    const std::int32_t expanded = sequence.expanded_in(column, config_.page_size);
     // A page that takes this one's place is one less to hand out, and this one comes back only when
     // no step reads it any more: until then there must be one to spare. A later commit caches it.
     if (clock_.in_flight() && pool_.available() == 0 &&
         cache_.takes_unreferenced(hash, request.salt, pages.last_shared(),
-                                  page_tokens(request, column))) {
+                                  page_tokens(request, column), expanded)) {
       break;
     }
     auto inserted = cache_.insert(hash, request.salt, pages.last_shared(),
-                                  page_tokens(request, column), pages.land(token));
+                                  page_tokens(request, column), expanded, pages.land(token));
     if (!inserted.page) {
       if (inserted.unused) pages.keep(std::move(*inserted.unused), token.step());
       pages.never_cache();

@@ -60,6 +60,7 @@ void validate(const SchedulerConfig& config) {
   demand_range("max_num_batched_tokens", config.max_num_batched_tokens, 1, kLargest);
   demand_range("chunked_prefill_size", config.chunked_prefill_size, 1, kLargest);
   demand_range("vocab_size", config.vocab_size, 1, INT32_MAX);
+  demand_range("absorb_from", config.absorb_from, 0, INT32_MAX);
   demand_range("params_size", config.params_size, 0, 1 << 20);
   demand_range("dp_rank", config.dp_rank, 0, INT32_MAX);
   demand_range("max_overtakes", config.max_overtakes, 0, INT32_MAX);

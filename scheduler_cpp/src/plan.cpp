@@ -48,7 +48,7 @@ Plan::Plan(const SchedulerConfig& config)
 }
 
 void Plan::clear() {
-  num_decode_rows = 0;
+  num_absorbed_rows = 0;
   num_tokens = 0;
   row_slot.clear();
   row_start.clear();

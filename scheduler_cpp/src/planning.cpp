@@ -127,6 +127,7 @@ void Scheduler::plan_decode(InFlight<Decoding>& decoding, std::int32_t younger) 
   current_->shape.add_decode(sequence.launched() + 1 + drafts);
   if (floor_.any()) heed_floor(sequence);
   if (!sequence.groups().empty()) open_in_groups(sequence, 1 + drafts);
+  current_->plan.num_tokens += 1 + drafts;
   launch_row(sequence, 1 + drafts, 1 + drafts);
   current_->rows.back().decodes = true;
   decoding.named_by(clock_.next());
@@ -148,7 +149,7 @@ std::int32_t Scheduler::room_for_drafts(Sequence& sequence, std::int32_t younger
 
 void Scheduler::heed_floor(const Sequence& sequence) {
   const Request& request = sequence.request();
-  if (request.length() == request.prompt_length) {
+  if (request.length() == request.prompt_length()) {
     floor_.decodes_next();
   } else {
     floor_.decodes(request.paid_until, in_flight_in(sequence.slot()));
@@ -162,11 +163,10 @@ void Scheduler::plan_prefills() {
   }
 }
 
-// Short rows come first in a plan, so a chunk no longer than a decode row is launched at once and
-// longer ones wait.
+// A chunk has one form. Absorbed rows come first in a plan, so an absorbed chunk is launched at
+// once and expanded ones wait.
 void Scheduler::plan_chunk(Sequence& sequence) {
-  const std::int32_t rest = sequence.request().length() - sequence.launched();
-  const std::int32_t wanted = std::min({rest, config_.chunked_prefill_size, budget_left()});
+  const std::int32_t wanted = std::min(longest_chunk(sequence), budget_left());
   std::int32_t tokens =
       floor_.grant(current_->shape, sequence.launched(), wanted, config_.page_size);
   tokens = end_at_snapshot(sequence, std::min(tokens, room_in_groups(sequence, 0)));
@@ -179,20 +179,26 @@ void Scheduler::plan_chunk(Sequence& sequence) {
   while (pages.columns() < needed) pages.append(pool_.take(sequence.promised()));
   current_->shape.add_chunk(sequence.launched(), tokens);
   const Chunk chunk{sequence.slot(), tokens};
-  if (tokens <= 1 + config_.num_speculative_tokens) {
+  current_->plan.num_tokens += tokens;
+  if (sequence.absorbs()) {
     launch_chunk(chunk);
   } else {
     chunks_.push_back(chunk);
-    current_->plan.num_tokens += tokens;
   }
+}
+
+// Tokens that the sequence would compute in one row if nothing else were planned.
+std::int32_t Scheduler::longest_chunk(const Sequence& sequence) const {
+  const Request& request = sequence.request();
+  const std::int32_t end = sequence.absorbs() ? request.length() : request.forms.expanded_length;
+  return std::min(end - sequence.launched(), config_.chunked_prefill_size);
 }
 
 // Of the tokens that the sequence would get in this step without a floor, it gets `tokens`.
 void Scheduler::note_held(Sequence& sequence, std::int32_t tokens) {
   Request& request = sequence.request();
   const std::int32_t wanted =
-      std::min({request.length() - sequence.launched(), config_.chunked_prefill_size,
-                budget_left() - floor_.held_in_step()});
+      std::min(longest_chunk(sequence), budget_left() - floor_.held_in_step());
   if (wanted <= tokens) return;
   const std::int32_t end = sequence.launched() + wanted;
   const std::int32_t begin = std::max(sequence.launched() + tokens, request.held_until);
@@ -239,10 +245,7 @@ void Scheduler::launch_row(Sequence& sequence, std::int32_t tokens, std::int32_t
   plan.row_start.push(sequence.launched());
   plan.row_tokens.push(tokens);
   plan.row_samples.push(static_cast<std::uint8_t>(samples));
-  if (tokens <= 1 + config_.num_speculative_tokens) {  // longer chunks were counted already
-    ++plan.num_decode_rows;
-    plan.num_tokens += tokens;
-  }
+  plan.num_absorbed_rows += sequence.absorbs() ? 1 : 0;
   current_->rows.push_back({sequence.slot(), tokens, samples});
   current_->sampling_rows += samples > 0 ? 1 : 0;
   SequencePages& pages = sequence.pages();

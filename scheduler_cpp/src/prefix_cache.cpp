@@ -24,8 +24,8 @@ PrefixCache::PrefixCache(const PrefixCacheConfig& config, SaltTable& salts, KvEv
   for (const CacheGroup& group : config.groups) residents_.emplace_back(group.num_pages);
 }
 
-void PrefixCache::match(const SaltRef& salt, std::span<const Token> tokens, std::int32_t max_pages,
-                        PrefixMatch& found) const {
+void PrefixCache::match(const SaltRef& salt, std::span<const Token> tokens, const Forms& forms,
+                        std::int32_t max_pages, PrefixMatch& found) const {
   found.blocks.clear();
   found.on_device = 0;
   found.evictable = 0;
@@ -53,7 +53,7 @@ void PrefixCache::match(const SaltRef& salt, std::span<const Token> tokens, std:
     const auto page_tokens = tokens.subspan(static_cast<std::size_t>(i) * size, size);
     const BlockId block =
         blocks_.find(hashes[static_cast<std::size_t>(i % kAhead)], parent, salt.id(), page_tokens);
-    if (block == kNoBlock) break;
+    if (block == kNoBlock || !forms.accept(i, page_size_, blocks_.expanded(block))) break;
     if (found.on_device == i && device.has(block)) {
       ++found.on_device;
       found.evictable += device.references(block) == 0 ? 1 : 0;
@@ -98,14 +98,14 @@ void PrefixCache::chained_hashes(const SaltRef& salt, const SharedPage* parent,
 
 PrefixCache::Inserted PrefixCache::insert(ContentHash hash, const SaltRef& salt,
                                           const SharedPage* parent, std::span<const Token> tokens,
-                                          PageLease&& lease) {
+                                          std::int32_t expanded, PageLease&& lease) {
   Residents& device = residents_[kFullAttention];
   const BlockId behind = parent_block(parent);
   TS_ASSERT(hash == blocks_.chained_hash(salt, behind, tokens));
   BlockId block = blocks_.named(hash);
   if (block == kNoBlock) {
-    block = blocks_.add(hash, behind, salt, tokens);
-  } else if (!blocks_.is(block, behind, salt.id(), tokens)) {
+    block = blocks_.add(hash, behind, salt, tokens, expanded);
+  } else if (!blocks_.is(block, behind, salt.id(), tokens) || blocks_.expanded(block) != expanded) {
     // A second page under one hash would be one block to a router, so it is not cached.
     return {std::nullopt, std::move(lease)};
   } else if (device.has(block)) {
@@ -119,11 +119,12 @@ PrefixCache::Inserted PrefixCache::insert(ContentHash hash, const SaltRef& salt,
 }
 
 bool PrefixCache::takes_unreferenced(ContentHash hash, const SaltRef& salt,
-                                     const SharedPage* parent,
-                                     std::span<const Token> tokens) const {
+                                     const SharedPage* parent, std::span<const Token> tokens,
+                                     std::int32_t expanded) const {
   const Residents& device = residents_[kFullAttention];
   const BlockId twin = blocks_.find(hash, parent_block(parent), salt.id(), tokens);
-  return twin != kNoBlock && device.has(twin) && device.references(twin) == 0;
+  return twin != kNoBlock && blocks_.expanded(twin) == expanded && device.has(twin) &&
+         device.references(twin) == 0;
 }
 
 PrefixCache::Inserted PrefixCache::attach(std::size_t group, BlockId block, PageLease&& lease) {

@@ -99,7 +99,7 @@ RequestPtr make_request(const Submission& submission, const SchedulerConfig& con
   return requests.make(Request{.id = submission.id,
                                .tokens = std::move(tokens),
                                .stop = StopConditions(stops, min_length, max_length),
-                               .prompt_length = prompt,
+                               .forms = Forms(prompt, config.absorb_from),
                                .order = {-submission.priority, arrival},
                                .salt = salts.intern(submission.cache_salt),
                                .params = {submission.params.begin(), submission.params.end()},

@@ -58,6 +58,7 @@ void Scheduler::arrived(SlotId id, Loading&& loading, bool ok) {
     return;
   }
   // What was counted as found is computed after all.
+  loading.loaded_pages() = {};
   Request& request = loading.request();
   if (request.counts_on_load) {
     request.cached_tokens = loading.computed();

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A device that executes plans on tables and "KV": each entry is a token and its position, and the
-// token sampled is a hash of the whole history read back through the block table. A page mix-up
-// changes the output, which `next_token` on the plain history gives away.
+// A device that executes plans on tables and "KV": each entry is a token, its position, the form in
+// which it was computed (ts/forms.h), and a digest of all this for it and what is before it: its
+// bits. The token sampled is a hash of the whole history read back through the block table. A page
+// mix-up changes the output, which `next_token` on the plain history gives away; an entry whose
+// bits are not those that the sequence alone would have computed throws.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "ts/content_hash.h"
+#include "ts/forms.h"
 #include "ts/plan.h"
 
 namespace spec {
@@ -34,6 +37,7 @@ class Device {
         block_table_(at(config.max_num_seqs),
                      std::vector<ts::PageId>(at(ts::pages_per_sequence(config)), -1)),
         computed_(at(config.max_num_seqs)),
+        forms_(at(config.max_num_seqs), ts::Forms(0, 0)),
         kv_(at(config.num_pages) * at(config.page_size)),
         host_(at(config.num_host_pages) * at(config.page_size)) {
     for (const ts::CacheGroup& group : config.cache_groups) groups_.emplace_back(group, config_);
@@ -51,6 +55,7 @@ class Device {
       const std::int32_t start = std::min(plan.row_start[i], computed_[at(slot)]);
       const std::int32_t samples = plan.row_samples[i];
       computed_[at(slot)] = start + plan.row_tokens[i];
+      expands_ = i >= at(plan.num_absorbed_rows);
       begin_row(slot, start);
       if (samples == 0) {
         for (std::int32_t j = 0; j < plan.row_tokens[i]; ++j) compute(slot, start + j);
@@ -78,6 +83,9 @@ class Device {
 
   // What a peer got, by request: as late as the end of its transfer.
   std::map<ts::RequestId, std::vector<ts::Token>> sent;
+
+  // Rows that sampled behind a prompt with another sequence's generated tokens, in their form.
+  std::uint64_t read_generated = 0;
 
   [[nodiscard]] std::size_t transfers() const { return transfers_.size(); }
 
@@ -109,7 +117,15 @@ class Device {
   struct Entry {
     ts::Token token = -1;
     std::int32_t position = -1;
+    bool expanded = false;
+    ts::ContentHash bits = 0;
   };
+
+  // The bits of an entry behind those before it.
+  [[nodiscard]] static ts::ContentHash bits(ts::ContentHash before, ts::Token token,
+                                            bool expanded) {
+    return digest(before, 2 * token + (expanded ? 1 : 0));
+  }
 
   struct Transfer {
     std::uint64_t id;
@@ -153,6 +169,8 @@ class Device {
       std::copy(plan.admitted_tokens.data() + plan.admitted_offset[i],
                 plan.admitted_tokens.data() + plan.admitted_offset[i + 1], row.begin());
       computed_[at(plan.admitted_slot[i])] = config_.max_model_len;  // the plan knows better
+      forms_[at(plan.admitted_slot[i])] =
+          ts::Forms(plan.admitted_prompt_tokens[i], config_.absorb_from);
     }
     for (std::size_t i = 0; i < plan.page_patch.size(); ++i) {
       const ts::PagePatch& patch = plan.page_patch[i];
@@ -204,10 +222,17 @@ class Device {
       const std::int32_t known = plan.admitted_offset[i + 1] - plan.admitted_offset[i] - 1;
       const auto pages = static_cast<std::int32_t>(transfer.device_pages.size());
       const std::int32_t first = ts::pages_for(known, config_.page_size) - pages;
-      for (std::int32_t q = first * config_.page_size; q < (first + pages) * config_.page_size;
-           ++q) {
-        transfer.content.push_back(q < known ? Entry{tokens_[at(plan.admitted_slot[i])][at(q)], q}
-                                             : Entry{});
+      const ts::Forms forms(plan.admitted_prompt_tokens[i], config_.absorb_from);
+      Entry entry;
+      for (std::int32_t q = 0; q < (first + pages) * config_.page_size; ++q) {
+        if (q < known) {
+          const bool expanded = q < forms.expanded_length;
+          const ts::Token token = tokens_[at(plan.admitted_slot[i])][at(q)];
+          entry = {token, q, expanded, bits(entry.bits, token, expanded)};
+        } else {
+          entry = {};
+        }
+        if (q >= first * config_.page_size) transfer.content.push_back(entry);
       }
     }
   }
@@ -262,7 +287,12 @@ class Device {
   }
 
   void compute(std::int32_t slot, std::int32_t position) {
-    entry(slot, position) = {tokens_[at(slot)][at(position)], position};
+    if (expands_ != (position < forms_[at(slot)].expanded_length)) {
+      throw std::logic_error("a row has a token of another form");
+    }
+    const ts::Token token = tokens_[at(slot)][at(position)];
+    const ts::ContentHash before = position == 0 ? 0 : entry(slot, position - 1).bits;
+    entry(slot, position) = {token, position, expands_, bits(before, token, expands_)};
     compute_in_groups(slot, position, tokens_[at(slot)][at(position)]);
   }
 
@@ -274,11 +304,26 @@ class Device {
 
   [[nodiscard]] ts::Token sample(std::int32_t slot, std::int32_t length) {
     std::vector<ts::Token> history;
+    const ts::Forms& forms = forms_[at(slot)];
+    ts::ContentHash before = 0;
+    bool generated = false;  // tokens of the prompt were, by another sequence
     for (std::int32_t position = 0; position < length; ++position) {
       const Entry& kv = entry(slot, position);
       if (kv.position != position) throw std::logic_error("a row reads a page of another position");
+      if (kv.expanded != (position < forms.expanded_length)) {
+        if (position >= forms.prompt_length) {
+          throw std::logic_error("a generated token was computed in another form");
+        }
+        generated = true;
+      }
+      if (kv.bits != bits(before, kv.token, kv.expanded) &&
+          !(generated && position < forms.prompt_length)) {
+        throw std::logic_error("a row reads other bits than it would compute");
+      }
+      before = kv.bits;
       history.push_back(kv.token);
     }
+    read_generated += generated ? 1 : 0;
     for (const Group& group : groups_) {
       if (group.group.kind != ts::CacheGroupKind::kRecurrent) continue;
       ts::ContentHash expected = 0;
@@ -292,6 +337,8 @@ class Device {
   std::vector<std::vector<ts::Token>> tokens_;
   std::vector<std::vector<ts::PageId>> block_table_;
   std::vector<std::int32_t> computed_;  // tokens with KV, by slot
+  std::vector<ts::Forms> forms_;        // by slot
+  bool expands_ = false;                // the row that is being computed
   std::vector<Entry> kv_;
   std::vector<Entry> host_;
   std::vector<Transfer> transfers_;

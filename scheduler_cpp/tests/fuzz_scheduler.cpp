@@ -95,6 +95,7 @@ SchedulerConfig small_config(Choices& choices) {
   } else if (choices.once_in(2)) {
     for (std::int32_t groups = choices.pick(1, 2); groups > 0; --groups) add_group(config, choices);
   }
+  if (!choices.once_in(3)) config.absorb_from = choices.pick(0, config.max_model_len);
   config.max_num_batched_tokens += config.max_num_seqs * (1 + config.num_speculative_tokens);
   return config;
 }
@@ -135,13 +136,14 @@ bool spoil(SchedulerConfig& config, Choices& choices) {
     spoil_groups(config, choices);
     return true;
   }
-  const std::array<std::int32_t*, 13> sizes{&config.page_size,
+  const std::array<std::int32_t*, 14> sizes{&config.page_size,
                                             &config.num_pages,
                                             &config.max_num_seqs,
                                             &config.max_model_len,
                                             &config.max_num_batched_tokens,
                                             &config.chunked_prefill_size,
                                             &config.vocab_size,
+                                            &config.absorb_from,
                                             &config.params_size,
                                             &config.dp_rank,
                                             &config.max_overtakes,
@@ -177,12 +179,12 @@ std::string bytes_of(const Parts&... parts) {
 }
 
 std::string image(const Plan& plan) {
-  const auto& [step, num_decode_rows, num_tokens, row_slot, row_start, row_tokens, row_samples,
+  const auto& [step, num_absorbed_rows, num_tokens, row_slot, row_start, row_tokens, row_samples,
                admitted_slot, admitted_request, admitted_offset, admitted_prompt_tokens,
                admitted_tokens, admitted_params, page_patch, group_page_patch, transfer_id,
                transfer_request, transfer_kind, transfer_offset, transfer_device_page,
                transfer_host_page] = plan;
-  return bytes_of(step, num_decode_rows, num_tokens, row_slot, row_start, row_tokens, row_samples,
+  return bytes_of(step, num_absorbed_rows, num_tokens, row_slot, row_start, row_tokens, row_samples,
                   admitted_slot, admitted_request, admitted_offset, admitted_prompt_tokens,
                   admitted_tokens, admitted_params, page_patch, group_page_patch, transfer_id,
                   transfer_request, transfer_kind, transfer_offset, transfer_device_page,
@@ -622,10 +624,12 @@ class Session {
     demand(tokens >= 1 && samples <= std::min(tokens, with_drafts),
            "a row samples what it computes");
     demand(samples <= 1 || samples == tokens, "just decode rows carry drafts");
-    const bool is_short = static_cast<std::int32_t>(i) < plan.num_decode_rows;
-    demand(is_short == (tokens <= with_drafts), "short rows come first");
     const Ask* ask = alive(seated_.at(plan.row_slot[i]));
     demand(ask != nullptr, "only what is alive has a row");
+    const std::int64_t expanded = std::min<std::int64_t>(ask->prompt_length, config().absorb_from);
+    const bool absorbed = static_cast<std::int32_t>(i) < plan.num_absorbed_rows;
+    demand(absorbed == (plan.row_start[i] >= expanded), "absorbed rows come first");
+    demand(absorbed || plan.row_start[i] + tokens <= expanded, "a row has one form");
     demand(plan.row_start[i] >= 0 && plan.row_start[i] + tokens < ask->max_length,
            "the KV of a request's last token is never needed");
   }

@@ -12,7 +12,7 @@ struct World {
     return Lifecycle::submit(requests.make(Request{.id = 1,
                                                    .tokens = {1, 2, 3},
                                                    .stop = StopConditions({}, 0, 9),
-                                                   .prompt_length = 3,
+                                                   .forms = Forms(3, 3),
                                                    .order = {0, 0},
                                                    .salt = salts.intern(""),
                                                    .params = {}}));

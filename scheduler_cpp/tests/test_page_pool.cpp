@@ -16,7 +16,7 @@ struct Store {
     const SaltRef salt = salts.intern("");
     const std::vector<Token> content{token};
     const ContentHash hash = cache.chained_hash(salt, kNoBlock, content);
-    auto inserted = cache.insert(hash, salt, nullptr, content, pool.take());
+    auto inserted = cache.insert(hash, salt, nullptr, content, 0, pool.take());
     cache.release(kFullAttention, std::move(*inserted.page));
   }
 

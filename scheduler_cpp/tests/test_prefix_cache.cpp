@@ -10,6 +10,9 @@ using namespace ts;
 
 namespace {
 
+// Whoever asks has these tokens in its prompt.
+const Forms kPrompt(1 << 20, 1 << 20);
+
 constexpr std::int32_t kPageSize = 2;
 
 struct Store {
@@ -31,7 +34,7 @@ struct Store {
       const auto content = std::span(tokens).subspan(at, kPageSize);
       const BlockId behind = parent == nullptr ? kNoBlock : cache.block(*parent);
       auto inserted = cache.insert(cache.chained_hash(salt, behind, content), salt, parent, content,
-                                   pool.take());
+                                   kPageSize, pool.take());
       if (inserted.unused) pool.give_back(std::move(*inserted.unused));
       if (!inserted.page) break;
       pages.push_back(std::move(*inserted.page));
@@ -45,7 +48,7 @@ struct Store {
   std::size_t matched(const std::vector<Token>& tokens, std::string_view salt_bytes = "") {
     const SaltRef salt = salts.intern(salt_bytes);
     PrefixMatch match;
-    cache.match(salt, tokens, static_cast<std::int32_t>(tokens.size()) / kPageSize, match);
+    cache.match(salt, tokens, kPrompt, static_cast<std::int32_t>(tokens.size()) / kPageSize, match);
     return match.blocks.size();
   }
 
@@ -178,11 +181,11 @@ SPEC("a referenced page is not evictable") {
   store.store({1, 2});
   const SaltRef salt = store.salts.intern("");
   PrefixMatch match;
-  store.cache.match(salt, std::vector<Token>{1, 2}, 1, match);
+  store.cache.match(salt, std::vector<Token>{1, 2}, kPrompt, 1, match);
   EXPECT(match.evictable == 1);
   SharedPage page = store.cache.acquire(kFullAttention, match.blocks[0]);
   EXPECT(store.cache.evictable() == 0);
-  store.cache.match(salt, std::vector<Token>{1, 2}, 1, match);
+  store.cache.match(salt, std::vector<Token>{1, 2}, kPrompt, 1, match);
   EXPECT(match.evictable == 0);
   store.cache.release(kFullAttention, std::move(page));
   EXPECT(store.cache.evictable() == 1);
@@ -205,7 +208,7 @@ SPEC("what the device evicts is found in the host tier") {
   EXPECT(store.cache.host().pages_held() == 3);
   const SaltRef salt = store.salts.intern("");
   PrefixMatch match;
-  store.cache.match(salt, std::vector<Token>{1, 2, 3, 4, 7, 8}, 3, match);
+  store.cache.match(salt, std::vector<Token>{1, 2, 3, 4, 7, 8}, kPrompt, 3, match);
   EXPECT(match.pages() == 2);
   EXPECT(match.on_device == 0);
 }
@@ -217,7 +220,7 @@ SPEC("a match goes on from the device into the host tier") {
   store.store({1, 2});
   const SaltRef salt = store.salts.intern("");
   PrefixMatch match;
-  store.cache.match(salt, std::vector<Token>{1, 2, 3, 4}, 2, match);
+  store.cache.match(salt, std::vector<Token>{1, 2, 3, 4}, kPrompt, 2, match);
   EXPECT(match.pages() == 2);
   EXPECT(match.on_device == 1);
 }

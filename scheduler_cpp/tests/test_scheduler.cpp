@@ -59,7 +59,7 @@ SPEC("decodes come first, and prefills take what is left of the budget") {
   driver.submit(2, tokens(20, 50), 1);
   EXPECT(driver.plan());
   EXPECT(driver.row_tokens() == (Rows{1, 8}));
-  EXPECT(driver.scheduler.plan_buffers().num_decode_rows == 1);
+  EXPECT(driver.scheduler.plan_buffers().num_absorbed_rows == 1);
   driver.commit();
 }
 
@@ -74,14 +74,28 @@ SPEC("rows of one token count against the step's budget") {
   driver.commit();
 }
 
-SPEC("a chunk of one token is among the rows of one token") {
+SPEC("a prompt's tokens are expanded, however few of them a chunk has") {
   Driver driver(with([](SchedulerConfig& c) { c.max_num_batched_tokens = 9; }));
   driver.submit(1, tokens(8), 1);
   driver.submit(2, tokens(8, 50), 1);
   EXPECT(driver.plan());
-  EXPECT(driver.row_tokens() == (Rows{1, 8}));
-  EXPECT(driver.scheduler.plan_buffers().row_slot[0] == 1);
-  EXPECT(driver.scheduler.plan_buffers().row_samples[0] == 0);
+  EXPECT(driver.row_tokens() == (Rows{8, 1}));
+  EXPECT(driver.scheduler.plan_buffers().num_absorbed_rows == 0);
+  driver.commit();
+}
+
+SPEC("from absorb_from on a prompt's tokens are absorbed, and no chunk has two forms") {
+  Driver driver(with([](SchedulerConfig& c) { c.absorb_from = 6; }));
+  driver.submit(1, tokens(6), 9);
+  driver.step();
+  driver.submit(2, tokens(12, 50), 1);
+  EXPECT(driver.plan());
+  EXPECT(driver.row_tokens() == (Rows{1, 6}));
+  EXPECT(driver.scheduler.plan_buffers().num_absorbed_rows == 1);
+  driver.commit();
+  EXPECT(driver.plan());
+  EXPECT(driver.row_tokens() == (Rows{1, 6}));
+  EXPECT(driver.scheduler.plan_buffers().num_absorbed_rows == 2);
   driver.commit();
 }
 

@@ -48,9 +48,11 @@ struct Visits {
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t evictions = 0;
   std::uint64_t caches_cleared = 0;
-  std::uint64_t columns_replaced = 0;  // by a page of the same content that was cached meanwhile
-  std::uint64_t pages_stored = 0;      // to the host tier
-  std::uint64_t pages_loaded = 0;      // from it
+  std::uint64_t read_generated = 0;       // tokens sampled behind others' generated tokens
+  std::uint64_t chunks_of_generated = 0;  // tokens computed again after a retraction
+  std::uint64_t columns_replaced = 0;     // by a page of the same content that was cached meanwhile
+  std::uint64_t pages_stored = 0;         // to the host tier
+  std::uint64_t pages_loaded = 0;         // from it
   std::uint64_t transfers_failed = 0;
   std::uint64_t aborts_while_loading = 0;
   std::uint64_t prompts_sent = 0;         // to a peer
@@ -76,6 +78,8 @@ struct Visits {
     use("prefix hit tokens", prefix_hit_tokens);
     use("evictions", evictions);
     use("caches cleared", caches_cleared);
+    use("tokens sampled behind others' generated tokens", read_generated);
+    use("rows of tokens generated before a retraction", chunks_of_generated);
     use("columns replaced", columns_replaced);
     use("pages stored to the host tier", pages_stored);
     use("pages loaded from it", pages_loaded);
@@ -130,6 +134,7 @@ class Workload {
     driver_.scheduler.check_invariants();
     EXPECT(driver_.scheduler.stats().pages_free == driver_.scheduler.config().num_pages);
     EXPECT(driver_.scheduler.stats().host_pages_cached == 0);
+    visits_.read_generated += device_.read_generated;
     count_totals(stats);
     return digest_;
   }
@@ -147,6 +152,7 @@ class Workload {
     config.max_num_batched_tokens =
         config.max_num_seqs * (1 + config.num_speculative_tokens) + pick(0, 16);
     config.chunked_prefill_size = pick(1, 12);
+    if (!chance(3)) config.absorb_from = pick(0, config.max_model_len);
     config.enable_prefix_caching = !chance(5);
     config.max_overtakes = pick(0, 8);
     if (chance(3)) {
@@ -366,6 +372,8 @@ class Workload {
     for (std::size_t i = 0; i < plan.row_slot.size(); ++i) {
       const Seated& seated = seated_.at(plan.row_slot[i]);
       const std::int32_t end = plan.row_start[i] + plan.row_tokens[i];
+      const auto prompt = static_cast<std::int32_t>(asks_.at(seated.request).prompt.size());
+      visits_.chunks_of_generated += plan.row_start[i] >= prompt && plan.row_samples[i] == 0;
       EXPECT(end < seated.longest);  // the KV of a request's last token is never needed
       launched.rows.push_back({plan.row_slot[i], seated.request, end, plan.row_samples[i]});
     }

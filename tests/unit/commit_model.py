@@ -87,13 +87,19 @@ class CommitModel(SchedulerState):
 
     def _cache_full_pages(self, sequence: Sequence) -> None:
         """If the content was cached meanwhile, that page takes the column of this sequence's."""
-        if not self.config.enable_prefix_caching:
+        if not self.config.enable_prefix_caching or not sequence.cacheable:
             return
+        write_backs = [*self.host.pending, *(w for t in self.transfers for w in t.write_backs)]
         while sequence.computed >= (sequence.shared + 1) * self.config.page_size:
             column = sequence.shared
             if self._may_be_written(sequence, column):
                 return
             content = self._content(sequence.request, column)
+            expanded = self._expanded_in(sequence.request, column)
+            expanded = sequence.loaded.get(column, expanded)
+            if not self.cache.may_enter(content, expanded, write_backs):
+                sequence.cacheable = False
+                return
             cached = self.cache.page_of.get(content)
             # A replaced page is not back before steps in flight have read it: one must be to spare.
             if self.in_flight and self._available() == 0 and cached in self.cache.unreferenced:
@@ -104,7 +110,7 @@ class CommitModel(SchedulerState):
                 self.cache.acquire(cached)
                 sequence.sent = min(sequence.sent, column)
             else:
-                self.cache.insert(content, sequence.pages[column])
+                self.cache.insert(content, sequence.pages[column], expanded)
             sequence.shared += 1
             self._cache_in_groups(sequence, column)
 
@@ -161,6 +167,7 @@ class CommitModel(SchedulerState):
     def _count_as_not_found(self, sequence: Sequence, transfer: Transfer) -> None:
         """What the first admission counted as found is taken back; later ones count nothing."""
         request, missing = sequence.request, transfer.tokens - sequence.computed
+        sequence.loaded = {}
         if request.counts_on_load:
             assert request.cached_tokens is not None
             request.cached_tokens -= missing

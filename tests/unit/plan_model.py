@@ -5,20 +5,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from scheduler_model_state import Config, Sequence, Step, Transfer
+from scheduler_model_state import Row, Sequence, Step, Transfer
 
 NOBODY = 2**64 - 1  # Plan.transfer_request of a store
 
 
-def what_the_device_is_told(step: Step, config: Config) -> dict[str, Any]:
-    # Rows that attention treats as decodes, by their length, come first.
-    longest = 1 + config.num_speculative_tokens
-    rows = step.rows = sorted(step.rows, key=lambda row: row.tokens > longest)
+def what_the_device_is_told(step: Step) -> dict[str, Any]:
+    rows = step.rows = sorted(step.rows, key=expands)  # absorbed ones come first
     admitted, transfers = step.admitted, step.transfers
     return {
         "step": step.number,
         "num_rows": len(rows),
-        "num_decode_rows": sum(row.tokens <= longest for row in rows),
+        "num_absorbed_rows": sum(not expands(row) for row in rows),
         "num_tokens": step.num_tokens,
         "row_slot": [row.sequence.slot for row in rows],
         "row_start": [row.start for row in rows],
@@ -39,6 +37,10 @@ def what_the_device_is_told(step: Step, config: Config) -> dict[str, Any]:
         "transfer_device_page": [page for t in transfers for page in t.device_pages],
         "transfer_host_page": [page for t in transfers for page in t.host_pages],
     }
+
+
+def expands(row: Row) -> bool:
+    return row.start < row.sequence.request.expanded_length
 
 
 def page_patches(sequence: Sequence) -> list[list[int]]:

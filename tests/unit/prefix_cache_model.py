@@ -7,10 +7,11 @@ so there is no hash and no collision.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from cache_group_model import CacheGroupPages
-from host_tier_model import HostTierModel
+from host_tier_model import HostTierModel, WriteBack
 from kv_events_model import Content, KvEventsModel
 
 
@@ -40,15 +41,20 @@ class PrefixCacheModel:
         self.host = host
         self.events = events
         self.page_of: dict[Content, int] = {}
+        self.expanded: dict[Content, int] = {}  # tokens of it in that form, if it is known
         self.references: dict[int, int] = {}  # of every cached page
         self.unreferenced: list[int] = []
 
-    def match(self, salt: bytes, tokens: list[int], max_pages: int) -> Match:
+    def match(
+        self, salt: bytes, tokens: list[int], max_pages: int, accepts: Callable[[int, int], bool]
+    ) -> Match:
         """Behind the first page that is not on the device only the host is asked: a page is of
         no use where the one before it is missing."""
         found = Match()
         for column in range(max_pages):
             content = self._content(salt, tokens, column)
+            if content in self.expanded and not accepts(column, self.expanded[content]):
+                break
             if content in self.page_of and not found.in_host:
                 found.pages.append(self.page_of[content])
             elif content in self.host.page_of:
@@ -80,8 +86,17 @@ class PrefixCacheModel:
             self.unreferenced.remove(page)
         self.references[page] += 1
 
-    def insert(self, content: Content, page: int) -> None:
+    def may_enter(self, content: Content, expanded: int, write_backs: Iterable[WriteBack]) -> bool:
+        """Not if it is known as computed otherwise. It is known as long as a page of it, or of
+        something behind it, is anywhere, on its way to the host included."""
+        held = [*self.page_of, *self.host.page_of, *(store.content for store in write_backs)]
+        if not any(salt == content[0] and is_prefix(content[1], all_) for salt, all_ in held):
+            self.expanded.pop(content, None)
+        return self.expanded.get(content, expanded) == expanded
+
+    def insert(self, content: Content, page: int, expanded: int) -> None:
         self.page_of[content] = page
+        self.expanded[content] = expanded
         self.references[page] = 1
         self.events.stored(content)
 
@@ -110,3 +125,7 @@ class PrefixCacheModel:
         for pages in self.groups:
             pages.forget(content)
         return page, content
+
+
+def is_prefix(tokens: tuple[int, ...], of: tuple[int, ...]) -> bool:
+    return of[: len(tokens)] == tokens

@@ -84,9 +84,11 @@ class Device:
         self.block_table = np.full((c.max_num_seqs, c.pages_per_sequence), UNWRITTEN, np.int32)
         self.kv = np.full((c.num_pages, c.page_size, 2), UNWRITTEN, np.int32)  # (token, position)
         self.request = np.zeros(c.max_num_seqs, np.uint64)
+        self.prompt_tokens = np.zeros(c.max_num_seqs, np.int32)
 
     def execute(self, plan: ts_scheduler.Plan) -> np.ndarray:
         c = self.config
+        self.prompt_tokens[plan.admitted_slot] = plan.admitted_prompt_tokens
         self._check_shape(plan)
         for i, slot in enumerate(plan.admitted_slot):
             begin, end = plan.admitted_offset[i : i + 2]
@@ -130,6 +132,8 @@ class Device:
         assert plan.num_rows > 0
         assert plan.row_tokens.sum() == plan.num_tokens <= c.max_num_batched_tokens
         assert (plan.row_tokens >= 1).all() and (plan.row_tokens <= c.chunked_prefill_size).all()
-        assert (plan.row_tokens[: plan.num_decode_rows] == 1).all()
-        assert (plan.row_tokens[plan.num_decode_rows :] > 1).all()
+        expands = np.arange(plan.num_rows) >= plan.num_absorbed_rows
+        expanded_length = np.minimum(self.prompt_tokens[plan.row_slot], c.absorb_from)
+        assert (expands == (plan.row_start < expanded_length)).all()
+        assert (plan.row_start + plan.row_tokens <= expanded_length)[expands].all()
         assert len(set(plan.row_slot.tolist())) == plan.num_rows

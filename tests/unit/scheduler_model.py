@@ -67,6 +67,7 @@ class SchedulerModel(CommitModel):
             request_id=request_id,
             tokens=tokens,
             prompt_length=len(tokens),
+            expanded_length=min(len(tokens), self.config.absorb_from),
             min_length=len(tokens) + min_tokens,
             max_length=min(len(tokens) + max_tokens, self.config.max_model_len),
             stops=set(stop_token_ids) | (set() if ignore_eos else set(eos_token_ids)),
@@ -108,7 +109,7 @@ class SchedulerModel(CommitModel):
             return None
         self.launched_steps += 1
         self.in_flight.append(self.step)
-        return what_the_device_is_told(self.step, self.config)
+        return what_the_device_is_told(self.step)
 
     def _plan_decodes(self) -> bool:
         """Every sequence takes the pages without which it cannot go on, oldest first; who decodes
@@ -190,8 +191,9 @@ class SchedulerModel(CommitModel):
     def _plan_chunk(self, sequence: Sequence) -> None:
         start = self._launched(sequence)
         rest = sequence.prefill_length - start
+        expanded = sequence.request.expanded_length - start  # a chunk has one form
         tokens = min(
-            rest,
+            expanded if expanded > 0 else rest,
             self.config.chunked_prefill_size,
             self._budget_left(),
             self._room_in_groups(sequence, 0),
@@ -293,9 +295,19 @@ class SchedulerModel(CommitModel):
     def _found_prefix(self, request: Request) -> Match:
         if not self.config.enable_prefix_caching:
             return Match()
-        found = self.cache.match(request.salt, request.tokens, self._matchable(request))
+        found = self.cache.match(
+            request.salt,
+            request.tokens,
+            self._matchable(request),
+            lambda column, expanded: self._accepts(request, column, expanded),
+        )
         # A peer sends what is not on the device.
         return Match(found.pages) if request.role == "decode" else found
+
+    def _accepts(self, request: Request, column: int, expanded: int) -> bool:
+        """For tokens that it has generated a request takes only what it would compute itself."""
+        in_prompt = (column + 1) * self.config.page_size <= request.prompt_length
+        return in_prompt or expanded == self._expanded_in(request, column)
 
     def _matchable(self, request: Request) -> int:
         # At least one token must be computed, for its logits.
@@ -310,7 +322,10 @@ class SchedulerModel(CommitModel):
         in_flight = [sequence for sequence in self.running if self._in_flight(sequence)]
         planned = [row.sequence for row in self.step.rows if not row.decodes]
         next_page = self._content(request, on_device)
-        return any(self._content(s.request, s.shared) == next_page for s in in_flight + planned)
+        return any(
+            s.cacheable and self._content(s.request, s.shared) == next_page
+            for s in in_flight + planned
+        )
 
     def _pages_to_finish(self, request: Request, prefix: Match) -> int:
         return self._pages_for(len(request.tokens)) - len(prefix.pages)
@@ -374,6 +389,8 @@ class SchedulerModel(CommitModel):
         self._take_promised_pages(sequence, loaded)
         pages = sequence.pages[sequence.shared :]
         host_pages = [self.host.page_of[content] for content in contents]
+        expanded = [self.cache.expanded[content] for content in contents]
+        sequence.loaded = dict(enumerate(expanded, start=sequence.shared))
         self._begin(Transfer(LOAD, sequence, pages, host_pages, contents=contents, tokens=loaded))
 
     def _begin_receive(self, sequence: Sequence) -> None:

@@ -27,6 +27,7 @@ class Config:
     max_num_batched_tokens: int
     chunked_prefill_size: int
     max_overtakes: int
+    absorb_from: int = 2**31 - 1
     enable_prefix_caching: bool = True
     overlap_depth: int = 0
     num_speculative_tokens: int = 0
@@ -39,6 +40,7 @@ class Request:
     request_id: int
     tokens: list[int]  # prompt, then output
     prompt_length: int
+    expanded_length: int  # tokens before this are computed in the expanded form
     min_length: int  # of prompt and output together, as is max_length
     max_length: int
     stops: set[int]
@@ -77,6 +79,8 @@ class Sequence:
     prefill_length: int  # tokens to compute before the first new one can be sampled
     groups: list[SequenceGroupPages]  # of further cache groups
     sent: int = 0  # columns before this one are in the device's block table
+    loaded: dict[int, int] = field(default_factory=dict)  # column: expanded tokens of its page
+    cacheable: bool = True  # no page of it was refused by the cache
     ended: bool = False  # finished or aborted; here only while something in flight names it
 
 
@@ -239,6 +243,13 @@ class SchedulerState:
     def _room(self, sequence: Sequence) -> int:
         """Tokens that its pages hold."""
         return len(sequence.pages) * self.config.page_size
+
+    def _expanded_in(self, request: Request, column: int) -> int:
+        """Of a column's tokens, how many the request computes in the expanded form."""
+        start = column * self.config.page_size
+        return sum(
+            start <= i < start + self.config.page_size for i in range(request.expanded_length)
+        )
 
     def _content(self, request: Request, column: int) -> Content:
         return (request.salt, tuple(request.tokens[: (column + 1) * self.config.page_size]))

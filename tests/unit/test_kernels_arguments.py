@@ -65,20 +65,24 @@ PAIRS = torch.zeros(3, 2, dtype=torch.int64)
             "rope_key is [3, 3], but must be [3, 2]",
         ),
         (
-            lambda: tk.mla_decode(torch.zeros(2, 1, 4, 7), KV, TABLE, INT32, 1.0, 6),
+            lambda: tk.mla_decode(torch.zeros(2, 1, 4, 7), KV, TABLE, INT32, INT32, 1.0, 6),
             "q is [2, 1, 4, 7], but must be [any, any, any, 8]",
         ),
         (
-            lambda: tk.mla_decode(torch.zeros(2, 1, 4, 8), KV, TABLE, INT32.long(), 1.0, 6),
+            lambda: tk.mla_decode(torch.zeros(2, 1, 4, 8), KV, TABLE, INT32, INT32.long(), 1.0, 6),
             "context_lens is int64, but must be int32",
         ),
         (
-            lambda: tk.mla_decode(torch.zeros(2, 1, 4, 8), KV, TABLE, INT32, 1.0, 9),
+            lambda: tk.mla_decode(torch.zeros(2, 1, 4, 8), KV, TABLE, INT32, INT32, 1.0, 9),
             "kv_lora_rank is 9, but kv is 8 wide",
         ),
         (
+            lambda: tk.mla_decode(torch.zeros(2, 1, 4, 8), KV, TABLE, START, INT32, 1.0, 6),
+            "slots is [3], but must be [2]",
+        ),
+        (
             lambda: tk.mla_prefill(
-                torch.zeros(3, 4, 6), KV, TABLE, START, INT32, torch.zeros(4, 3, 6), 1.0
+                torch.zeros(3, 4, 6), KV, TABLE, INT32, START, INT32, torch.zeros(4, 3, 6), 1.0
             ),
             "q is 6 wide, kv 8 and w_kv_b [4, 3, 6]: they do not agree on kv_lora_rank, rope_dim, "
             "nope and v",

@@ -54,6 +54,11 @@ def normal(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
+def slots(table: Tensor) -> Tensor:
+    """Row r reads row r of the table."""
+    return torch.arange(len(table), dtype=torch.int32)
+
+
 def pool(contexts: list[int], page: int, width: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """A cache of shuffled pages for rows of these lengths: kv, block table, context lengths."""
     columns = max(1, max(-(-c // page) for c in contexts))
@@ -172,11 +177,26 @@ def test_a_row_s_decode_has_the_same_bits_in_any_batch(isa: str, dtype: torch.dt
     contexts = [1, 5, 300, 64, 4200, 17, 256, 257]
     kv, table, lens = pool(contexts, 16, 96, dtype)
     q = normal(len(contexts), 1, 5, 96, dtype=dtype)
-    together = attention.mla_decode(q, kv, table, lens, 0.1, 64)
+    together = attention.mla_decode(q, kv, table, slots(table), lens, 0.1, 64)
     for row in range(len(contexts)):
         only = slice(row, row + 1)
-        alone = attention.mla_decode(q[only], kv, table[only], lens[only], 0.1, 64)
+        alone = attention.mla_decode(q[only], kv, table, slots(table)[only], lens[only], 0.1, 64)
         assert torch.equal(alone, together[only]), contexts[row]
+
+
+@dtypes
+def test_tokens_of_one_sequence_decode_together_as_one_by_one(isa: str, dtype: torch.dtype) -> None:
+    context, first = 1500, 1400  # several splits each, and more rows than one group holds
+    kv, table, _ = pool([40, context], 16, 96, dtype)
+    q = normal(context - first, 1, 5, 96, dtype=dtype)
+    lens = torch.arange(first + 1, context + 1, dtype=torch.int32)
+    slot = torch.full_like(lens, 1)
+    together = attention.mla_decode(q, kv, table, slot, lens, 0.1, 64)
+    for i in range(len(q)):
+        alone = attention.mla_decode(
+            q[i : i + 1], kv, table, slot[i : i + 1], lens[i : i + 1], 0.1, 64
+        )
+        assert torch.equal(alone, together[i : i + 1]), i
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 64, 77])
@@ -192,7 +212,9 @@ def test_a_prompt_has_the_same_bits_however_it_is_cut(
     def run(first: int, last: int) -> Tensor:
         start = torch.tensor([0, last - first], dtype=torch.int32)
         lens = torch.tensor([last], dtype=torch.int32)
-        return attention.mla_prefill(q[first:last], kv, table[:1], start, lens, w, 0.2)
+        return attention.mla_prefill(
+            q[first:last], kv, table, slots(table)[:1], start, lens, w, 0.2
+        )
 
     whole = run(0, context)
     parts = [run(at, min(at + chunk, context)) for at in range(0, context, chunk)]
@@ -202,6 +224,7 @@ def test_a_prompt_has_the_same_bits_however_it_is_cut(
         torch.cat([q, q[:20]]),
         kv,
         table,
+        slots(table),
         torch.tensor([0, context, context + 20], dtype=torch.int32),
         torch.tensor([context, 31], dtype=torch.int32),
         w,
@@ -225,8 +248,8 @@ def test_the_number_of_threads_changes_no_bit(dtype: torch.dtype) -> None:
     def run() -> list[Tensor]:
         return [
             dense.linear(x, w),
-            attention.mla_decode(q, kv, table, lens, 0.1, 64),
-            attention.mla_prefill(prompt, kv, table, start, lens, w_kv_b, 0.1),
+            attention.mla_decode(q, kv, table, slots(table), lens, 0.1, 64),
+            attention.mla_prefill(prompt, kv, table, slots(table), start, lens, w_kv_b, 0.1),
         ]
 
     _native.set_num_threads(1)
@@ -285,7 +308,7 @@ def test_decode_takes_pages_of_any_size(
     contexts = [700, 3, 256, 129]
     kv, table, lens = pool(contexts, page, 80, dtype)
     q = normal(4, q_tokens, 3, 80, dtype=dtype)
-    actual = attention.mla_decode(q, kv, table, lens, 0.1, 64)
+    actual = attention.mla_decode(q, kv, table, slots(table), lens, 0.1, 64)
     for row, context in enumerate(contexts):
         entries = kv[table[row].long()].flatten(0, 1)[:context].float()
         scores = torch.einsum("qhd,td->qht", q[row].float(), entries) * 0.1
@@ -301,7 +324,7 @@ def test_decode_over_a_long_context_agrees_with_softmax(isa: str, dtype: torch.d
     context = 9001  # more than the splits' number times their smallest length
     kv, table, lens = pool([context], 16, 96, dtype)
     q = normal(1, 1, 2, 96, dtype=dtype)
-    actual = attention.mla_decode(q, kv, table, lens, 0.3, 64)
+    actual = attention.mla_decode(q, kv, table, slots(table), lens, 0.3, 64)
     entries = kv[table[0].long()].flatten(0, 1)[:context].double()
     expected = (q[0, 0].double() @ entries.T * 0.3).softmax(-1) @ entries[:, :64]
     tolerance = 1e-5 if dtype is torch.float32 else 2e-2
@@ -311,7 +334,8 @@ def test_decode_over_a_long_context_agrees_with_softmax(isa: str, dtype: torch.d
 def test_a_row_without_context_gets_zeros() -> None:
     kv, table, _ = pool([16, 16], 16, 96, torch.float32)
     q = normal(2, 1, 2, 96, dtype=torch.float32)
-    out = attention.mla_decode(q, kv, table, torch.tensor([0, 7], dtype=torch.int32), 0.3, 64)
+    lens = torch.tensor([0, 7], dtype=torch.int32)
+    out = attention.mla_decode(q, kv, table, slots(table), lens, 0.3, 64)
     assert not out[0].any() and out[1].any()
 
 
@@ -321,8 +345,8 @@ def test_a_row_without_queries_is_skipped() -> None:
     w = normal(2, 24 + 8, 64, dtype=torch.float32)
     lens = torch.tensor([20, 9], dtype=torch.int32)
     start = torch.tensor([0, 0, 5], dtype=torch.int32)
-    both = attention.mla_prefill(q, kv, table, start, lens, w, 0.2)
-    one = attention.mla_prefill(q, kv, table[1:], start[1:], lens[1:], w, 0.2)
+    both = attention.mla_prefill(q, kv, table, slots(table), start, lens, w, 0.2)
+    one = attention.mla_prefill(q, kv, table, slots(table)[1:], start[1:], lens[1:], w, 0.2)
     assert torch.equal(both, one)
 
 
@@ -341,7 +365,7 @@ def test_no_tokens_at_all_give_empty_results() -> None:
     table = torch.empty(0, 1, dtype=torch.int32)
     none = torch.empty(0, dtype=torch.int32)
     q = torch.empty(0, 1, 2, 96)
-    assert attention.mla_decode(q, torch.ones(1, 16, 96), table, none, 1.0, 64).shape == (
+    assert attention.mla_decode(q, torch.ones(1, 16, 96), table, none, none, 1.0, 64).shape == (
         0,
         1,
         2,

@@ -47,28 +47,3 @@ def test_attention_in_many_blocks_agrees_with_reference(op: str, tiny_tiles: Non
         _agrees(op, sizes, seed)
 
     agrees()
-
-
-@pytest.mark.parametrize("absorb", [True, False])
-def test_both_forms_of_prefill_agree_with_reference(
-    absorb: bool, tiny_tiles: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attention, "_absorbing_is_cheaper", lambda *_: absorb)
-
-    @settings(max_examples=15, deadline=None, derandomize=True)
-    @given(sizes=SIZES["mla_prefill"], seed=st.integers(0, 2**32))
-    def agrees(sizes: dict[str, int], seed: int) -> None:
-        _agrees("mla_prefill", sizes, seed)
-
-    agrees()
-
-
-def test_an_agents_next_turn_absorbs_and_a_prompt_expands() -> None:
-    kv, w_kv_b = torch.empty(1, 16, 576), torch.empty(8, 256, 512)
-
-    def cheaper(queries: int, context: int) -> bool:
-        q = torch.empty(1, queries, 8, 192)
-        return attention._absorbing_is_cheaper(q, kv, w_kv_b, context)
-
-    assert cheaper(queries=32, context=4000)
-    assert not cheaper(queries=2048, context=2048)

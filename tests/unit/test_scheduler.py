@@ -43,6 +43,7 @@ def configs(draw: st.DrawFn) -> ts_scheduler.SchedulerConfig:
         max_num_batched_tokens=max_num_seqs + draw(st.integers(0, 40)),
         chunked_prefill_size=draw(st.integers(1, 20)),
         vocab_size=VOCAB,
+        absorb_from=draw(st.integers(0, max_model_len)),
         enable_prefix_caching=draw(st.booleans()),
         params_size=8,
         max_overtakes=draw(st.integers(0, 3)),

@@ -221,6 +221,7 @@ def random_config(
         max_num_batched_tokens=max_num_seqs * (1 + num_speculative_tokens) + more_tokens,
         chunked_prefill_size=chunked_prefill_size,
         max_overtakes=rng.choice([0, 1, 2, 3, 100]),
+        absorb_from=rng.choice([0, rng.randint(0, max_model_len), max_model_len]),
         enable_prefix_caching=rng.random() < 0.8,
         overlap_depth=overlap_depth,
         num_speculative_tokens=num_speculative_tokens,

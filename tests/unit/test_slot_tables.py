@@ -30,12 +30,13 @@ def admission(slot: int, tokens: list[int], pages: list[int], prompt: int | None
     )
 
 
-def rows(*rows):
-    """A plan of (slot, start, tokens, samples) rows that changes no table."""
+def rows(*rows, absorbed=0):
+    """A plan of (slot, start, tokens, samples) rows that changes no table; so many, the first, are
+    absorbed."""
     slot, start, tokens, samples = (list(column) for column in zip(*rows, strict=True))
     return SimpleNamespace(
         num_rows=len(rows),
-        num_decode_rows=sum(1 for t in tokens if t == 1),
+        num_absorbed_rows=absorbed,
         num_tokens=sum(tokens),
         row_slot=i32(*slot),
         row_start=i32(*start),
@@ -68,28 +69,30 @@ def test_a_sampled_token_is_the_next_steps_input():
     t = tables()
     t.patch(admission(1, [5, 6], [3]))
     t.append(i32(1), i32(2), torch.tensor([99]))
-    batch = forward_batch(rows((1, 2, 1, 1)), t, PAGE_SIZE)
+    batch = forward_batch(rows((1, 2, 1, 1), absorbed=1), t, PAGE_SIZE)
     assert batch.token_ids.tolist() == [99]
     assert batch.positions.tolist() == [2]
 
 
-def test_a_mixed_batch_is_flattened_row_by_row():
+def test_a_mixed_batch_is_flattened_token_by_token():
     t = tables()
     t.patch(admission(0, [1, 2, 3, 4, 5], [6, 2]))
     t.patch(admission(3, [21, 22, 23, 24, 25, 26], [8, 5]))
-    batch = forward_batch(rows((0, 4, 1, 1), (3, 2, 3, 0)), t, PAGE_SIZE)
-    assert batch.token_ids.tolist() == [5, 23, 24, 25]
-    assert batch.positions.tolist() == [4, 2, 3, 4]
-    assert batch.cache_index.tolist() == [2 * 4 + 0, 8 * 4 + 2, 8 * 4 + 3, 5 * 4 + 0]
-    assert batch.query_start.tolist() == [0, 1, 4]
-    assert batch.context_lens.tolist() == [5, 5]
-    assert batch.block_table.tolist() == [[6, 2], [8, 5]]
-    assert batch.num_decode_rows == 1
-    assert batch.sample_index.tolist() == [0]
+    t.patch(admission(1, [31, 32], [7]))
+    batch = forward_batch(rows((0, 3, 2, 1), (3, 2, 3, 0), (1, 0, 2, 1), absorbed=1), t, PAGE_SIZE)
+    assert batch.token_ids.tolist() == [4, 5, 23, 24, 25, 31, 32]
+    assert batch.positions.tolist() == [3, 4, 2, 3, 4, 0, 1]
+    assert batch.cache_index.tolist() == [27, 8, 34, 35, 20, 28, 29]
+    assert batch.token_slots.tolist() == [0, 0, 3, 3, 3, 1, 1]
+    assert batch.num_absorbed_tokens == 2
+    assert batch.expanded_slots.tolist() == [3, 1]
+    assert batch.query_start.tolist() == [0, 3, 5]
+    assert batch.context_lens.tolist() == [5, 2]
+    assert batch.sample_index.tolist() == [1, 6]
 
 
-def test_the_block_table_is_as_wide_as_the_longest_context():
+def test_a_step_reads_the_slot_tables_where_they_are():
     t = tables()
     t.patch(admission(0, list(range(12)), [1, 2, 3]))
     batch = forward_batch(rows((0, 0, 5, 0)), t, PAGE_SIZE)
-    assert batch.block_table.tolist() == [[1, 2]]
+    assert batch.block_table.data_ptr() == t.pages.data_ptr()

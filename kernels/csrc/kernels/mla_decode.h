@@ -34,7 +34,7 @@ struct EntryBlock {
 
   TS_INLINE EntryBlock(const MlaDecodeArgs& a, i64 row, i64 from, i64 to)
       : first(from), count(to - from) {
-    const std::int32_t* const table = a.block_table + row * a.columns;
+    const std::int32_t* const table = a.block_table + a.slots[row] * a.table_row;
     i64 page = from / a.page_size;
     i64 offset = from % a.page_size;
     const i64 width = a.rank + a.rope;
@@ -260,8 +260,24 @@ void decode_rows(const MlaDecodeArgs& a, DecodePlan plan) {
   });
 }
 
+inline constexpr i64 kPartialBytes = 32 << 20;  // of accumulators that wait to be combined
+
+// Rows [first, last).
+TS_INLINE MlaDecodeArgs decode_part(const MlaDecodeArgs& a, i64 first, i64 last, i64 q_bytes,
+                                    i64 out_bytes) {
+  MlaDecodeArgs part = a;
+  part.q = static_cast<const std::uint8_t*>(a.q) + first * q_bytes;
+  part.out = static_cast<std::uint8_t*>(a.out) + first * out_bytes;
+  part.slots += first;
+  part.context_lens += first;
+  part.rows = last - first;
+  return part;
+}
+
+// As many rows as leave no more than kPartialBytes to be combined: a long prompt's tokens are many
+// rows of many splits.
 template <class T>
-void mla_decode(const MlaDecodeArgs& a) {
+void decode_part_rows(const MlaDecodeArgs& a) {
   DecodePlan plan{};
   plan.queries = a.q_tokens * a.heads;
   plan.padded_rank = ceil_div(a.rank, 4 * kW) * 4 * kW;
@@ -278,5 +294,19 @@ void mla_decode(const MlaDecodeArgs& a) {
     decode_rows<T, kFewRows>(a, plan);
   } else {
     decode_rows<T, kMixRows>(a, plan);
+  }
+}
+
+template <class T>
+void mla_decode(const MlaDecodeArgs& a) {
+  const i64 queries = a.q_tokens * a.heads;
+  const i64 split_bytes = queries * a.rank * static_cast<i64>(sizeof(float));
+  const i64 element = static_cast<i64>(sizeof(T));
+  for (i64 first = 0, last; first < a.rows; first = last) {
+    i64 bytes = 0;
+    for (last = first; last < a.rows && (last == first || bytes < kPartialBytes); ++last) {
+      bytes += splits_of(a.context_lens[last]) * split_bytes;
+    }
+    decode_part_rows<T>(decode_part(a, first, last, a.q_row * element, queries * a.rank * element));
   }
 }

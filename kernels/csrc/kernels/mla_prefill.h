@@ -43,7 +43,7 @@ struct ExpandedBlock {
       for (i64 i = 0; i < shape.value * kPrefillBlock; ++i) assign(values[i], 0.0f);
     }
     const i64 width = a.rank + a.rope;
-    const std::int32_t* const table = a.block_table + row * a.columns;
+    const std::int32_t* const table = a.block_table + a.slots[row] * a.table_row;
     const T* entry[kPrefillBlock];
     for (i64 j = 0; j < count; ++j) {
       const i64 at = first + j;

@@ -41,6 +41,7 @@ def mla_decode(
     q: Tensor,
     kv: Tensor,
     block_table: Tensor,
+    slots: Tensor,
     context_lens: Tensor,
     scale: float,
     kv_lora_rank: int = 512,
@@ -50,13 +51,14 @@ def mla_decode(
     if step != 1:
         q = q.contiguous()
         q_row, q_token, q_head, _ = q.stride()
-    block_table = block_table.contiguous()
+    block_table = _rows_of(block_table)
     out = q.new_empty(rows, q_tokens, heads, kv_lora_rank)
     _native.mla_decode(
         q.dtype is BF16,
         q.data_ptr(),
         kv.data_ptr(),
         block_table.data_ptr(),
+        slots.contiguous().data_ptr(),
         context_lens.contiguous().data_ptr(),
         out.data_ptr(),
         rows,
@@ -66,7 +68,7 @@ def mla_decode(
         width - kv_lora_rank,
         kv.shape[1],
         kv.stride(0),
-        block_table.shape[1],
+        block_table.stride(0),
         q_row,
         q_token,
         q_head,
@@ -79,6 +81,7 @@ def mla_prefill(
     q: Tensor,
     kv: Tensor,
     block_table: Tensor,
+    slots: Tensor,
     query_start: Tensor,
     context_lens: Tensor,
     w_kv_b: Tensor,
@@ -91,7 +94,7 @@ def mla_prefill(
     value = w_kv_b.shape[1] - nope
     if q.stride(2) != 1:
         q = q.contiguous()
-    block_table = block_table.contiguous()
+    block_table = _rows_of(block_table)
     out = q.new_empty(tokens, heads, value)
     _native.mla_prefill(
         q.dtype is BF16,
@@ -99,6 +102,7 @@ def mla_prefill(
         kv.data_ptr(),
         w_kv_b.contiguous().data_ptr(),
         block_table.data_ptr(),
+        slots.contiguous().data_ptr(),
         query_start.contiguous().data_ptr(),
         context_lens.contiguous().data_ptr(),
         out.data_ptr(),
@@ -111,9 +115,13 @@ def mla_prefill(
         rank,
         kv.shape[1],
         kv.stride(0),
-        block_table.shape[1],
+        block_table.stride(0),
         q.stride(0),
         q.stride(1),
         scale,
     )
     return out
+
+
+def _rows_of(block_table: Tensor) -> Tensor:
+    return block_table if block_table.stride(1) == 1 else block_table.contiguous()

@@ -3,8 +3,10 @@
 
 `kv`: one layer of the pool, [pages, page_size, kv_lora_rank + rope_dim], contiguous: the normed
 latent, then the rotated key that all heads share. Entries that nobody wrote must be finite: a
-backend may read them before it masks them. `block_table`: [R, columns] int32, the pages of
-each row in order, padded with any valid page. Lengths are int32 and count tokens.
+backend may read them before it masks them. `block_table`: [S, columns] int32, the pages of
+each sequence in order; what stands behind a row's last page is never read. `slots`: [R] int32, row
+r reads row slots[r] of the block table, and several rows may read the same. Lengths are int32 and
+count tokens.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ def mla_decode(
     q: Tensor,
     kv: Tensor,
     block_table: Tensor,
+    slots: Tensor,
     context_lens: Tensor,
     scale: float,
     kv_lora_rank: int = 512,
@@ -51,17 +54,18 @@ def mla_decode(
     """
     checks.shape("kv", kv, None, None, None)
     checks.shape("q", q, None, None, None, kv.shape[2])
-    _check_rows(block_table, context_lens, q.shape[0])
+    _check_rows(block_table, slots, context_lens, q.shape[0])
     checks.dtype("q", q, kv.dtype)
     if not 0 < kv_lora_rank <= kv.shape[2]:
         raise ValueError(f"kv_lora_rank is {kv_lora_rank}, but kv is {kv.shape[2]} wide")
-    return ops_for(q).mla_decode(q, kv, block_table, context_lens, scale, kv_lora_rank)
+    return ops_for(q).mla_decode(q, kv, block_table, slots, context_lens, scale, kv_lora_rank)
 
 
 def mla_prefill(
     q: Tensor,
     kv: Tensor,
     block_table: Tensor,
+    slots: Tensor,
     query_start: Tensor,
     context_lens: Tensor,
     w_kv_b: Tensor,
@@ -80,7 +84,7 @@ def mla_prefill(
     checks.shape("kv", kv, None, None, None)
     checks.shape("q", q, None, None, None)
     checks.shape("w_kv_b", w_kv_b, q.shape[1], None, None)
-    _check_rows(block_table, context_lens, query_start.shape[0] - 1)
+    _check_rows(block_table, slots, context_lens, query_start.shape[0] - 1)
     checks.dtype("query_start", query_start, torch.int32)
     checks.dtype("q", q, kv.dtype)
     checks.dtype("w_kv_b", w_kv_b, kv.dtype)
@@ -90,11 +94,15 @@ def mla_prefill(
             f"q is {q.shape[2]} wide, kv {kv.shape[2]} and w_kv_b {list(w_kv_b.shape)}: they do "
             "not agree on kv_lora_rank, rope_dim, nope and v"
         )
-    return ops_for(q).mla_prefill(q, kv, block_table, query_start, context_lens, w_kv_b, scale)
+    return ops_for(q).mla_prefill(
+        q, kv, block_table, slots, query_start, context_lens, w_kv_b, scale
+    )
 
 
-def _check_rows(block_table: Tensor, context_lens: Tensor, rows: int) -> None:
-    checks.shape("block_table", block_table, rows, None)
+def _check_rows(block_table: Tensor, slots: Tensor, context_lens: Tensor, rows: int) -> None:
+    checks.shape("block_table", block_table, None, None)
+    checks.shape("slots", slots, rows)
     checks.shape("context_lens", context_lens, rows)
     checks.dtype("block_table", block_table, torch.int32)
+    checks.dtype("slots", slots, torch.int32)
     checks.dtype("context_lens", context_lens, torch.int32)

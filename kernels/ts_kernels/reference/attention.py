@@ -18,6 +18,7 @@ def mla_decode(
     q: Tensor,
     kv: Tensor,
     block_table: Tensor,
+    slots: Tensor,
     context_lens: Tensor,
     scale: float,
     kv_lora_rank: int = 512,
@@ -25,7 +26,7 @@ def mla_decode(
     query_tokens = q.shape[1]
     out = q.new_zeros(*q.shape[:3], kv_lora_rank)
     for row, length in enumerate(context_lens.tolist()):
-        context = _context(kv, block_table[row], length)
+        context = _context(kv, block_table[slots[row]], length)
         for i in range(query_tokens):
             visible = context[: length - query_tokens + i + 1]
             probabilities = torch.softmax(q[row, i].float() @ visible.T * scale, dim=-1)
@@ -37,6 +38,7 @@ def mla_prefill(
     q: Tensor,
     kv: Tensor,
     block_table: Tensor,
+    slots: Tensor,
     query_start: Tensor,
     context_lens: Tensor,
     w_kv_b: Tensor,
@@ -47,7 +49,7 @@ def mla_prefill(
     out = q.new_zeros(q.shape[0], heads, expanded - nope)
     start = query_start.tolist()
     for row, length in enumerate(context_lens.tolist()):
-        context = _context(kv, block_table[row], length)
+        context = _context(kv, block_table[slots[row]], length)
         latent, rope_key = context[:, :rank], context[:, rank:]
         queries = start[row + 1] - start[row]
         for head in range(heads):
@@ -63,4 +65,5 @@ def mla_prefill(
 
 def _context(kv: Tensor, pages: Tensor, length: int) -> Tensor:
     """The `length` cached entries of one row, in order: [length, kv_lora_rank + rope_dim] fp32."""
-    return kv[pages.long()].flatten(0, 1)[:length].float()
+    columns = -(-length // kv.shape[1])
+    return kv[pages[:columns].long()].flatten(0, 1)[:length].float()

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ts_kernels.torch.dense import batched_product, head_linear, product
+from ts_kernels.torch.dense import batched_product, product
 
 _LATENT_TILE = 2048  # tokens of context gathered at once, 2.3 MB in bf16
 _PREFILL_TILE = 1024  # tokens of context in a tile of several rows
@@ -36,15 +36,16 @@ def mla_decode(
     q: Tensor,
     kv: Tensor,
     block_table: Tensor,
+    slots: Tensor,
     context_lens: Tensor,
     scale: float,
     kv_lora_rank: int = 512,
 ) -> Tensor:
     visible = context_lens[:, None] + torch.arange(1 - q.shape[1], 1, device=q.device)
-    tiles = [
-        _over_latents(q[rows], kv, block_table[rows], visible[rows], scale, longest)
-        for rows, longest in _tiles(context_lens.tolist(), _LATENT_TILE)
-    ]
+    tiles = []
+    for rows, longest in _tiles(context_lens.tolist(), _LATENT_TILE):
+        pages = _pages(block_table, slots[rows], context_lens[rows], longest, kv.shape[1])
+        tiles.append(_over_latents(q[rows], kv, pages, visible[rows], scale))
     return _joined(tiles, dim=0)[..., :kv_lora_rank]
 
 
@@ -52,6 +53,7 @@ def mla_prefill(
     q: Tensor,
     kv: Tensor,
     block_table: Tensor,
+    slots: Tensor,
     query_start: Tensor,
     context_lens: Tensor,
     w_kv_b: Tensor,
@@ -65,9 +67,8 @@ def mla_prefill(
         row, column = _grid(lengths[rows], start[rows.stop] - start[rows.start])
         queries = _padded(q[start[rows.start] : start[rows.stop]], row, column)
         visible = before[rows, None] + torch.arange(1, queries.shape[1] + 1, device=q.device)
-        absorb = _absorbing_is_cheaper(queries, kv, w_kv_b, longest)
-        attend = _absorbed if absorb else _expanded
-        out = attend(queries, kv, block_table[rows], visible, w_kv_b, scale, longest)
+        pages = _pages(block_table, slots[rows], context_lens[rows], longest, kv.shape[1])
+        out = _expanded(queries, kv, pages, visible, w_kv_b, scale)
         tiles.append(out[row, column])
     return _joined(tiles, dim=0)
 
@@ -80,24 +81,31 @@ def _tiles(contexts: list[int], budget: int) -> Iterator[tuple[slice, int]]:
         yield slice(first, first + len(tile)), max(tile)
 
 
-def _spans(kv: Tensor, block_table: Tensor, longest: int, block: int) -> list[tuple[int, int]]:
-    """The block table's columns that hold `longest` tokens, cut into blocks."""
-    page_size = kv.shape[1]
+def _pages(
+    block_table: Tensor, slots: Tensor, context_lens: Tensor, longest: int, page_size: int
+) -> Tensor:
+    """The rows' pages, [R, columns], as far as `longest` tokens reach, rounded up; behind a row's
+    own last page stands page 0."""
     rounded = -(-longest // _ROUNDING) * _ROUNDING
-    last = min(block_table.shape[1], -(-rounded // page_size))
-    step = max(1, block // page_size)
+    columns = min(block_table.shape[1], -(-rounded // page_size))
+    pages = block_table[:, :columns].index_select(0, slots)
+    column = torch.arange(columns, device=pages.device)
+    return pages.masked_fill_(column * page_size >= context_lens[:, None], 0)
+
+
+def _spans(kv: Tensor, pages: Tensor, block: int) -> list[tuple[int, int]]:
+    """The columns of `pages`, cut into blocks of so many tokens."""
+    last, step = pages.shape[1], max(1, block // kv.shape[1])
     return [(first, min(first + step, last)) for first in range(0, last, step)]
 
 
-def _gathered(kv: Tensor, block_table: Tensor, span: tuple[int, int]) -> Tensor:
+def _gathered(kv: Tensor, pages: Tensor, span: tuple[int, int]) -> Tensor:
     """The rows' cache entries in these columns: [R, n, width]."""
-    pages = block_table[:, span[0] : span[1]].reshape(-1)
-    return kv.index_select(0, pages).view(block_table.shape[0], -1, kv.shape[2])
+    flat = pages[:, span[0] : span[1]].reshape(-1)
+    return kv.index_select(0, flat).view(pages.shape[0], -1, kv.shape[2])
 
 
-def _over_latents(
-    q: Tensor, kv: Tensor, block_table: Tensor, visible: Tensor, scale: float, longest: int
-) -> Tensor:
+def _over_latents(q: Tensor, kv: Tensor, pages: Tensor, visible: Tensor, scale: float) -> Tensor:
     """q: [R, Tq, H, width]; visible: [R, Tq] entries that each query sees → like q.
 
     The values are whole entries; the caller keeps the latent part.
@@ -105,9 +113,9 @@ def _over_latents(
     rows, query_tokens, heads, width = q.shape
     queries = q.reshape(rows, query_tokens * heads, width)
     outs, log_sums = [], []
-    spans = _spans(kv, block_table, longest, _LATENT_TILE)
+    spans = _spans(kv, pages, _LATENT_TILE)
     for span in spans:
-        context = _gathered(kv, block_table, span)
+        context = _gathered(kv, pages, span)
         products = batched_product(queries, context).view(rows, query_tokens, heads, -1)
         mask = _mask(visible - span[0] * kv.shape[1], context.shape[1])[:, :, None]
         scores = torch.add(mask, products, alpha=scale).view(rows, query_tokens * heads, -1)
@@ -117,58 +125,18 @@ def _over_latents(
     return _combined(outs, log_sums).view(rows, query_tokens, heads, width)
 
 
-def _absorbing_is_cheaper(q: Tensor, kv: Tensor, w_kv_b: Tensor, longest: int) -> bool:
-    """Multiply-adds per head: expanding costs per context token, absorbing per query token.
-
-    Few new tokens after a long cached prefix, an agent's next turn, absorb; a prompt expands.
-    """
-    _, query_tokens, _, key_width = q.shape
-    _, expanded_width, rank = w_kv_b.shape
-    value_width = expanded_width - (key_width - (kv.shape[2] - rank))
-    pairs = query_tokens * longest
-    absorbed = pairs * (kv.shape[2] + rank) + query_tokens * rank * expanded_width
-    expanded = pairs * (key_width + value_width) + longest * rank * expanded_width
-    return absorbed < expanded
-
-
-def _absorbed(
-    q: Tensor,
-    kv: Tensor,
-    block_table: Tensor,
-    visible: Tensor,
-    w_kv_b: Tensor,
-    scale: float,
-    longest: int,
-) -> Tensor:
-    """q: [R, Tq, H, nope + rope_dim] → [R, Tq, H, v], by way of the latents."""
-    rank = w_kv_b.shape[2]
-    nope = q.shape[3] - (kv.shape[2] - rank)
-    q_nope, q_rope = q.flatten(0, 1).tensor_split((nope,), dim=-1)
-    w_uk, w_uv = w_kv_b.tensor_split((nope,), dim=1)
-    q_latent = head_linear(q_nope, w_uk.transpose(1, 2))
-    queries = torch.cat([q_latent, q_rope], dim=-1).view(*q.shape[:3], -1)
-    latent = _over_latents(queries, kv, block_table, visible, scale, longest)[..., :rank]
-    return head_linear(latent.flatten(0, 1), w_uv).reshape(*q.shape[:3], -1)
-
-
 def _expanded(
-    q: Tensor,
-    kv: Tensor,
-    block_table: Tensor,
-    visible: Tensor,
-    w_kv_b: Tensor,
-    scale: float,
-    longest: int,
+    q: Tensor, kv: Tensor, pages: Tensor, visible: Tensor, w_kv_b: Tensor, scale: float
 ) -> Tensor:
     """q: [R, Tq, H, nope + rope_dim] → [R, Tq, H, v], by way of each head's keys and values."""
     rows, query_tokens, heads, key_width = q.shape
     queries = q.transpose(1, 2).flatten(0, 1)
     seen = visible.max(dim=0).values.tolist()
     outs, log_sums = [], []
-    spans = _spans(kv, block_table, longest, _PREFILL_BLOCK)
+    spans = _spans(kv, pages, _PREFILL_BLOCK)
     for span in spans:
         begin = span[0] * kv.shape[1]
-        keys, values = _keys_and_values(_gathered(kv, block_table, span), w_kv_b, key_width)
+        keys, values = _keys_and_values(_gathered(kv, pages, span), w_kv_b, key_width)
         step = max(16, _SCORES_AT_ONCE // (rows * heads * keys.shape[1]))
         out, log_sum = [], []
         for first in range(0, query_tokens, step):

@@ -60,14 +60,16 @@ class BlockIndex {
   }
 
   // A block that nobody holds yet. Precondition: named(hash) == kNoBlock.
+  // `expanded`: how the page was computed (forms.h).
   [[nodiscard]] BlockId add(ContentHash hash, BlockId parent, const SaltRef& salt,
-                            std::span<const Token> tokens);
+                            std::span<const Token> tokens, std::int32_t expanded);
   void hold(BlockId id) { ++block(id).holders; }
   // The last one to let go removes the block, and its ancestors that nobody else holds.
   void let_go(BlockId id);
 
   [[nodiscard]] ContentHash hash(BlockId id) const { return block(id).hash; }
   [[nodiscard]] BlockId parent(BlockId id) const { return block(id).parent; }
+  [[nodiscard]] std::int32_t expanded(BlockId id) const { return block(id).expanded; }
   [[nodiscard]] std::int32_t holders(BlockId id) const { return block(id).holders; }
   [[nodiscard]] const std::string& salt(BlockId id) const { return salts_.bytes(block(id).salt); }
   [[nodiscard]] std::span<const Token> tokens(BlockId id) const;
@@ -85,6 +87,7 @@ class BlockIndex {
     BlockId next_in_bucket = kNoBlock;
     SaltId salt = 0;
     std::int32_t holders = kUnused;
+    std::int32_t expanded = 0;
   };
   static constexpr std::int32_t kUnused = -1;
 

@@ -16,6 +16,9 @@ struct SchedulerConfig {
   std::int32_t max_num_batched_tokens = 2048;  // tokens of one step
   std::int32_t chunked_prefill_size = 512;     // tokens of one row of a step
   std::int32_t vocab_size = 32000;
+  // Prompt tokens at positions before this one are computed in the expanded form, all others in the
+  // absorbed one (forms.h).
+  std::int32_t absorb_from = INT32_MAX;
   bool enable_prefix_caching = true;
   bool enable_kv_events = true;
   std::int32_t params_size = 0;  // bytes of the opaque record a request may carry

@@ -20,12 +20,19 @@
 
 namespace ts {
 
+// Columns whose pages were loaded, and how those were computed (forms.h).
+struct LoadedPages {
+  std::int32_t first_column = 0;
+  std::vector<std::int32_t> expanded = {};
+};
+
 // What a running sequence holds of the device.
 struct Holdings {
   SlotLease slot;
   SequencePages pages;
   Reservation promised;            // the pages to finish the prefill that are not taken yet
   std::vector<GroupPages> groups;  // of further cache groups
+  LoadedPages loaded = {};
 };
 
 // The right to them goes from state to state; they stay where they are.
@@ -43,6 +50,14 @@ class Sequence {
   [[nodiscard]] const SequencePages& pages() const { return seat_->pages; }
   [[nodiscard]] std::vector<GroupPages>& groups() { return seat_->groups; }
   [[nodiscard]] const std::vector<GroupPages>& groups() const { return seat_->groups; }
+  [[nodiscard]] LoadedPages& loaded_pages() { return seat_->loaded; }
+  // How the page of a column was computed.
+  [[nodiscard]] std::int32_t expanded_in(std::int32_t column, std::int32_t page_size) const {
+    const LoadedPages& loaded = seat_->loaded;
+    const auto at = static_cast<std::size_t>(column - loaded.first_column);
+    if (column >= loaded.first_column && at < loaded.expanded.size()) return loaded.expanded[at];
+    return request_->forms.expanded_in(column, page_size);
+  }
   [[nodiscard]] Reservation& promised() { return seat_->promised; }
   [[nodiscard]] const Reservation& promised() const { return seat_->promised; }
 
@@ -50,6 +65,8 @@ class Sequence {
   [[nodiscard]] std::int32_t computed() const { return computed_; }
   // The same with what steps in flight compute, their drafts counted as accepted.
   [[nodiscard]] std::int32_t launched() const { return launched_; }
+  // The form of the next token (forms.h).
+  [[nodiscard]] bool absorbs() const { return launched_ >= request_->forms.expanded_length; }
   // Where the next step's tokens begin at the earliest: if every draft in flight is rejected.
   [[nodiscard]] std::int32_t launched_at_least() const { return launched_ - drafts_in_flight_; }
 

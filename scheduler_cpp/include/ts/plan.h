@@ -65,7 +65,7 @@ struct Plan {
   explicit Plan(const SchedulerConfig& config);
 
   std::uint64_t step = 0;
-  std::int32_t num_decode_rows = 0;
+  std::int32_t num_absorbed_rows = 0;
   std::int32_t num_tokens = 0;
   Column<std::int32_t> row_slot, row_start, row_tokens;
   Column<std::uint8_t> row_samples;

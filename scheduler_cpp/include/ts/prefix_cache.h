@@ -14,6 +14,7 @@
 #include "ts/block_index.h"
 #include "ts/cache_group.h"
 #include "ts/content_hash.h"
+#include "ts/forms.h"
 #include "ts/host_tier.h"
 #include "ts/kv_events.h"
 #include "ts/page.h"
@@ -48,9 +49,9 @@ class PrefixCache {
   PrefixCache(const PrefixCacheConfig& config, SaltTable& salts, KvEventLog& events);
 
   // The longest prefix of `tokens` in whole pages, at most `max_pages`, with which a sequence can
-  // go on: every group has what computing the next token reads.
-  void match(const SaltRef& salt, std::span<const Token> tokens, std::int32_t max_pages,
-             PrefixMatch& found) const;
+  // go on: every group has what computing the next token reads, and `forms` accepts every page.
+  void match(const SaltRef& salt, std::span<const Token> tokens, const Forms& forms,
+             std::int32_t max_pages, PrefixMatch& found) const;
 
   // The name of a page's content behind `parent` (kNoBlock: first page), cached or not.
   [[nodiscard]] ContentHash chained_hash(const SaltRef& salt, BlockId parent,
@@ -71,18 +72,20 @@ class PrefixCache {
   [[nodiscard]] SharedPage acquire(std::size_t group, BlockId block);
 
   // A full page whose KV is computed enters the cache behind `parent` (null: first page); `hash` is
-  // its name.
+  // its name, `expanded` how it was computed.
   struct Inserted {
-    std::optional<SharedPage> page;   // empty: hash collision, the page cannot be cached
+    std::optional<SharedPage> page;   // empty: it cannot be cached: another content has its hash,
+                                      // or the same content is known as computed otherwise
     std::optional<PageLease> unused;  // set: the content was cached already, or cannot be
   };
   [[nodiscard]] Inserted insert(ContentHash hash, const SaltRef& salt, const SharedPage* parent,
-                                std::span<const Token> tokens, PageLease&& lease);
+                                std::span<const Token> tokens, std::int32_t expanded,
+                                PageLease&& lease);
 
   // Would insert() hand out a page that nobody refers to yet?
   [[nodiscard]] bool takes_unreferenced(ContentHash hash, const SaltRef& salt,
-                                        const SharedPage* parent,
-                                        std::span<const Token> tokens) const;
+                                        const SharedPage* parent, std::span<const Token> tokens,
+                                        std::int32_t expanded) const;
 
   // A further group's page of the same content. `unused` is set if it has one already.
   [[nodiscard]] Inserted attach(std::size_t group, BlockId block, PageLease&& lease);
@@ -111,6 +114,8 @@ class PrefixCache {
   [[nodiscard]] bool holds(std::size_t group, PageId page) const {
     return residents_[group].holds(page);
   }
+  // How the block's page was computed (forms.h).
+  [[nodiscard]] std::int32_t expanded(BlockId block) const { return blocks_.expanded(block); }
   [[nodiscard]] ContentHash hash(const SharedPage& page) const { return blocks_.hash(block(page)); }
   [[nodiscard]] HostTier& host() { return host_; }
   [[nodiscard]] const HostTier& host() const { return host_; }

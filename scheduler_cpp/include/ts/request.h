@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "ts/forms.h"
 #include "ts/salt.h"
 #include "ts/stop.h"
 #include "ts/types.h"
@@ -49,7 +50,7 @@ struct alignas(64) Request {
   std::vector<Token> tokens;  // prompt, then output
   StopConditions stop;
   std::int32_t cached_tokens = kUnset;  // of the prompt, at first admission
-  std::int32_t prompt_length;
+  Forms forms;
   ServiceOrder order;
   SaltRef salt;
   std::vector<std::byte> params;  // opaque, for the execution plane
@@ -65,6 +66,7 @@ struct alignas(64) Request {
   static constexpr std::int32_t kUnset = -1;
 
   [[nodiscard]] std::int32_t length() const { return static_cast<std::int32_t>(tokens.size()); }
+  [[nodiscard]] std::int32_t prompt_length() const { return forms.prompt_length; }
 };
 
 // Requests stand side by side in few memory pages, since every step touches all the running ones,

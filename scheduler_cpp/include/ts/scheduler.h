@@ -139,6 +139,7 @@ class Scheduler {
   void heed_floor(const Sequence& sequence);
   void plan_prefills();
   void plan_chunk(Sequence& sequence);
+  [[nodiscard]] std::int32_t longest_chunk(const Sequence& sequence) const;
   void note_held(Sequence& sequence, std::int32_t tokens);
   void find_computing();
   void note_computing(const Sequence& sequence);

@@ -4,6 +4,5 @@
 #include "ts/lifecycle.h"
 
 void resume(ts::Finished finished, ts::Seat seat) {
-  auto prefilling =
-      ts::Lifecycle::admit(std::move(finished), std::move(seat), 0);
+  auto prefilling = ts::Lifecycle::admit(std::move(finished), std::move(seat), 0);
 }

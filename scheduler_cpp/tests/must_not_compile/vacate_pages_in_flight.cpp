@@ -4,6 +4,5 @@
 #include "ts/lifecycle.h"
 
 void vacate(const ts::InFlight<ts::Decoding>& flying, const ts::StepToken& token) {
-  flying.peek().pages().vacate(
-      token, [](ts::PageLease&&) {}, [](ts::SharedPage&&) {});
+  flying.peek().pages().vacate(token, [](ts::PageLease&&) {}, [](ts::SharedPage&&) {});
 }
