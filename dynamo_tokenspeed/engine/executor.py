@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import ts_scheduler
+from ts_kernels import UNSAMPLEABLE
 
 from dynamo_tokenspeed.engine.host_tier import HostTier
-from dynamo_tokenspeed.engine.launched_step import LaunchedStep, Readout
-from dynamo_tokenspeed.engine.sampler import Sampler
+from dynamo_tokenspeed.engine.launched_step import LaunchedStep, Readout, RowReadouts
+from dynamo_tokenspeed.engine.rows import Rows
+from dynamo_tokenspeed.engine.sampler import Sampled, Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
 from dynamo_tokenspeed.model import CausalLM, ForwardBatch, KVPool
+
+log = logging.getLogger(__name__)
 
 
 class Executor:
@@ -57,8 +62,13 @@ class Executor:
         return LaunchedStep(plan, lambda: readout)
 
     @torch.inference_mode()
-    def _run(self, plan: ts_scheduler.Plan) -> Readout:
-        """Move pages, patch the tables, compute the rows, append their sampled tokens."""
+    def _run(self, plan: ts_scheduler.Plan) -> Readout | RowReadouts:
+        """Move pages, patch the tables, compute the rows.
+
+        What breaks the computation of a row ends that row's request. Who it is shows when each row
+        is computed by itself: rows write the KV of their own tokens only, and read what is before,
+        so computing one again gives the same. Nobody is to blame for what happens before.
+        """
         if self.host_tier is not None:
             self.host_tier.transfer(plan)
         self.tables.patch(plan)
@@ -66,20 +76,63 @@ class Executor:
             self.constraints.take_slots(plan.admitted_request.tolist(), plan.admitted_slot.tolist())
         if not plan.num_rows:  # it only moves pages
             return Readout(None, self._device)
-        batch = forward_batch(plan, self.tables, self.pool.page_size)
+        try:
+            return Readout(self._compute(plan), self._device)
+        except Exception as error:
+            log.exception("step %d failed; computing its rows one by one", plan.step)
+            return self._compute_one_by_one(plan, error)
+
+    def _compute(self, rows: ts_scheduler.Plan | Rows) -> Sampled | None:
+        """Compute rows, append their sampled tokens; None: they yield none."""
+        batch = forward_batch(rows, self.tables, self.pool.page_size)
         logits = self.model.forward(batch, self.pool)
 
-        sampling = plan.row_samples.astype(bool)
-        slots = plan.row_slot[sampling]
-        context = (plan.row_start + plan.row_tokens)[sampling]
+        sampling = rows.row_samples.astype(bool)
+        slots = rows.row_slot[sampling]
+        context = (rows.row_start + rows.row_tokens)[sampling]
         if not len(slots):
-            return Readout(None, self._device)
+            return None
         sampled = self.sampler.sample(logits, slots, context, self.tables, self.constraints)
         self.tables.append(slots, context, sampled.token_ids)
-        return Readout(sampled, self._device)
+        return sampled
+
+    def _compute_one_by_one(self, plan: ts_scheduler.Plan, error: Exception) -> RowReadouts:
+        """Raises `error` when it is nobody's fault: not even a token of nobody can be computed."""
+        readouts: list[Readout] = []
+        failed: dict[int, str] = {}
+        for row in range(plan.num_rows):
+            rows = Rows.of(plan, row)
+            try:
+                sampled = self._compute(rows)
+            except Exception as own:
+                request = int(self.tables.requests[rows.row_slot[0]])
+                log.warning("request %d failed: %r", request, own)
+                failed[request] = (
+                    f"this request could not be computed ({type(own).__name__}: {own}); what runs "
+                    "beside it goes on; a shorter prompt may do, else see the engine's log"
+                )
+                none = torch.full((int(rows.row_samples[0]),), UNSAMPLEABLE, device=self._device)
+                sampled = Sampled(none, None)
+            readouts.append(Readout(sampled, self._device))
+        if len(failed) == plan.num_rows:
+            self._probe(plan, error)
+        return RowReadouts(readouts, failed)
+
+    def _probe(self, plan: ts_scheduler.Plan, error: Exception) -> None:
+        """Compute one token where the first row's last one would be: that row has failed."""
+        slot, last = int(plan.row_slot[0]), int(plan.row_start[0] + plan.row_tokens[0]) - 1
+        tables = SlotTables(1, 1, self.pool.page_size, self._device)
+        tables.pages[0, 0] = self.tables.pages[slot, last // self.pool.page_size]
+        try:
+            batch = forward_batch(Rows.one_token(), tables, self.pool.page_size)
+            self.model.forward(batch, self.pool)
+        except Exception:
+            raise error from None
 
 
-def forward_batch(plan: ts_scheduler.Plan, tables: SlotTables, page_size: int) -> ForwardBatch:
+def forward_batch(
+    plan: ts_scheduler.Plan | Rows, tables: SlotTables, page_size: int
+) -> ForwardBatch:
     """The plan's rows flattened to tokens, read through the slot tables."""
     device = tables.tokens.device
     absorbed, tokens = plan.num_absorbed_rows, plan.row_tokens

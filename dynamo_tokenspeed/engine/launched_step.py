@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,28 @@ from dynamo_tokenspeed.protocol import TokenLogprobs
 
 
 class StepResult:
-    """What one step sampled, one entry per sampling row in row order."""
+    """What one step sampled, one entry per sampling row in row order.
+
+    failed: the requests whose rows could not be computed, and why; they must be aborted before the
+    step is committed.
+    """
 
     def __init__(
         self, token_ids: npt.NDArray[np.int32], logprobs: dict[int, TokenLogprobs]
     ) -> None:
         self.token_ids = token_ids
+        self.failed: dict[int, str] = {}
         self._logprobs = logprobs
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[StepResult]) -> StepResult:
+        """Of a step whose rows were computed one after the other."""
+        logprobs: dict[int, TokenLogprobs] = {}
+        rows = 0
+        for part in parts:
+            logprobs |= {rows + row: record for row, record in part._logprobs.items()}
+            rows += len(part.token_ids)
+        return cls(np.concatenate([part.token_ids for part in parts]), logprobs)
 
     def logprobs(self, rows: npt.NDArray[np.int32]) -> list[TokenLogprobs]:
         """Log-probabilities of the tokens that were kept, re-indexed to entries of `rows`."""
@@ -57,10 +72,25 @@ class Readout:
         )
 
 
+class RowReadouts:
+    """A step whose rows were computed one by one; `failed`: see StepResult."""
+
+    def __init__(self, rows: list[Readout], failed: dict[int, str]) -> None:
+        self._rows = rows
+        self._failed = failed
+
+    def wait(self) -> StepResult:
+        result = StepResult.of_parts([row.wait() for row in self._rows])
+        result.failed = self._failed
+        return result
+
+
 class LaunchedStep:
     """A step that has its place behind those launched before it."""
 
-    def __init__(self, plan: ts_scheduler.Plan, readout: Callable[[], Readout]) -> None:
+    def __init__(
+        self, plan: ts_scheduler.Plan, readout: Callable[[], Readout | RowReadouts]
+    ) -> None:
         """`readout` waits until the step is launched on its device, and raises what stopped it."""
         self.number = plan.step
         self.transfers: list[int] = plan.transfer_id.tolist()

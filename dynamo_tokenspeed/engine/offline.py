@@ -21,6 +21,7 @@ import ts_scheduler
 from dynamo_tokenspeed.engine import startup, step_loop
 from dynamo_tokenspeed.engine.inbox import submit
 from dynamo_tokenspeed.engine.launched_step import StepResult
+from dynamo_tokenspeed.engine.outbox import NO_TOKEN
 from dynamo_tokenspeed.protocol import (
     EngineConfig,
     FinishReason,
@@ -34,12 +35,13 @@ GREEDY = SamplingParams()
 
 @dataclasses.dataclass
 class Completion:
-    """What one request produced."""
+    """What one request produced. `error`: the sentence of one that FAILED."""
 
     token_ids: list[int] = dataclasses.field(default_factory=list)
     finish_reason: FinishReason = FinishReason.NONE
     cached_tokens: int = 0
     logprobs: list[TokenLogprobs] = dataclasses.field(default_factory=list)
+    error: str = ""
 
 
 class OfflineEngine:
@@ -84,27 +86,44 @@ class OfflineEngine:
         )
 
     def run(self, submits: Sequence[Submit]) -> list[Completion]:
-        """Run these requests; ValueError when the scheduler refuses one."""
-        inbox, outbox = _Submits(submits, self._engine), _Collector(submits)
-        step_loop.run(self._engine.scheduler, self._engine.executor, inbox, outbox, None)
+        """Run these requests; ValueError, and none has run, when the scheduler refuses one."""
+        self._submit(submits)
+        outbox = _Collector(submits)
+        try:
+            step_loop.run(self.scheduler, self._engine.executor, _UntilIdle(), outbox, None)
+        except BaseException:  # Ctrl-C in a notebook, too
+            self._start_afresh(submits)
+            raise
         return list(outbox.completions.values())
 
+    def _submit(self, submits: Sequence[Submit]) -> None:
+        for index, request in enumerate(submits):
+            try:
+                submit(self.scheduler, request)
+            except Exception:
+                for earlier in submits[:index]:
+                    self.scheduler.abort(earlier.request_id)
+                raise
+        for request in submits:
+            self._engine.executor.constraints.remember(request)
 
-class _Submits:
-    """Stands where the inbox does: hands over all requests, then ends the loop when idle."""
+    def _start_afresh(self, submits: Sequence[Submit]) -> None:
+        """Nobody knows how far the steps in flight have come, nor what is in their pages.
 
-    def __init__(self, submits: Sequence[Submit], engine: startup.Engine) -> None:
-        self._pending = list(submits)
-        self._constraints = engine.executor.constraints
+        A new scheduler holds no page, and its steps run behind those of the old one.
+        """
+        fresh = ts_scheduler.Scheduler(self.scheduler.config)
+        self._engine = self._engine._replace(scheduler=fresh)
+        for request in submits:
+            self._engine.executor.constraints.forget(request.request_id)
+
+
+class _UntilIdle:
+    """Stands where the inbox does: brings nothing, and ends the loop when nothing is left to do."""
 
     def apply(self, scheduler: ts_scheduler.Scheduler, wait: bool) -> bool:
-        if wait and not self._pending:
-            return False
-        for request in self._pending:
-            submit(scheduler, request)
-            self._constraints.remember(request)
-        self._pending.clear()
-        return True
+        stats = scheduler.stats()
+        return not wait or stats.waiting + stats.running > 0
 
 
 class _Collector:
@@ -126,12 +145,20 @@ class _Collector:
         completions = []
         for request_id, token, finish, cached_tokens in entries:
             completion = self.completions[request_id]
+            completions.append(completion)
+            if finish == FinishReason.FAILED:
+                self.send_failed(request_id, NO_TOKEN)
+                continue
             completion.token_ids.append(token)
             completion.finish_reason = FinishReason(finish)
             completion.cached_tokens = cached_tokens
-            completions.append(completion)
         for logprobs in result.logprobs(output.row):
-            completions[logprobs.index].logprobs.append(logprobs)
+            if completions[logprobs.index].finish_reason != FinishReason.FAILED:
+                completions[logprobs.index].logprobs.append(logprobs)
+
+    def send_failed(self, request_id: int, sentence: str) -> None:
+        completion = self.completions[request_id]
+        completion.finish_reason, completion.error = FinishReason.FAILED, sentence
 
     def send_stats(self, scheduler: ts_scheduler.Scheduler) -> None:
         pass

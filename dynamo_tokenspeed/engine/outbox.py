@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING
 import ts_scheduler
 import zmq
 
-from dynamo_tokenspeed.protocol import EngineMessage, FloorReport, Stats, StepOutput, encode
+from dynamo_tokenspeed.protocol import (
+    EngineMessage,
+    FinishReason,
+    FloorReport,
+    RequestFailed,
+    Stats,
+    StepOutput,
+    encode,
+)
 
 if TYPE_CHECKING:
     from dynamo_tokenspeed.engine.launched_step import StepResult
 
 
+NO_TOKEN = (
+    "no token could be sampled: every one is banned by min_tokens with the stop tokens or by "
+    "logit_bias, or the model's logits are not finite; ask for fewer bans, or report this prompt"
+)
 _STATS = Stats.__struct_fields__[:-1]  # the last is `floor`
 
 
@@ -33,16 +45,24 @@ class Outbox:
         self, output: ts_scheduler.Output, result: StepResult, scheduler: ts_scheduler.Scheduler
     ) -> None:
         self._reported = _stats(scheduler)
+        some_failed = FinishReason.FAILED in output.finish.tobytes()
+        kept = output.finish != FinishReason.FAILED if some_failed else slice(None)
         self.send(
             StepOutput(
-                request_ids=output.request.tobytes(),
-                token_ids=output.token.tobytes(),
-                finish_reasons=output.finish.tobytes(),
-                cached_tokens=output.cached_tokens.tobytes(),
+                request_ids=output.request[kept].tobytes(),
+                token_ids=output.token[kept].tobytes(),
+                finish_reasons=output.finish[kept].tobytes(),
+                cached_tokens=output.cached_tokens[kept].tobytes(),
                 stats=self._reported,
-                logprobs=result.logprobs(output.row),
+                logprobs=result.logprobs(output.row[kept]),
             )
         )
+        if some_failed:
+            for request_id in output.request[output.finish == FinishReason.FAILED].tolist():
+                self.send_failed(request_id, NO_TOKEN)
+
+    def send_failed(self, request_id: int, sentence: str) -> None:
+        self.send(RequestFailed(request_id, sentence))
 
     def send_stats(self, scheduler: ts_scheduler.Scheduler) -> None:
         """Report a change that no step reports (an abort of the last request, say)."""

@@ -18,6 +18,7 @@ class SlotTables:
     pages: [max_num_seqs, pages per sequence] int32, on the device
     sampling: [max_num_seqs] SAMPLING_DTYPE, on the host
     prompt_tokens: [max_num_seqs] int32, on the host: how much of the history is the prompt
+    requests: [max_num_seqs] uint64, on the host: who took the slot last
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class SlotTables:
         self.pages = torch.zeros((max_num_seqs, columns), dtype=torch.int32, device=device)
         self.sampling = np.zeros(max_num_seqs, SAMPLING_DTYPE)
         self.prompt_tokens: npt.NDArray[np.int32] = np.zeros(max_num_seqs, np.int32)
+        self.requests: npt.NDArray[np.uint64] = np.zeros(max_num_seqs, np.uint64)
 
     def patch(self, plan: ts_scheduler.Plan) -> None:
         """Apply what the plan changed: admissions, then new pages."""
@@ -60,6 +62,7 @@ class SlotTables:
         self.tokens[row, column.long()] = self._on_device(plan.admitted_tokens[: offset[-1]])
         self.sampling[slots] = plan.admitted_params.view(SAMPLING_DTYPE)[:, 0]
         self.prompt_tokens[slots] = plan.admitted_prompt_tokens
+        self.requests[slots] = plan.admitted_request
 
     def _on_device(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.tokens.device, non_blocking=True)

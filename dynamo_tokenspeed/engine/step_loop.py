@@ -27,6 +27,8 @@ class Reports(Protocol):
         self, output: ts_scheduler.Output, result: StepResult, scheduler: ts_scheduler.Scheduler
     ) -> None: ...
 
+    def send_failed(self, request_id: int, sentence: str) -> None: ...
+
     def send_stats(self, scheduler: ts_scheduler.Scheduler) -> None: ...
 
 
@@ -61,6 +63,10 @@ def run(
             step = in_flight.popleft()
             result = step.result()
             ended = time.perf_counter()
+            for request_id, sentence in result.failed.items():
+                if scheduler.abort(request_id):
+                    executor.constraints.forget(request_id)
+                    outbox.send_failed(request_id, sentence)
             output = scheduler.commit(step.number, result.token_ids, seconds=ended - begun)
             begun = ended
             for transfer_id in step.transfers:

@@ -4,7 +4,7 @@
 Worker to engine: `Submit`, `Abort`, `Control`, `Shutdown`.
 Engine to worker: `Capacity` once when it can serve, then one `StepOutput` per
 step (arrays as little-endian bytes, so no Python object per token is encoded),
-`Rejected`, `ControlReply`; `Failed` and then the end when it cannot go on.
+`Rejected`, `RequestFailed`, `ControlReply`; `Failed` and then the end when it cannot go on.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class FinishReason(enum.IntEnum):
     NONE = 0
     STOP = 1  # an eos or stop token was sampled
     LENGTH = 2  # max_tokens, or the context limit
+    FAILED = 3  # its next token could not be computed: no stream's reason, a `RequestFailed`
 
 
 class Submit(msgspec.Struct, tag="submit"):
@@ -131,6 +132,17 @@ class Rejected(msgspec.Struct, tag="rejected"):
     sentence: str
 
 
+class RequestFailed(msgspec.Struct, tag="request_failed"):
+    """A request that could not be computed any further, through no fault of the engine process.
+
+    The tokens before are in the steps before. No other request is touched, and another engine
+    process would fail in the same way.
+    """
+
+    request_id: int
+    sentence: str
+
+
 class ControlReply(msgspec.Struct, tag="control_reply"):
     call_id: int
     error: str = ""
@@ -143,7 +155,7 @@ class Failed(msgspec.Struct, tag="failed"):
     sentence: str
 
 
-EngineMessage = Capacity | StepOutput | Rejected | ControlReply | Failed
+EngineMessage = Capacity | StepOutput | Rejected | RequestFailed | ControlReply | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _worker_decoder: msgspec.msgpack.Decoder[WorkerMessage] = msgspec.msgpack.Decoder(WorkerMessage)

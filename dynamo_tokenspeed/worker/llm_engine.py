@@ -34,6 +34,7 @@ from dynamo_tokenspeed.protocol import (
     ControlReply,
     EngineMessage,
     Rejected,
+    RequestFailed,
     StepOutput,
 )
 from dynamo_tokenspeed.worker.args import WorkerArgs, parse_args
@@ -241,6 +242,8 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
             self._snapshots.stats = message.stats
         elif isinstance(message, Rejected):
             self._streams.fail(message.request_id, InvalidArgument(message.sentence))
+        elif isinstance(message, RequestFailed):  # EngineShutdown would let another worker try it
+            self._streams.fail(message.request_id, Unknown(message.sentence))
         elif isinstance(message, ControlReply):
             call = self._calls.pop(message.call_id, None)
             if call is not None and not call.done():
