@@ -77,10 +77,38 @@ void BlockIndex::let_go(BlockId id) {
   }
 }
 
-void BlockIndex::remove(BlockId id) {
+std::vector<BlockId> BlockIndex::withdraw(BlockId first) {
+  enum class Continues : std::uint8_t { kUnknown, kNo, kYes };
+  std::vector<Continues> continues(blocks_.size(), Continues::kUnknown);
+  const auto known = [&continues](BlockId id) -> Continues& {
+    return continues[static_cast<std::size_t>(id)];
+  };
+  known(first) = Continues::kYes;
+  std::vector<BlockId> withdrawn_now;
+  for (BlockId id = 0; id < static_cast<BlockId>(blocks_.size()); ++id) {
+    if (block(id).holders == kUnused) continue;
+    BlockId ancestor = id;
+    while (ancestor != kNoBlock && known(ancestor) == Continues::kUnknown) {
+      ancestor = block(ancestor).parent;
+    }
+    const Continues answer = ancestor == kNoBlock ? Continues::kNo : known(ancestor);
+    for (BlockId at = id; at != ancestor; at = block(at).parent) known(at) = answer;
+    if (answer == Continues::kNo || withdrawn(id)) continue;
+    leave_bucket(id);
+    block(id).next_in_bucket = kWithdrawn;
+    withdrawn_now.push_back(id);
+  }
+  return withdrawn_now;
+}
+
+void BlockIndex::leave_bucket(BlockId id) {
   BlockId* link = &bucket(block(id).hash);
   while (*link != id) link = &block(*link).next_in_bucket;
   *link = block(id).next_in_bucket;
+}
+
+void BlockIndex::remove(BlockId id) {
+  if (!withdrawn(id)) leave_bucket(id);
   if (block(id).parent == kNoBlock) salts_.drop(block(id).salt);
   block(id) = Block{};
   unused_.push_back(id);
@@ -107,9 +135,11 @@ void BlockIndex::check() const {
     if (entry.holders == kUnused) continue;
     ++used;
     demand(entry.holders > 0, "somebody holds every block");
-    demand(find(entry.hash, entry.parent, entry.salt, tokens(id)) == id,
-           "a block is found by its content");
-    if (entry.parent != kNoBlock) ++children[static_cast<std::size_t>(entry.parent)];
+    const bool found = find(entry.hash, entry.parent, entry.salt, tokens(id)) == id;
+    demand(found != withdrawn(id), "a block is found by its content, unless it is withdrawn");
+    if (entry.parent == kNoBlock) continue;
+    ++children[static_cast<std::size_t>(entry.parent)];
+    demand(withdrawn(id) || !withdrawn(entry.parent), "nothing that is found has a lost ancestor");
   }
   for (std::size_t id = 0; id < blocks_.size(); ++id) {
     demand(children[id] <= std::max(0, blocks_[id].holders), "a child holds its parent");

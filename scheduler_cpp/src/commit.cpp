@@ -143,13 +143,17 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
     output_.cached_tokens.push(request.cached_tokens);
     if (finish_reason != FinishReason::kNone) break;
   }
-  // What it computed is suspect: none of it enters the cache.
-  if (finish_reason == FinishReason::kFailed) return finish(row.slot, token, finish_reason);
+  if (finish_reason == FinishReason::kFailed) {
+    withdraw_unproven_pages(*sequence);
+    return finish(row.slot, token, finish_reason);
+  }
   if (!first && floor_.any()) request.paid_until = floor_.pay(request.paid_until, kept);
   const std::int32_t drafts = std::max(0, row.samples - 1);
   sequence->commit(row.tokens, drafts, row.samples - kept);
   const std::int32_t next_full = (sequence->pages().shared() + 1) * config_.page_size;
-  if (sequence->computed() >= next_full) cache_full_pages(*sequence, token);
+  const bool fills_pages = sequence->computed() >= next_full;
+  if (fills_pages) cache_full_pages(*sequence, token);
+  if (row.samples > 0 && (first || fills_pages)) prove_pages(*sequence, token.step());
   if (!sequence->groups().empty()) give_up_old_pages(*sequence, token);
   if (finish_reason != FinishReason::kNone) finish(row.slot, token, finish_reason);
 }
@@ -230,7 +234,7 @@ void Scheduler::cache_full_pages(Sequence& sequence, const StepToken& token) {
     if (inserted.unused) {
       // A step in flight still reads it in this sequence's place.
       replaced_.emplace_back(std::move(*inserted.unused), clock_.newest());
-      pages.resend_from(column);
+      pages.resend_from(column, clock_.next());
     }
     pages.share(std::move(*inserted.page));
     attach_to_groups(sequence, column, token);

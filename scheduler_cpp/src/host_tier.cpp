@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ts/host_tier.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace ts {
@@ -41,7 +42,8 @@ PageId HostTier::evict() {
 
 void HostTier::written(std::vector<WriteBack>&& done, bool ok) {
   for (WriteBack& store : done) {
-    if (ok && store.era == era_ && !residents_.has(store.block)) {
+    const bool wanted = store.era == era_ && !blocks_.withdrawn(store.block);
+    if (ok && wanted && !residents_.has(store.block)) {
       residents_.settle(store.block, std::exchange(store.host_page.id_, kNoPage));
       residents_.release(store.block);
       const BlockId parent = blocks_.parent(store.block);
@@ -55,13 +57,36 @@ void HostTier::written(std::vector<WriteBack>&& done, bool ok) {
   }
 }
 
-void HostTier::clear() {
-  while (residents_.oldest() != kNoBlock) {
-    const BlockId block = residents_.oldest();
-    free_.push_back(residents_.leave(block));
-    blocks_.let_go(block);
+void HostTier::unpin(BlockId block) {
+  residents_.release(block);
+  if (blocks_.withdrawn(block) && residents_.references(block) == 0) leave(block);
+}
+
+void HostTier::withdraw(const std::vector<BlockId>& blocks) {
+  std::vector<PageId> pages;
+  for (const BlockId block : blocks) {
+    if (residents_.has(block)) pages.push_back(residents_.page(block));
   }
+  std::ranges::sort(pages);
+  for (const PageId page : pages) {
+    const BlockId block = residents_.block(page);
+    events_.removed(blocks_.hash(block), blocks_.salt(block), Medium::kHost);
+  }
+  for (BlockId block = residents_.oldest(); block != kNoBlock;) {
+    const BlockId next = residents_.newer(block);
+    if (blocks_.withdrawn(block)) leave(block);
+    block = next;
+  }
+}
+
+void HostTier::clear() {
+  while (residents_.oldest() != kNoBlock) leave(residents_.oldest());
   ++era_;
+}
+
+void HostTier::leave(BlockId block) {
+  free_.push_back(residents_.leave(block));
+  blocks_.let_go(block);
 }
 
 void HostTier::check(std::int32_t under_way) const {

@@ -134,8 +134,45 @@ PrefixCache::Inserted PrefixCache::attach(std::size_t group, BlockId block, Page
   return {SharedPage(lease.consume()), std::nullopt};
 }
 
-void PrefixCache::release(std::size_t group, SharedPage&& shared) {
-  residents_[group].release(residents_[group].block(shared.consume()));
+std::optional<PageLease> PrefixCache::release(std::size_t group, SharedPage&& shared) {
+  Residents& residents = residents_[group];
+  const BlockId block = residents.block(shared.consume());
+  residents.release(block);
+  if (group != kFullAttention || !blocks_.withdrawn(block) || residents.references(block) > 0) {
+    return std::nullopt;
+  }
+  return leave(block);
+}
+
+bool PrefixCache::prove(PageId page) {
+  Residents& device = residents_[kFullAttention];
+  const BlockId block = device.block(page);
+  if (device.proven(block)) return false;
+  device.prove(block);
+  return true;
+}
+
+std::vector<PageLease> PrefixCache::withdraw(PageId first) {
+  Residents& device = residents_[kFullAttention];
+  const std::vector<BlockId> blocks = blocks_.withdraw(device.block(first));
+  std::vector<PageId> pages;
+  for (const BlockId block : blocks) {
+    if (device.has(block)) pages.push_back(device.page(block));
+  }
+  std::ranges::sort(pages);
+  for (const PageId page : pages) {
+    const BlockId block = device.block(page);
+    events_.removed(blocks_.hash(block), blocks_.salt(block));
+  }
+  std::vector<PageLease> free;
+  // A page stands behind what continues it, so it leaves after that.
+  for (BlockId block = device.oldest(); block != kNoBlock;) {
+    const BlockId next = device.newer(block);
+    if (blocks_.withdrawn(block)) free.push_back(leave(block));
+    block = next;
+  }
+  host_.withdraw(blocks);
+  return free;
 }
 
 PageLease PrefixCache::evict(std::size_t group) {
@@ -185,6 +222,8 @@ void PrefixCache::check() const {
     std::int32_t listed = 0;
     for (BlockId block = residents.oldest(); block != kNoBlock; block = residents.newer(block)) {
       demand(residents.references(block) == 0, "a page waiting for eviction is unreferenced");
+      demand(group != kFullAttention || !blocks_.withdrawn(block),
+             "a withdrawn page goes with the last reference to it");
       place[static_cast<std::size_t>(block)] = listed++;
       demand(listed <= residents.unreferenced(), "the list of unreferenced pages ends");
     }
@@ -204,6 +243,8 @@ void PrefixCache::check() const {
       }
       const BlockId parent = blocks_.parent(block);
       if (parent == kNoBlock) continue;
+      demand(!residents.proven(block) || residents.proven(parent),
+             "what is before a proven page is proven");
       demand(residents.has(parent), "a cached page's parent is cached");
       demand(residents.references(block) == 0 || residents.references(parent) > 0,
              "a referenced page's parent is referenced");

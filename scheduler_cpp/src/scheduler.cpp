@@ -138,16 +138,20 @@ Stats Scheduler::stats() const {
 // Last page first: a page waits for eviction behind its descendants (prefix_cache.h).
 void Scheduler::release(Seat&& seat, const StepToken& token) {
   pool_.give_back(std::move(seat->promised));
-  std::move(seat->pages)
-      .vacate(
-          token, [this](PageLease&& page) { pool_.give_back(std::move(page)); },
-          [this](SharedPage&& page) { cache_.release(kFullAttention, std::move(page)); });
+  // Further groups first: a page that is withdrawn leaves them all with the last reference to it.
   for (std::size_t i = 0; i < seat->groups.size(); ++i) {
     std::move(seat->groups[i])
         .vacate(
             token, [&](PageLease&& page) { pools_[i + 1].give_back(std::move(page)); },
             [&](SharedPage&& page) { cache_.release(i + 1, std::move(page)); });
   }
+  std::move(seat->pages)
+      .vacate(
+          token, [this](PageLease&& page) { pool_.give_back(std::move(page)); },
+          [this](SharedPage&& page) {
+            auto free = cache_.release(kFullAttention, std::move(page));
+            if (free) pool_.give_back(std::move(*free));
+          });
   slot_pool_.give_back(std::move(seat->slot));
 }
 

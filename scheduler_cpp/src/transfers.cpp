@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // complete_transfer(): pages have arrived in the host tier, or on the device, or have not.
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -22,15 +23,17 @@ void Scheduler::complete_transfer(std::uint64_t id, bool ok) {
     return release_transferred(send->slot, token);
   }
   const Load& load = std::get<Load>(ended.mapped());
+  const bool withdrawn = std::ranges::any_of(
+      load.blocks, [this](BlockId block) { return cache_.withdrawn(block); });
   // The host's pages stay where they are: as the leaves go last, those of the end become older.
   for (auto block = load.blocks.rbegin(); block != load.blocks.rend(); ++block) {
     cache_.host().unpin(*block);
   }
   Slot& state = slot(load.slot);
   if (auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
-    arrived(load.slot, std::move(*loading).retire(token), ok);
+    arrived(load.slot, std::move(*loading).retire(token), ok, withdrawn);
   } else if (auto* receiving = std::get_if<InFlight<Receiving, TransferToken>>(&state)) {
-    arrived(load.slot, std::move(*receiving).retire(token), ok);
+    arrived(load.slot, std::move(*receiving).retire(token), ok, withdrawn);
   } else {
     release_transferred(load.slot, token);
   }
@@ -49,8 +52,10 @@ void Scheduler::release_transferred(SlotId id, const TransferToken& token) {
   release(std::move(left.seat), clock_.retired());
 }
 
-void Scheduler::arrived(SlotId id, Loading&& loading, bool ok) {
+// `withdrawn`: some of what it has loaded was withdrawn meanwhile.
+void Scheduler::arrived(SlotId id, Loading&& loading, bool ok, bool withdrawn) {
   Slot& state = slot(id);
+  if ((ok && withdrawn) || builds_on_withdrawn(loading.pages())) loading.pages().never_cache();
   if (ok) {
     state = InFlight<Prefilling>(Lifecycle::loaded(std::move(loading)), kNoStep);
     cache_full_pages(*running_in(id), clock_.retired());

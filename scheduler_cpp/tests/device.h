@@ -4,9 +4,13 @@
 // bits. The token sampled is a hash of the whole history read back through the block table. A page
 // mix-up changes the output, which `next_token` on the plain history gives away; an entry whose
 // bits are not those that the sequence alone would have computed throws.
+//
+// An entry may be spoilt, as by a NaN: so is then whatever is computed behind it, and no token can be
+// sampled with it in the context.
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <stdexcept>
 #include <vector>
@@ -65,21 +69,26 @@ class Device {
       const std::int32_t drafts = samples - 1;
       for (std::int32_t j = 0; j < plan.row_tokens[i] - samples; ++j) compute(slot, start + j);
       const std::int32_t last = start + plan.row_tokens[i] - samples;  // of the known tokens
-      const std::int32_t count = 1 + right_drafts(drafts);
+      std::int32_t count = 1 + right_drafts(drafts);
       for (std::int32_t j = 0; j <= drafts; ++j) {
         compute(slot, last + j);
         const ts::Token token = sample(slot, last + j + 1);
+        if (token == ts::kNoToken && j < count) count = j + 1;
         const bool wrong = j + 1 >= count;
         if (j < count) yield.tokens.push_back(token);
-        write(slot, last + j + 1, wrong && j < drafts ? (token + 1) % config_.vocab_size : token);
+        const ts::Token next = std::max(0, token);
+        write(slot, last + j + 1, wrong && j < drafts ? (next + 1) % config_.vocab_size : next);
       }
       end_row(slot, start + plan.row_tokens[i]);
-      write(slot, last + count, yield.tokens.back());
+      write(slot, last + count, std::max(0, yield.tokens.back()));
       computed_[at(slot)] = last + count;
       yield.counts.push_back(count);
     }
     return yield;
   }
+
+  // Asked for each entry that is computed: does something spoil it?
+  std::function<bool()> spoils = [] { return false; };
 
   // What a peer got, by request: as late as the end of its transfer.
   std::map<ts::RequestId, std::vector<ts::Token>> sent;
@@ -119,6 +128,7 @@ class Device {
     std::int32_t position = -1;
     bool expanded = false;
     ts::ContentHash bits = 0;
+    bool spoilt = false;
   };
 
   // The bits of an entry behind those before it.
@@ -292,7 +302,8 @@ class Device {
     }
     const ts::Token token = tokens_[at(slot)][at(position)];
     const ts::ContentHash before = position == 0 ? 0 : entry(slot, position - 1).bits;
-    entry(slot, position) = {token, position, expands_, bits(before, token, expands_)};
+    const bool spoilt = (position > 0 && entry(slot, position - 1).spoilt) || spoils();
+    entry(slot, position) = {token, position, expands_, bits(before, token, expands_), spoilt};
     compute_in_groups(slot, position, tokens_[at(slot)][at(position)]);
   }
 
@@ -306,6 +317,7 @@ class Device {
     std::vector<ts::Token> history;
     const ts::Forms& forms = forms_[at(slot)];
     ts::ContentHash before = 0;
+    bool spoilt = false;
     bool generated = false;  // tokens of the prompt were, by another sequence
     for (std::int32_t position = 0; position < length; ++position) {
       const Entry& kv = entry(slot, position);
@@ -321,6 +333,7 @@ class Device {
         throw std::logic_error("a row reads other bits than it would compute");
       }
       before = kv.bits;
+      spoilt |= kv.spoilt;
       history.push_back(kv.token);
     }
     read_generated += generated ? 1 : 0;
@@ -330,7 +343,7 @@ class Device {
       for (const ts::Token token : history) expected = digest(expected, token);
       if (group.state.digest != expected) throw std::logic_error("a state is of another history");
     }
-    return next_token(history, config_.vocab_size);
+    return spoilt ? ts::kNoToken : next_token(history, config_.vocab_size);
   }
 
   ts::SchedulerConfig config_;

@@ -63,6 +63,7 @@ struct Visits {
   std::uint64_t failures = 0;            // of requests whose next token could not be sampled
   std::uint64_t failures_in_flight = 0;  // with a row of the next step in flight
   std::uint64_t failures_of_drafts = 0;  // behind tokens of the same row that were kept
+  std::uint64_t spoilt_found = 0;        // by later requests, in what nobody had sampled behind
 
   template <class Use>
   void each(Use use) const {
@@ -93,6 +94,7 @@ struct Visits {
     use("requests that failed", failures);
     use("requests that failed with the next step in flight", failures_in_flight);
     use("requests that failed behind accepted drafts", failures_of_drafts);
+    use("requests that found what was spoilt before", spoilt_found);
   }
 };
 
@@ -108,6 +110,7 @@ class Workload {
 
   // A digest of every plan.
   std::uint64_t run() {
+    if (fails_) device_.spoils = [this] { return chance(400); };
     for (int i = 0; i < 150; ++i) {
       if (chance(3)) submit();
       if (chance(12)) abort();
@@ -120,11 +123,13 @@ class Workload {
     }
     for (auto& [id, ask] : asks_) {
       EXPECT(driver_.ended(id));
+      prompts_.push_back(ask.prompt);
       const bool failed = driver_.outcomes[id].finish == FinishReason::kFailed;
       if (failed) EXPECT(begins_with(alone(ask), driver_.outcomes[id].tokens));
       if (!failed) EXPECT(driver_.outcomes[id].tokens == alone(ask));
       if (ask.prefill_only) EXPECT(failed ? device_.sent[id].empty() : got_prompt(id, ask));
     }
+    if (fails_) expect_nothing_spoilt_is_found_twice();
     const Stats stats = driver_.scheduler.stats();
     EXPECT(stats.waiting == 0 && stats.running == 0 && stats.pages_used == 0);
     drain_kv_events();
@@ -265,6 +270,7 @@ class Workload {
     EXPECT(driver_.abort(id) == alive);
     ++visits_.events;
     if (!alive) return;
+    prompts_.push_back(asks_.at(id).prompt);
     asks_.erase(id);
     visits_.aborts_while_loading += loading != driver_.scheduler.stats().loading;
     visits_.aborts_in_flight += std::ranges::any_of(in_flight_, [id](const Launched& launched) {
@@ -383,6 +389,45 @@ class Workload {
     in_flight_.push_back(std::move(launched));
   }
 
+  // Of what it has computed, no token tells whether it is spoilt.
+  void submit_and_abort() {
+    device_.spoils = [this] { return chance(20); };
+    submit();
+    for (int steps = pick(1, 4); steps > 0 && step(); --steps) {
+    }
+    const RequestId id = next_id_ - 1;
+    if (driver_.ended(id) || !asks_.contains(id)) return;
+    EXPECT(driver_.abort(id));
+    prompts_.push_back(asks_.at(id).prompt);
+    asks_.erase(id);
+  }
+
+  // Whoever fails takes with it what made it fail.
+  void expect_nothing_spoilt_is_found_twice() {
+    fails_ = false;
+    for (int i = 0; i < 10; ++i) submit_and_abort();
+    while (step()) {
+    }
+    device_.spoils = [] { return false; };
+    for (const std::vector<Token>& prompt : std::vector(prompts_)) {
+      const Ask ask{.prompt = prompt, .max_tokens = 1, .stops = {}};
+      int failures = 0;
+      FinishReason finish = FinishReason::kNone;
+      while (finish != FinishReason::kLength && failures < 2) {  // again if it is aborted
+        const RequestId id = next_id_++;
+        asks_[id] = ask;
+        driver_.submit(id, prompt, ask.max_tokens);
+        while (step()) {
+        }
+        finish = driver_.outcomes[id].finish;
+        failures += finish == FinishReason::kFailed ? 1 : 0;
+        if (finish == FinishReason::kLength) EXPECT(driver_.outcomes[id].tokens == alone(ask));
+      }
+      EXPECT(failures < 2);
+      visits_.spoilt_found += static_cast<std::uint64_t>(failures);
+    }
+  }
+
   // Here and there a row's next token cannot be sampled.
   void spoil(spec::Yield& yield) {
     std::size_t begin = 0;
@@ -468,7 +513,8 @@ class Workload {
   spec::RouterView router_;
   std::deque<Launched> in_flight_;
   std::uint64_t digest_ = 0;
-  bool fails_ = chance(4);  // in this workload
+  bool fails_ = chance(4);  // some requests of this workload do
+  std::vector<std::vector<Token>> prompts_;
 };
 
 }  // namespace

@@ -18,6 +18,7 @@ from scheduler_model_state import (
     Sequence,
     Transfer,
 )
+from withdrawal_model import Withdrawal, is_withdrawn
 
 Output = dict[str, list[Any]]
 
@@ -58,6 +59,7 @@ class CommitModel(SchedulerState):
         self, row: Row, tokens: list[int], sampling_rows: list[Row], output: Output
     ) -> None:
         sequence, request = row.sequence, row.sequence.request
+        first = len(request.tokens) == request.prompt_length
         finish = NONE
         kept = 0
         for token in tokens:
@@ -74,16 +76,46 @@ class CommitModel(SchedulerState):
             output["cached_tokens"].append(request.cached_tokens)
             if finish:
                 break
-        if finish == FAILED:  # what it computed is suspect
+        if finish == FAILED:
+            self._withdraw_unproven_pages(sequence)
             self._end(sequence)
             return
         sequence.computed += kept if row.decodes else row.tokens
+        fills_pages = sequence.computed >= (sequence.shared + 1) * self.config.page_size
         self._cache_full_pages(sequence)
+        if row.samples and (first or fills_pages):
+            self._prove_pages(sequence)
         self._give_up_old_pages(sequence)
         if finish and request.role == "prefill":
             self._begin_send(sequence)
         if finish:
             self._end(sequence)
+
+    def _prove_pages(self, sequence: Sequence) -> None:
+        """This step has sampled behind them, unless they took another's place too late for it."""
+        if self.committed_steps + 1 >= sequence.reader:
+            sequence.unread = 1 << 30
+        self.cache.proven.update(sequence.pages[: min(sequence.shared, sequence.unread)])
+
+    def _withdraw_unproven_pages(self, sequence: Sequence) -> None:
+        """From the first page on that has never had a sampled token behind it."""
+        shared = sequence.pages[: sequence.shared]
+        unproven = [page for page in shared if page not in self.cache.proven]
+        if not unproven or is_withdrawn(self.cache.content_of(unproven[0])):
+            return
+        withdrawal = Withdrawal(self.cache.content_of(unproven[0]))
+        self.free_pages += self.cache.withdraw(withdrawal)
+        for transfer in self.transfers:
+            transfer.contents = [withdrawal.name(content) for content in transfer.contents]
+            for store in transfer.write_backs:
+                store.content = withdrawal.name(store.content)
+        for other in self.running:
+            if not self._loads(other) and self._builds_on_withdrawn(other):
+                other.cacheable = False
+
+    def _builds_on_withdrawn(self, sequence: Sequence) -> bool:
+        shared = sequence.pages[: sequence.shared]
+        return bool(shared) and is_withdrawn(self.cache.content_of(shared[-1]))
 
     def _cache_full_pages(self, sequence: Sequence) -> None:
         """If the content was cached meanwhile, that page takes the column of this sequence's."""
@@ -109,6 +141,8 @@ class CommitModel(SchedulerState):
                 sequence.pages[column] = cached
                 self.cache.acquire(cached)
                 sequence.sent = min(sequence.sent, column)
+                sequence.unread = min(sequence.unread, column)
+                sequence.reader = self.launched_steps + 1
             else:
                 self.cache.insert(content, sequence.pages[column], expanded)
             sequence.shared += 1
@@ -152,8 +186,11 @@ class CommitModel(SchedulerState):
         if sequence is None:
             self.host.written(transfer.write_backs, ok)
             return
+        withdrawn = any(map(is_withdrawn, transfer.contents))
         for content in reversed(transfer.contents):
             self.host.unpin(content)
+        if (ok and withdrawn) or self._builds_on_withdrawn(sequence):
+            sequence.cacheable = False
         if sequence.ended:
             self.leaving.remove(sequence)
             self._release(sequence)

@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kv_events_model import Content, KvEventsModel
+from withdrawal_model import Withdrawal, is_withdrawn
 
 
-@dataclass(frozen=True)
+@dataclass
 class WriteBack:
     """A page's way from the device to the host."""
 
@@ -49,11 +50,12 @@ class HostTierModel:
         return pending
 
     def written(self, write_backs: list[WriteBack], ok: bool) -> None:
-        """Nothing was held here before its store ended well; what came from before a clearing, or
-        came twice, is of no use."""
+        """Nothing was held here before its store ended well; what came from before a clearing, was
+        withdrawn, or came twice, is of no use."""
         for store in write_backs:
             content = store.content
-            if ok and store.clearings == self.clearings and content not in self.page_of:
+            wanted = store.clearings == self.clearings and not is_withdrawn(content)
+            if ok and wanted and content not in self.page_of:
                 self.page_of[content] = store.host_page
                 self.readers[content] = 0
                 self.unread.append(content)
@@ -71,6 +73,20 @@ class HostTierModel:
         self.readers[content] -= 1
         if self.readers[content] == 0:
             self.unread.append(content)
+        self._free_withdrawn()
+
+    def withdraw(self, withdrawal: Withdrawal) -> None:
+        for content in sorted(self.page_of, key=lambda c: self.page_of[c]):
+            if withdrawal.takes(content):
+                self.events.removed(content, "CPU_TIER1")
+        self.page_of = {withdrawal.name(c): page for c, page in self.page_of.items()}
+        self.readers = {withdrawal.name(c): count for c, count in self.readers.items()}
+        self.unread = [withdrawal.name(content) for content in self.unread]
+        self._free_withdrawn()
+
+    def _free_withdrawn(self) -> None:
+        for content in [content for content in self.unread if is_withdrawn(content)]:
+            self.free_pages.append(self._remove(content))
 
     def clear(self) -> None:
         for content in list(self.unread):

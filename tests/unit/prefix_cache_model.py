@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from cache_group_model import CacheGroupPages
 from host_tier_model import HostTierModel, WriteBack
 from kv_events_model import Content, KvEventsModel
+from withdrawal_model import Withdrawal, continues, is_withdrawn
 
 
 @dataclass
@@ -44,6 +45,7 @@ class PrefixCacheModel:
         self.expanded: dict[Content, int] = {}  # tokens of it in that form, if it is known
         self.references: dict[int, int] = {}  # of every cached page
         self.unreferenced: list[int] = []
+        self.proven: set[int] = set()  # pages with a sampled token behind them
 
     def match(
         self, salt: bytes, tokens: list[int], max_pages: int, accepts: Callable[[int, int], bool]
@@ -90,7 +92,7 @@ class PrefixCacheModel:
         """Not if it is known as computed otherwise. It is known as long as a page of it, or of
         something behind it, is anywhere, on its way to the host included."""
         held = [*self.page_of, *self.host.page_of, *(store.content for store in write_backs)]
-        if not any(salt == content[0] and is_prefix(content[1], all_) for salt, all_ in held):
+        if not any(continues(other, content) for other in held):
             self.expanded.pop(content, None)
         return self.expanded.get(content, expanded) == expanded
 
@@ -98,12 +100,37 @@ class PrefixCacheModel:
         self.page_of[content] = page
         self.expanded[content] = expanded
         self.references[page] = 1
+        self.proven.discard(page)
         self.events.stored(content)
 
-    def release(self, page: int) -> None:
+    def release(self, page: int) -> list[int]:
+        """The page, if it is free now: it was withdrawn, and nobody refers to it any more."""
         self.references[page] -= 1
         if self.references[page] == 0:
             self.unreferenced.append(page)
+        return self._free_withdrawn()
+
+    def withdraw(self, withdrawal: Withdrawal) -> list[int]:
+        """The pages that are free now."""
+        for page in sorted(self.page_of.values()):
+            content = self.content_of(page)
+            if withdrawal.takes(content):
+                self.events.removed(content)
+        for pages in (self, *self.groups):
+            pages.page_of = {withdrawal.name(c): page for c, page in pages.page_of.items()}
+        self.expanded = {c: n for c, n in self.expanded.items() if not withdrawal.takes(c)}
+        free = self._free_withdrawn()
+        self.host.withdraw(withdrawal)
+        return free
+
+    def _free_withdrawn(self) -> list[int]:
+        free = [page for page in self.unreferenced if is_withdrawn(self.content_of(page))]
+        for page in free:
+            self._remove(page)
+        return free
+
+    def content_of(self, page: int) -> Content:
+        return next(c for c, cached in self.page_of.items() if cached == page)
 
     def evict(self) -> int:
         page, content = self._remove_oldest()
@@ -119,13 +146,13 @@ class PrefixCacheModel:
         return pages
 
     def _remove_oldest(self) -> tuple[int, Content]:
-        page = self.unreferenced.pop(0)
-        content = next(c for c, cached in self.page_of.items() if cached == page)
+        page = self.unreferenced[0]
+        return page, self._remove(page)
+
+    def _remove(self, page: int) -> Content:
+        content = self.content_of(page)
+        self.unreferenced.remove(page)
         del self.page_of[content], self.references[page]
         for pages in self.groups:
             pages.forget(content)
-        return page, content
-
-
-def is_prefix(tokens: tuple[int, ...], of: tuple[int, ...]) -> bool:
-    return of[: len(tokens)] == tokens
+        return content

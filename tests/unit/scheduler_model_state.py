@@ -79,6 +79,8 @@ class Sequence:
     prefill_length: int  # tokens to compute before the first new one can be sampled
     groups: list[SequenceGroupPages]  # of further cache groups
     sent: int = 0  # columns before this one are in the device's block table
+    unread: int = 1 << 30  # columns from this one on are read as they are from step `reader` on
+    reader: int = 0
     loaded: dict[int, int] = field(default_factory=dict)  # column: expanded tokens of its page
     cacheable: bool = True  # no page of it was refused by the cache
     ended: bool = False  # finished or aborted; here only while something in flight names it
@@ -220,15 +222,15 @@ class SchedulerState:
 
     def _release(self, sequence: Sequence) -> None:
         """Last page first, so that a page is evicted before the one it continues."""
-        for page in reversed(sequence.pages[sequence.shared :]):
-            self.free_pages.append(page)
-        for page in reversed(sequence.pages[: sequence.shared]):
-            self.cache.release(page)
         for pages, own in zip(self.groups, sequence.groups, strict=True):
             if own.spare is not None:
                 pages.free_pages.append(own.spare)
             for held in reversed(own.held):
                 self._give_up(pages, held)
+        for page in reversed(sequence.pages[sequence.shared :]):
+            self.free_pages.append(page)
+        for page in reversed(sequence.pages[: sequence.shared]):
+            self.free_pages += self.cache.release(page)
         self.free_slots.append(sequence.slot)
 
     def _give_up(self, pages: CacheGroupPages, held: GroupPage) -> None:

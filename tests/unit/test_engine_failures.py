@@ -178,3 +178,15 @@ def test_what_is_no_request_s_fault_ends_the_engine(
 
     with pytest.raises(RuntimeError, match="the device is gone"):
         engine.generate([[1, 2, 3]], 5)
+def test_nobody_finds_what_a_failed_request_computed(
+    engine: OfflineEngine, case: EngineCase
+) -> None:
+    spoil_forward(engine, nan_at_poison)
+    prompt = [7] * (4 * case.chunk) + [POISON]  # its first chunks are cached before it fails
+
+    [first], [second] = engine.generate([prompt], 1), engine.generate([prompt[:-1]], 1)
+
+    assert first.finish_reason == FinishReason.FAILED
+    assert (second.finish_reason, second.cached_tokens) == (FinishReason.LENGTH, 0)
+
+

@@ -36,7 +36,7 @@ VOCAB = 3  # so few that sequences often come to the same content
 # Of each token: any content, or nearly always the same, so that one sequence decodes what others
 # compute, load or have cached.
 ODDS = ((1, 1, 1), (100, 1, 1))
-UNSAMPLEABLE = 0.01  # so often a row's next token cannot be sampled
+UNSAMPLEABLE = (0, 0, 0.02, 0.2)  # how often, in a step, a row's next token cannot be sampled
 SALTS = (b"", b"", b"tenant", b"\xff no text")
 
 # What a long load and a run of Hypothesis is about, beside drafts and overlap.
@@ -93,7 +93,8 @@ class Pair:
         counts = [rng.randint(1, samples) for samples in most] if rng.random() < 0.8 else None
         total = len(most) if counts is None else sum(counts)
         tokens = np.asarray(rng.choices(range(VOCAB), self.odds, k=total), np.int32)
-        tokens[[rng.random() < UNSAMPLEABLE for _ in tokens]] = NO_TOKEN
+        unsampleable = rng.choice(UNSAMPLEABLE)
+        tokens[[rng.random() < unsampleable for _ in tokens]] = NO_TOKEN
         output = self.cpp.commit(
             plan["step"], tokens, None if counts is None else np.asarray(counts, np.int32)
         )

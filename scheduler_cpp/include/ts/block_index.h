@@ -67,6 +67,11 @@ class BlockIndex {
   // The last one to let go removes the block, and its ancestors that nobody else holds.
   void let_go(BlockId id);
 
+  // Nobody finds the block, nor what continues it, from now on; those that still live do so only as
+  // long as somebody holds them, and others may be added with their content. Returns which.
+  std::vector<BlockId> withdraw(BlockId first);
+  [[nodiscard]] bool withdrawn(BlockId id) const { return block(id).next_in_bucket == kWithdrawn; }
+
   [[nodiscard]] ContentHash hash(BlockId id) const { return block(id).hash; }
   [[nodiscard]] BlockId parent(BlockId id) const { return block(id).parent; }
   [[nodiscard]] std::int32_t expanded(BlockId id) const { return block(id).expanded; }
@@ -90,6 +95,7 @@ class BlockIndex {
     std::int32_t expanded = 0;
   };
   static constexpr std::int32_t kUnused = -1;
+  static constexpr BlockId kWithdrawn = -2;  // in no bucket
 
   [[nodiscard]] Block& block(BlockId id) { return blocks_[static_cast<std::size_t>(id)]; }
   [[nodiscard]] const Block& block(BlockId id) const {
@@ -97,6 +103,7 @@ class BlockIndex {
   }
   [[nodiscard]] BlockId& bucket(ContentHash hash) { return buckets_[hash & bucket_mask_]; }
   void remove(BlockId id);
+  void leave_bucket(BlockId id);
   void grow();
 
   std::int32_t page_size_;

@@ -67,7 +67,9 @@ class HostTier {
 
   // A load reads the block's page.
   void pin(BlockId block) { residents_.acquire(block); }
-  void unpin(BlockId block) { residents_.release(block); }
+  void unpin(BlockId block);
+  // Blocks that nobody shall find any more: their pages are free, once no load reads them.
+  void withdraw(const std::vector<BlockId>& blocks);
 
   // Precondition: nothing is pinned.
   void clear();
@@ -82,6 +84,7 @@ class HostTier {
   [[nodiscard]] std::optional<HostPageLease> take();
   void give_back(HostPageLease&& lease) { free_.push_back(std::exchange(lease.id_, kNoPage)); }
   [[nodiscard]] PageId evict();
+  void leave(BlockId block);
 
   std::int32_t num_pages_;
   BlockIndex& blocks_;

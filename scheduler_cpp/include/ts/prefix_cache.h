@@ -90,7 +90,21 @@ class PrefixCache {
   // A further group's page of the same content. `unused` is set if it has one already.
   [[nodiscard]] Inserted attach(std::size_t group, BlockId block, PageLease&& lease);
 
-  void release(std::size_t group, SharedPage&& page);
+  // Returns the page if it was withdrawn and nobody refers to it any more: it is free.
+  std::optional<PageLease> release(std::size_t group, SharedPage&& page);
+
+  // A token was sampled with this page in its context, as the model computed it, and so with all
+  // pages before it: none holds a NaN, since a NaN spreads to every token behind it. False if that
+  // was known.
+  bool prove(PageId page);
+  [[nodiscard]] bool proven(PageId page) const {
+    const Residents& device = residents_[kFullAttention];
+    return device.proven(device.block(page));
+  }
+  // This page and whatever continues it, in every tier, will not be found again. Returns those that
+  // nobody refers to: they are free.
+  [[nodiscard]] std::vector<PageLease> withdraw(PageId first);
+  [[nodiscard]] bool withdrawn(BlockId block) const { return blocks_.withdrawn(block); }
 
   // Takes a group's least recently used page. Precondition: evictable(group) > 0.
   [[nodiscard]] PageLease evict(std::size_t group);

@@ -32,6 +32,9 @@ class Residents {
   }
   [[nodiscard]] bool holds(PageId page) const { return block(page) != kNoBlock; }
   [[nodiscard]] std::int32_t references(BlockId block) const { return seat(block).references; }
+  // Has a token been sampled with the block's page in its context?
+  [[nodiscard]] bool proven(BlockId block) const { return seat(block).proven; }
+  void prove(BlockId block) { seat(block).proven = true; }
 
   [[nodiscard]] std::int32_t size() const { return size_; }
   [[nodiscard]] std::int32_t unreferenced() const { return unreferenced_; }
@@ -79,6 +82,7 @@ class Residents {
     std::int32_t references = 0;
     BlockId older = kNoBlock;  // neighbours among those that nobody refers to
     BlockId newer = kNoBlock;
+    bool proven = false;
   };
 
   [[nodiscard]] Seat& seat(BlockId block) { return seats_[static_cast<std::size_t>(block)]; }

@@ -177,8 +177,13 @@ class Scheduler {
   void attach_to_groups(Sequence& sequence, std::int32_t column, const StepToken& token);
   void give_up_old_pages(Sequence& sequence, const StepToken& token);
 
+  // What a request that fails may have spoilt (suspects.cpp)
+  void prove_pages(Sequence& sequence, StepId step);
+  void withdraw_unproven_pages(const Sequence& sequence);
+  [[nodiscard]] bool builds_on_withdrawn(const SequencePages& pages) const;
+
   // complete_transfer() (transfers.cpp)
-  void arrived(SlotId id, Loading&& loading, bool ok);
+  void arrived(SlotId id, Loading&& loading, bool ok, bool withdrawn);
   void release_transferred(SlotId id, const TransferToken& token);
 
   // check_invariants()

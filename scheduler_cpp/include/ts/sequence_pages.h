@@ -71,8 +71,17 @@ class SequencePages {
   void keep(PageLease&& page, StepId last_writer) {
     tail_[--landed_] = InFlight<PageLease>(std::move(page), last_writer);
   }
-  // Another page took the place of the one at `column`.
-  void resend_from(std::int32_t column) { sent_ = std::min(sent_, column); }
+  // Another page took the place of the one at `column`; `reader` is the first step to read it.
+  void resend_from(std::int32_t column, StepId reader) {
+    sent_ = std::min(sent_, column);
+    unread_ = std::min(unread_, column);
+    reader_ = reader;
+  }
+  // Shared columns before this one are as the rows of the steps up to this one read them.
+  [[nodiscard]] std::int32_t read_by(StepId step) {
+    if (step >= reader_) unread_ = INT32_MAX;
+    return std::min(shared(), unread_);
+  }
 
   void compact() {
     tail_.erase(tail_.begin(), tail_.begin() + static_cast<std::ptrdiff_t>(landed_));
@@ -93,6 +102,8 @@ class SequencePages {
   std::vector<InFlight<PageLease>> tail_;
   std::size_t landed_ = 0;  // of tail_, taken out by land()
   std::int32_t sent_ = 0;
+  std::int32_t unread_ = INT32_MAX;  // columns before this were read by every step
+  StepId reader_ = kNoStep;          // reads all
   bool cacheable_ = true;
 };
 
