@@ -71,7 +71,8 @@ void bind_config(nb::module_& module) {
          nb::handle chunked_prefill_size, nb::handle vocab_size, nb::handle absorb_from,
          nb::handle enable_prefix_caching, nb::handle enable_kv_events, nb::handle params_size,
          nb::handle dp_rank, nb::handle max_overtakes, nb::handle overlap_depth,
-         nb::handle num_speculative_tokens, nb::handle min_tps_per_user, nb::handle num_host_pages,
+         nb::handle num_speculative_tokens, nb::handle min_tps_per_user, nb::handle peer_timeout,
+         nb::handle num_host_pages,
          nb::handle cache_groups) {
         const auto int32 = [](nb::handle value, const char* name) {
           return static_cast<std::int32_t>(integer_argument(value, name, INT32_MIN, INT32_MAX));
@@ -93,6 +94,7 @@ void bind_config(nb::module_& module) {
             .overlap_depth = int32(overlap_depth, "overlap_depth"),
             .num_speculative_tokens = int32(num_speculative_tokens, "num_speculative_tokens"),
             .min_tps_per_user = real_argument(min_tps_per_user, "min_tps_per_user"),
+            .peer_timeout = real_argument(peer_timeout, "peer_timeout"),
             .num_host_pages = int32(num_host_pages, "num_host_pages"),
             .cache_groups = groups_argument(cache_groups),
         };
@@ -116,6 +118,7 @@ void bind_config(nb::module_& module) {
            "overlap_depth"_a.none() = defaults.overlap_depth,
            "num_speculative_tokens"_a.none() = defaults.num_speculative_tokens,
            "min_tps_per_user"_a.none() = defaults.min_tps_per_user,
+           "peer_timeout"_a.none() = defaults.peer_timeout,
            "num_host_pages"_a.none() = defaults.num_host_pages,
            "cache_groups"_a.none() = nb::tuple())
       .def_ro("page_size", &SchedulerConfig::page_size)
@@ -134,6 +137,7 @@ void bind_config(nb::module_& module) {
       .def_ro("overlap_depth", &SchedulerConfig::overlap_depth)
       .def_ro("num_speculative_tokens", &SchedulerConfig::num_speculative_tokens)
       .def_ro("min_tps_per_user", &SchedulerConfig::min_tps_per_user)
+      .def_ro("peer_timeout", &SchedulerConfig::peer_timeout)
       .def_ro("num_host_pages", &SchedulerConfig::num_host_pages)
       .def_prop_ro("cache_groups",
                    [](const SchedulerConfig& self) {

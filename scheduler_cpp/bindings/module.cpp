@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The Python module: argument checks, the GIL, and views. No decision is made here.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/vector.h>
 
 #include <memory>
 #include <mutex>
@@ -101,6 +102,11 @@ class SchedulerObject {
     alone([&] { scheduler_->complete_transfer(id, arrived); });
   }
 
+  std::vector<std::uint64_t> overdue_transfers(nb::handle now) {
+    const double seconds = real_argument(now, "now");
+    return alone([&] { return scheduler_->overdue_transfers(seconds); });
+  }
+
   nb::object kv_events(nb::handle timestamp) {
     const double seconds = real_argument(timestamp, "timestamp");
     const std::string payload = alone([&] { return scheduler_->drain_kv_events(seconds); });
@@ -184,6 +190,9 @@ NB_MODULE(_core, module) {
            "one), and how long the step took.")
       .def("complete_transfer", &SchedulerObject::complete_transfer, "transfer_id"_a.none(),
            "ok"_a.none() = true, "A plan's transfer has ended, well or not; in any order.")
+      .def("overdue_transfers", &SchedulerObject::overdue_transfers, "now"_a.none(),
+           "Transfers with a peer, under way for peer_timeout: stop them, then complete_transfer("
+           "id, ok=False).")
       .def("kv_events", &SchedulerObject::kv_events, "timestamp"_a.none(),
            "The msgpack payload [timestamp, [events], dp_rank] since the last call, or None.")
       .def("clear_prefix_cache", &SchedulerObject::clear_prefix_cache,

@@ -180,7 +180,7 @@ void Scheduler::finish(SlotId id, const StepToken& token, FinishReason reason) {
 void Scheduler::send(SlotId id, const StepToken& token) {
   Slot& state = slot(id);
   auto& decoding = std::get<InFlight<Decoding>>(state);
-  const Send send{transfer_clock_.begin(), decoding.peek().request().id, id};
+  const Send send{transfer_clock_.begin(), decoding.peek().request().id, id, {}};
   sends_.push_back(send);
   state = InFlight<Sending, TransferToken>(Lifecycle::send(std::move(decoding).retire(token)),
                                            send.transfer);

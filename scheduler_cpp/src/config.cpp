@@ -13,6 +13,7 @@ namespace {
 // token count inside 32.
 constexpr std::int32_t kLargest = 1 << 28;
 constexpr double kHighestFloor = 1e6;
+constexpr double kLongestTimeout = 1e6;
 
 void demand_range(const char* name, std::int32_t value, std::int32_t low, std::int32_t high) {
   if (value >= low && value <= high) return;
@@ -70,6 +71,11 @@ void validate(const SchedulerConfig& config) {
     throw std::invalid_argument("min_tps_per_user is " + std::to_string(config.min_tps_per_user) +
                                 "; it must be a rate in tokens/s between 0 (no floor) and " +
                                 std::to_string(static_cast<std::int64_t>(kHighestFloor)));
+  }
+  if (!(config.peer_timeout >= 0) || config.peer_timeout > kLongestTimeout) {
+    throw std::invalid_argument("peer_timeout is " + std::to_string(config.peer_timeout) +
+                                "; it must be a time in seconds between 0 (no timeout) and " +
+                                std::to_string(static_cast<std::int64_t>(kLongestTimeout)));
   }
   const std::int64_t decode_tokens =
       static_cast<std::int64_t>(config.max_num_seqs) * (1 + config.num_speculative_tokens);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // complete_transfer(): pages have arrived in the host tier, or on the device, or have not.
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -37,6 +38,27 @@ void Scheduler::complete_transfer(std::uint64_t id, bool ok) {
   } else {
     release_transferred(load.slot, token);
   }
+}
+
+std::vector<std::uint64_t> Scheduler::overdue_transfers(double now) {
+  if (!(now >= now_) || !std::isfinite(now)) {
+    throw std::invalid_argument("now is " + std::to_string(now) + ", but it must be at least " +
+                                std::to_string(now_) + ", as it was: seconds of a monotonic clock");
+  }
+  now_ = now;
+  std::vector<std::uint64_t> overdue;
+  if (config_.peer_timeout <= 0) return overdue;
+  for (auto& [id, transfer] : transfers_) {
+    std::optional<double>* since = nullptr;
+    if (auto* send = std::get_if<Send>(&transfer)) since = &send->since;
+    if (auto* load = std::get_if<Load>(&transfer); load != nullptr && load->blocks.empty()) {
+      since = &load->since;
+    }
+    if (since == nullptr) continue;  // with the host tier: no peer can fail it
+    if (!*since) *since = now;
+    if (now - **since >= config_.peer_timeout) overdue.push_back(id.number());
+  }
+  return overdue;
 }
 
 // What a peer has read, or what was ended while its pages were on their way.

@@ -89,7 +89,8 @@ SchedulerConfig small_config(Choices& choices) {
                          .max_overtakes = choices.pick(0, 3),
                          .overlap_depth = choices.pick(0, 1),
                          .num_speculative_tokens = choices.pick(0, 3),
-                         .min_tps_per_user = choices.once_in(3) ? choices.pick(1, 200) : 0.0};
+                         .min_tps_per_user = choices.once_in(3) ? choices.pick(1, 200) : 0.0,
+                         .peer_timeout = choices.of(std::array{0.0, 0.5})};
   if (choices.once_in(3)) {
     config.num_host_pages = choices.pick(1, 24);
   } else if (choices.once_in(2)) {
@@ -128,6 +129,10 @@ void spoil_groups(SchedulerConfig& config, Choices& choices) {
 
 // True if the configuration must be refused now; else it may be.
 bool spoil(SchedulerConfig& config, Choices& choices) {
+  if (choices.once_in(8)) {
+    config.peer_timeout = choices.of(std::array{-1.0, kNotANumber, kInfinity, -kInfinity, 1e7});
+    return true;
+  }
   if (choices.once_in(8)) {
     config.min_tps_per_user = choices.of(std::array{-1.0, kNotANumber, kInfinity, -kInfinity, 1e7});
     return true;
@@ -315,6 +320,9 @@ class Session {
         break;
       case 10:
         end_transfer_bad();
+        break;
+      case 11:
+        ask_for_overdue();
         break;
       default:
         if (!transfers_.empty() && choices_.once_in(3)) end_transfer();
@@ -613,6 +621,15 @@ class Session {
     refused<std::invalid_argument>([id](Scheduler& s) { s.complete_transfer(id, true); });
   }
 
+  // Between the device and the host nothing is ever overdue.
+  void ask_for_overdue() {
+    const double now = choices_.of(std::array{0.0, 1.0, 1e9, kNotANumber, kInfinity, -1.0});
+    const auto asking = [now](Scheduler& s) { return s.overdue_transfers(now); };
+    if (!std::isfinite(now) || now < now_) return refused<std::invalid_argument>(asking);
+    now_ = now;
+    demand(both(asking).empty(), "only what a peer takes part in is overdue");
+  }
+
   [[nodiscard]] std::int32_t loads_under_way() const {
     return static_cast<std::int32_t>(std::ranges::count(transfers_, true, &Transfer::load));
   }
@@ -773,6 +790,7 @@ class Session {
   std::vector<Transfer> transfers_;  // under way
   std::set<std::uint64_t> named_;    // every transfer so far
   std::uint64_t serials_ = 0;
+  double now_ = 0;
   std::int64_t commits_ = 0;
   std::int64_t retractions_ = 0;
   spec::RouterView router_;

@@ -12,6 +12,7 @@ from scheduler_model_state import (
     NO_PAGE,
     NO_TOKEN,
     NONE,
+    RECEIVE,
     SEND,
     Row,
     SchedulerState,
@@ -200,6 +201,15 @@ class CommitModel(SchedulerState):
             self._free_replaced()
         else:
             self._count_as_not_found(sequence, transfer)
+
+    def overdue_transfers(self, now: float) -> list[int]:
+        overdue = []
+        for transfer in sorted(self.transfers, key=lambda transfer: transfer.number):
+            if transfer.kind in (SEND, RECEIVE) and self.config.peer_timeout:
+                transfer.since = now if transfer.since is None else transfer.since
+                if now - transfer.since >= self.config.peer_timeout:
+                    overdue.append(transfer.number)
+        return overdue
 
     def _count_as_not_found(self, sequence: Sequence, transfer: Transfer) -> None:
         """What the first admission counted as found is taken back; later ones count nothing."""

@@ -31,6 +31,7 @@ class Config:
     enable_prefix_caching: bool = True
     overlap_depth: int = 0
     num_speculative_tokens: int = 0
+    peer_timeout: float = 0.0
     num_host_pages: int = 0
     cache_groups: tuple[CacheGroup, ...] = ()
 
@@ -108,6 +109,7 @@ class Transfer:
     contents: list[Content] = field(default_factory=list)  # that a load reads
     tokens: int = 0  # of the sequence, that have their KV once this has ended well
     number: int = 0
+    since: float | None = None  # when it was first seen to be under way
 
 
 @dataclass

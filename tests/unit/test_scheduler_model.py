@@ -36,7 +36,7 @@ VOCAB = 3  # so few that sequences often come to the same content
 # Of each token: any content, or nearly always the same, so that one sequence decodes what others
 # compute, load or have cached.
 ODDS = ((1, 1, 1), (100, 1, 1))
-UNSAMPLEABLE = (0, 0, 0.02, 0.2)  # how often, in a step, a row's next token cannot be sampled
+UNSAMPLEABLE = (0, 0.01, 0.1)  # how often a row's next token cannot be sampled
 SALTS = (b"", b"", b"tenant", b"\xff no text")
 
 # What a long load and a run of Hypothesis is about, beside drafts and overlap.
@@ -49,16 +49,22 @@ class Pair:
     """The C++ scheduler and the model; every call goes to both and compares them."""
 
     def __init__(
-        self, config: Config, announce_always: bool, odds: Sequence[int] = ODDS[0]
+        self,
+        config: Config,
+        announce_always: bool,
+        odds: Sequence[int] = ODDS[0],
+        unsampleable: float = 0,
     ) -> None:
         self.config = config
         self.odds = odds
+        self.unsampleable = unsampleable
         self.cpp = ts_scheduler.Scheduler(
             ts_scheduler.SchedulerConfig(vocab_size=VOCAB, params_size=8, **fields_of(config))
         )
         self.model = SchedulerModel(config)
         self.announce_always = announce_always
         self.in_flight: list[dict[str, Any]] = []  # plans
+        self.now = 0.0
         self.content_of_hash: dict[int, object] = {}
 
     def submit(self, ask: Ask) -> None:
@@ -93,8 +99,7 @@ class Pair:
         counts = [rng.randint(1, samples) for samples in most] if rng.random() < 0.8 else None
         total = len(most) if counts is None else sum(counts)
         tokens = np.asarray(rng.choices(range(VOCAB), self.odds, k=total), np.int32)
-        unsampleable = rng.choice(UNSAMPLEABLE)
-        tokens[[rng.random() < unsampleable for _ in tokens]] = NO_TOKEN
+        tokens[[rng.random() < self.unsampleable for _ in tokens]] = NO_TOKEN
         output = self.cpp.commit(
             plan["step"], tokens, None if counts is None else np.asarray(counts, np.int32)
         )
@@ -118,6 +123,13 @@ class Pair:
             with pytest.raises(ValueError):
                 self.cpp.complete_transfer(transfer_id)
         self._compare_state()
+
+    def let_time_pass(self, seconds: float) -> None:
+        self.now += seconds
+        overdue = self.model.overdue_transfers(self.now)
+        assert self.cpp.overdue_transfers(self.now) == overdue
+        for transfer_id in overdue:  # as if the device had stopped it
+            self.complete_transfer(transfer_id, False)
 
     def clear_prefix_cache(self) -> None:
         assert self.cpp.clear_prefix_cache() == self.model.clear_prefix_cache()
@@ -229,6 +241,7 @@ def random_config(
         cache_groups=random_groups(rng, page_size, num_speculative_tokens)
         if feature == "cache_groups"
         else (),
+        peer_timeout=rng.choice([0.0, 0.5, 2.0]),
         num_host_pages=rng.choice([1, 20, 100, 100]) if "host_tier" in feature else 0,
     )
 
@@ -285,7 +298,7 @@ class PairMachine(RuleBasedStateMachine):
         rng = random.Random(seed)
         config = random_config(rng, overlap_depth, num_speculative_tokens, self.feature)
         odds = rng.choice(ODDS)
-        self.pair = Pair(config, announce_always, odds)
+        self.pair = Pair(config, announce_always, odds, rng.choice(UNSAMPLEABLE))
         self.common = rng.choices(range(VOCAB), odds, k=60)
         self.submitted = 0
 
@@ -332,6 +345,10 @@ class PairMachine(RuleBasedStateMachine):
     def abort(self, data: st.DataObject) -> None:
         self.pair.abort(data.draw(st.integers(0, self.submitted - 1)))
 
+    @rule(seconds=st.sampled_from([0.0, 0.4, 1.0, 3.0]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.pair.let_time_pass(seconds)
+
     @rule()
     def clear_prefix_cache(self) -> None:
         self.pair.clear_prefix_cache()
@@ -374,7 +391,7 @@ def test_a_long_load_gives_the_plans_of_the_policy(
 def run_load(rng: random.Random, config: Config, feature: str, calls: int) -> None:
     """Many more calls than Hypothesis makes, the queue never empty for long."""
     odds = rng.choice(ODDS)
-    pair = Pair(config, announce_always=rng.random() < 0.5, odds=odds)
+    pair = Pair(config, rng.random() < 0.5, odds, rng.choice(UNSAMPLEABLE))
     common = rng.choices(range(VOCAB), odds, k=60)
     longest_queue = rng.choice([3, 12, 12, 45])
     submitted = 0
@@ -388,6 +405,8 @@ def run_load(rng: random.Random, config: Config, feature: str, calls: int) -> No
             pair.abort(rng.choice([*running, rng.randrange(submitted)]))
         elif luck < 0.185:
             pair.clear_prefix_cache()
+        elif luck < 0.195:
+            pair.let_time_pass(rng.choice([0.0, 0.3, 1.0]))
         elif luck < 0.22:
             pair.announce()
         elif pair.transfers and luck < 0.45:

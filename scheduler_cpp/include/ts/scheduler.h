@@ -71,6 +71,12 @@ class Scheduler {
   // committed.
   void complete_transfer(std::uint64_t id, bool ok);
 
+  // Transfers with a peer that have been under way for peer_timeout or longer, until they end.
+  // `now`: seconds on a clock that never goes back; a transfer's time begins with the first call
+  // after the plan that named it. Nothing is released here, since a peer may still be reading or
+  // writing: the execution plane stops the transfer, and says so with complete_transfer(id, false).
+  [[nodiscard]] std::vector<std::uint64_t> overdue_transfers(double now);
+
   // The msgpack payload of the events since the last call; empty if there were none.
   [[nodiscard]] std::string drain_kv_events(double timestamp);
 
@@ -230,17 +236,20 @@ class Scheduler {
   SlotPool slot_pool_;
   StepClock clock_;
   TransferClock transfer_clock_;
+  double now_ = 0;  // of the last overdue_transfers()
   struct Load {
     TransferId transfer;
     RequestId request;
     SlotId slot;
     std::vector<BlockId> blocks;  // whose host pages it reads; none if a peer sends them
     std::vector<PageId> device_pages;
+    std::optional<double> since = {};  // when overdue_transfers() saw it first
   };
   struct Send {
     TransferId transfer;
     RequestId request;
     SlotId slot;
+    std::optional<double> since = {};
   };
   using WriteBacks = InFlight<std::vector<WriteBack>, TransferToken>;
   std::map<TransferId, std::variant<Load, WriteBacks, Send>> transfers_;

@@ -46,6 +46,7 @@ class SchedulerConfig:
         overlap_depth: int = 0,
         num_speculative_tokens: int = 0,
         min_tps_per_user: float = 0.0,
+        peer_timeout: float = 0.0,
         num_host_pages: int = 0,
         cache_groups: Iterable[CacheGroup] = (),
     ) -> None: ...
@@ -81,6 +82,8 @@ class SchedulerConfig:
     def num_speculative_tokens(self) -> int: ...
     @property
     def min_tps_per_user(self) -> float: ...
+    @property
+    def peer_timeout(self) -> float: ...
     @property
     def num_host_pages(self) -> int: ...
     @property
@@ -250,6 +253,12 @@ class Scheduler:
     def complete_transfer(self, transfer_id: int, ok: bool = True) -> None:
         """A plan's transfer has ended, well or not; in any order. ValueError if it is unknown."""
 
+    def overdue_transfers(self, now: float) -> list[int]:
+        """Transfers with a peer that have been under way for `peer_timeout` seconds or longer.
+
+        The execution plane must stop them, so that nothing of them reads or writes a page any more,
+        and then call `complete_transfer(id, ok=False)`, which releases their pages.
+        """
     def kv_events(self, timestamp: float) -> bytes | None:
         """The msgpack payload [timestamp, [events], dp_rank] since the last call, or None."""
 
