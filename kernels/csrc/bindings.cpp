@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
 // The Python module ts_kernels._native. Tensors come as addresses and sizes: reading them from a
-// torch tensor costs some 50 ns each, a DLPack exchange over a microsecond. ts_kernels/native
-// checks what must hold before it calls; nothing here checks again.
+// torch tensor costs some 50 ns each, a DLPack exchange over a microsecond. ts_kernels/native has
+// checked sizes and dtypes; here the values are checked that kernels use as indices.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "checks.h"
 #include "dispatch.h"
 #include "router.h"
 #include "thread_pool.h"
@@ -44,6 +45,7 @@ void linear(bool bf16, bool out_fp32, Address x, Address w, Address bias, Addres
 void moe_experts(bool bf16, Address x, Address w_gate_up, Address w_down, Address weights,
                  Address ids, Address out, i64 tokens, i64 top_k, i64 experts, i64 shared,
                  i64 hidden, i64 intermediate) {
+  check_indices("ids", at<i64>(ids), tokens * top_k, experts - shared);
   call(kernels().moe_experts,
        MoeArgs{at(x), at(w_gate_up), at(w_down), at<float>(weights), at<i64>(ids), at(out), tokens,
                top_k, experts, shared, hidden, intermediate},
@@ -72,7 +74,8 @@ void silu_and_mul(bool bf16, Address gate_up, Address out, i64 tokens, i64 width
 
 void rope_interleaved(bool bf16, Address x, Address positions, Address cos_sin, Address out,
                       i64 tokens, i64 heads, i64 width, i64 x_token, i64 x_head, i64 out_token,
-                      i64 out_head) {
+                      i64 out_head, i64 max_positions) {
+  check_indices("positions", at<i64>(positions), tokens, max_positions);
   call(kernels().rope_interleaved,
        RopeArgs{at(x), at<i64>(positions), at<float>(cos_sin), at(out), tokens, heads, width,
                 x_token, x_head, out_token, out_head},
@@ -81,7 +84,8 @@ void rope_interleaved(bool bf16, Address x, Address positions, Address cos_sin, 
 
 void mla_cache_write(bool bf16, Address kv, Address latent, Address rope_key, Address cache_index,
                      i64 tokens, i64 rank, i64 rope, i64 page_size, i64 kv_page, i64 latent_token,
-                     i64 rope_token) {
+                     i64 rope_token, i64 pages) {
+  check_indices("cache_index", at<i64>(cache_index), tokens, pages * page_size);
   call(kernels().mla_cache_write,
        CacheWriteArgs{at(kv), at(latent), at(rope_key), at<i64>(cache_index), tokens, rank, rope,
                       page_size, kv_page, latent_token, rope_token},

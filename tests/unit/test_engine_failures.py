@@ -62,11 +62,11 @@ def expect_only_the_poisoned_to_fail(
 ) -> str:
     """The sentence that it ends with."""
     others = [engine.request(prompt, NEW_TOKENS, sampling) for prompt in case.prompts]
-    alone = [[tuple(c.token_ids) for c in case.engine().run([other])][0] for other in others]
+    alone = [completion.token_ids for completion in case.engine().run(others)]
 
     first, failed, *rest = engine.run([others[0], poisoned, *others[1:]])
 
-    assert [tuple(completion.token_ids) for completion in (first, *rest)] == alone
+    assert [completion.token_ids for completion in (first, *rest)] == alone
     assert (failed.finish_reason, failed.token_ids) == (FinishReason.FAILED, [])
     assert failed.error
     engine.scheduler.check_invariants()
@@ -178,6 +178,8 @@ def test_what_is_no_request_s_fault_ends_the_engine(
 
     with pytest.raises(RuntimeError, match="the device is gone"):
         engine.generate([[1, 2, 3]], 5)
+
+
 def test_nobody_finds_what_a_failed_request_computed(
     engine: OfflineEngine, case: EngineCase
 ) -> None:
@@ -188,5 +190,3 @@ def test_nobody_finds_what_a_failed_request_computed(
 
     assert first.finish_reason == FinishReason.FAILED
     assert (second.finish_reason, second.cached_tokens) == (FinishReason.LENGTH, 0)
-
-

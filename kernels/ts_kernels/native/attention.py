@@ -7,12 +7,28 @@ import torch
 from torch import Tensor
 
 from ts_kernels import _native
-
-BF16 = torch.bfloat16
+from ts_kernels.native.dtypes import BF16, DTYPES
+from ts_kernels.ops import checks
+from ts_kernels.ops.attention import check_mla_cache_write
 
 
 def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: Tensor) -> None:
     tokens, rank = latent.shape
+    pages, page_size, width = kv.shape
+    kv_page, *kv_inner = kv.stride()
+    dtype = kv.dtype
+    if (
+        rope_key.shape != (tokens, width - rank)
+        or cache_index.numel() != tokens
+        or cache_index.dtype is not torch.int64
+        or not latent.dtype is rope_key.dtype is dtype
+        or dtype not in DTYPES
+        or kv_inner != [width, 1]
+    ):
+        checks.dtype("kv", kv, *DTYPES)
+        check_mla_cache_write(kv, latent, rope_key, cache_index)
+        if kv_inner != [width, 1]:
+            raise ValueError(f"kv's pages are strided {kv_inner}, but must be contiguous")
     latent_token, step = latent.stride()
     if step != 1:
         latent = latent.contiguous()
@@ -21,19 +37,21 @@ def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: T
     if step != 1:
         rope_key = rope_key.contiguous()
         rope_token = rope_key.shape[1]
+    cache_index = cache_index.contiguous()
     _native.mla_cache_write(
-        kv.dtype is BF16,
+        dtype is BF16,
         kv.data_ptr(),
         latent.data_ptr(),
         rope_key.data_ptr(),
-        cache_index.contiguous().data_ptr(),
+        cache_index.data_ptr(),
         tokens,
         rank,
-        rope_key.shape[1],
-        kv.shape[1],
-        kv.stride(0),
+        width - rank,
+        page_size,
+        kv_page,
         latent_token,
         rope_token,
+        pages,
     )
 
 
@@ -52,14 +70,16 @@ def mla_decode(
         q = q.contiguous()
         q_row, q_token, q_head, _ = q.stride()
     block_table = _rows_of(block_table)
+    # A copy must outlive the call: what is passed is its address.
+    slots, context_lens = slots.contiguous(), context_lens.contiguous()
     out = q.new_empty(rows, q_tokens, heads, kv_lora_rank)
     _native.mla_decode(
         q.dtype is BF16,
         q.data_ptr(),
         kv.data_ptr(),
         block_table.data_ptr(),
-        slots.contiguous().data_ptr(),
-        context_lens.contiguous().data_ptr(),
+        slots.data_ptr(),
+        context_lens.data_ptr(),
         out.data_ptr(),
         rows,
         q_tokens,
@@ -95,16 +115,18 @@ def mla_prefill(
     if q.stride(2) != 1:
         q = q.contiguous()
     block_table = _rows_of(block_table)
+    slots, context_lens = slots.contiguous(), context_lens.contiguous()
+    query_start, w_kv_b = query_start.contiguous(), w_kv_b.contiguous()
     out = q.new_empty(tokens, heads, value)
     _native.mla_prefill(
         q.dtype is BF16,
         q.data_ptr(),
         kv.data_ptr(),
-        w_kv_b.contiguous().data_ptr(),
+        w_kv_b.data_ptr(),
         block_table.data_ptr(),
-        slots.contiguous().data_ptr(),
-        query_start.contiguous().data_ptr(),
-        context_lens.contiguous().data_ptr(),
+        slots.data_ptr(),
+        query_start.data_ptr(),
+        context_lens.data_ptr(),
         out.data_ptr(),
         tokens,
         context_lens.shape[0],

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ts_kernels import _native
-
-BF16 = torch.bfloat16
+from ts_kernels.native.dtypes import BF16, DTYPES
+from ts_kernels.ops import checks
+from ts_kernels.ops.dense import check_head_linear, check_linear
 
 
 def linear(
@@ -19,7 +20,10 @@ def linear(
     if out_dtype is not dtype and out_dtype is not torch.float32:
         raise ValueError(f"out_dtype is {out_dtype}, but must be {dtype} or torch.float32")
     tokens, k = x.shape
-    n = weight.shape[0]
+    n, width = weight.shape
+    if width != k or weight.dtype is not dtype or dtype not in DTYPES or bias is not None:
+        checks.dtype("x", x, *DTYPES)
+        check_linear(x, weight, bias)
     x_token, x_step = x.stride()
     w_row, w_step = weight.stride()
     if x_step != 1 and k != 1:
@@ -56,7 +60,11 @@ def linear(
 
 def head_linear(x: Tensor, weight: Tensor) -> Tensor:
     tokens, heads, k = x.shape
-    n = weight.shape[1]
+    matrices, n, width = weight.shape
+    dtype = x.dtype
+    if matrices != heads or width != k or weight.dtype is not dtype or dtype not in DTYPES:
+        checks.dtype("x", x, *DTYPES)
+        check_head_linear(x, weight)
     x_token, x_head, x_step = x.stride()
     if x_step != 1:
         x = x.contiguous()
@@ -67,8 +75,8 @@ def head_linear(x: Tensor, weight: Tensor) -> Tensor:
         w_head, w_row, w_k = weight.stride()
     out = x.new_empty(tokens, heads, n)
     _native.linear(
-        x.dtype is BF16,
-        x.dtype is torch.float32,
+        dtype is BF16,
+        dtype is torch.float32,
         x.data_ptr(),
         weight.data_ptr(),
         0,
