@@ -43,6 +43,22 @@ class EngineCase:
         }
         return EngineConfig(**fields | config)
 
+    def too_few_pages(self, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
+        """Fields of `EngineConfig` with which one of them is retracted.
+
+        Each prompt must end with a page, so that the first token behind it opens another one; all
+        are computed in the first step, and in the second one page is missing.
+        """
+        assert all(len(prompt) % self.page_size == 0 for prompt in prompts) and len(prompts) > 1
+        held = sum(self.pages(len(prompt)) for prompt in prompts)
+        longest = max(map(len, prompts)) + new_tokens
+        return {
+            "max_model_len": longest,
+            "num_pages": max(held + len(prompts) - 1, self.pages(longest)),
+            "chunked_prefill_size": longest,
+            "max_num_batched_tokens": len(prompts) * longest,
+        }
+
     def pages(self, tokens: int) -> int:
         """Pages that so many tokens need."""
         return -(-tokens // self.page_size)

@@ -116,14 +116,22 @@ def test_after_eviction(reference: Reference) -> None:
 @pytest.mark.parametrize("prefix_caching", [True, False], ids=["cached", "uncached"])
 def test_retracted_and_resumed(reference: Reference, prefix_caching: bool) -> None:
     case, answers = reference
-    longest = max(map(len, case.prompts)) + NEW_TOKENS
+    prompts, rests = [], []
+    for prompt, answer in zip(case.prompts, answers, strict=True):
+        known = -len(prompt) % case.page_size  # tokens of the answer up to the end of a page
+        if known + 1 < NEW_TOKENS:
+            prompts.append(prompt + answer[:known])
+            rests.append(answer[known:])
     engine = case.engine(
-        max_model_len=longest,
-        num_pages=case.pages(longest) + 1,
-        enable_prefix_caching=prefix_caching,
+        enable_prefix_caching=prefix_caching, **case.too_few_pages(prompts, NEW_TOKENS)
     )
 
-    assert tokens(engine.generate(case.prompts, NEW_TOKENS)) == answers
+    completions = engine.run(
+        [engine.request(prompt, len(rest)) for prompt, rest in zip(prompts, rests, strict=True)]
+    )
+
+    assert tokens(completions) == rests
+    assert engine.scheduler.stats().retractions > 0
     assert engine.scheduler.stats().pages_used == 0
 
 

@@ -44,7 +44,11 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def both(
-    case: EngineCase, sampling: SamplingParams = DRAWING, **config: Any
+    case: EngineCase,
+    sampling: SamplingParams = DRAWING,
+    *,
+    retracts: bool = False,
+    **config: Any,
 ) -> Callable[..., tuple[list[Said], list[Said]]]:
     """Generates twice, without overlap and with it, and reports `said` of each."""
     engines = [case.engine(overlap_schedule=overlap, **config) for overlap in (False, True)]
@@ -57,6 +61,7 @@ def both(
         for engine in engines:
             engine.scheduler.check_invariants()
             assert engine.scheduler.stats().pages_used == 0
+            assert engine.scheduler.stats().retractions > 0 or not retracts
         return off, on
 
     return generate
@@ -107,15 +112,15 @@ def test_a_warm_prefix_cache(case: EngineCase) -> None:
 
 @pytest.mark.parametrize("prefix_caching", [True, False], ids=["cached", "uncached"])
 def test_a_pool_too_small_for_all_answers(case: EngineCase, prefix_caching: bool) -> None:
-    longest = max(map(len, case.prompts)) + NEW_TOKENS
+    prompts = [prompt + [5] * (-len(prompt) % case.page_size) for prompt in case.prompts]
     generate = both(
         case,
-        max_model_len=longest,
-        num_pages=case.pages(longest) + 2,
+        retracts=True,
         enable_prefix_caching=prefix_caching,
+        **case.too_few_pages(prompts, NEW_TOKENS),
     )
 
-    off, on = generate(case.prompts)
+    off, on = generate(prompts)
 
     assert [answer.token_ids for answer in on] == [answer.token_ids for answer in off]
 
