@@ -39,6 +39,7 @@ from dynamo_tokenspeed.protocol import (
 )
 from dynamo_tokenspeed.worker.args import WorkerArgs, parse_args
 from dynamo_tokenspeed.worker.dynamo_versions import construct, fields_of, structural_tags_off
+from dynamo_tokenspeed.worker.engine_deaths import EngineDeaths
 from dynamo_tokenspeed.worker.engine_process import ENGINE_MODULE, EngineProcess
 from dynamo_tokenspeed.worker.errors import StartError, UsageError
 from dynamo_tokenspeed.worker.kv_events import subscriber_endpoint
@@ -243,6 +244,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         elif isinstance(message, Rejected):
             self._streams.fail(message.request_id, InvalidArgument(message.sentence))
         elif isinstance(message, RequestFailed):  # EngineShutdown would let another worker try it
+            logger.error("request %d: %s", message.request_id, message.sentence)
             self._streams.fail(message.request_id, Unknown(message.sentence))
         elif isinstance(message, ControlReply):
             call = self._calls.pop(message.call_id, None)
@@ -250,9 +252,12 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
                 call.set_result(message)
 
     def _engine_died(self, sentence: str) -> None:
-        """No fault of any request: their frontends may migrate them. Then this process ends."""
+        """Frontends may migrate its requests, but for suspects. Then this process ends."""
         logger.critical("%s; ending this worker", sentence)
         self._gone = sentence
+        for context_id in EngineDeaths().record(self._by_context):
+            suspicion = f"{sentence}, as did another one that computed this request"
+            self._streams.fail(self._by_context[context_id].request_id, Unknown(suspicion))
         self._streams.fail_all(EngineShutdown(sentence))
         for call in self._calls.values():
             if not call.done():

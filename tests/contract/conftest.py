@@ -15,6 +15,7 @@ from dynamo_environments import NEWEST, OLDEST, ROOT, DynamoEnvironment, dynamo_
 
 from dynamo_tokenspeed.launch.deployment import Deployment
 from dynamo_tokenspeed.launch.dynamo_programs import FrontendCommand, WorkerCommand
+from dynamo_tokenspeed.worker.engine_deaths import FOLDER
 
 MODEL = ROOT / "recipes/tiny-kimi"  # for its tokenizer and chat template
 
@@ -78,6 +79,7 @@ def left_behind(start: Start) -> Callable[[Deployment], list[str]]:
     """The names of what workers left in their `TMPDIR`."""
 
     def names(deployment: Deployment) -> list[str]:
-        return [path.name for path in Path(deployment.run_dir / "tmp").iterdir()]
+        found = [path.name for path in Path(deployment.run_dir / "tmp").iterdir()]
+        return [name for name in found if name != FOLDER]  # what others shall read stays
 
     return names

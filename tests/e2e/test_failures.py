@@ -22,6 +22,7 @@ from dynamo_tokenspeed.launch import loopback
 from dynamo_tokenspeed.launch.deployment import Deployment
 from dynamo_tokenspeed.launch.dynamo_programs import FrontendCommand, Worker, WorkerCommand
 from dynamo_tokenspeed.launch.recipe import load_recipe
+from dynamo_tokenspeed.worker.engine_deaths import FOLDER
 
 PROMPT = "import asyncio\n\n\nclass Server:\n"
 NEW_TOKENS = 400
@@ -103,9 +104,13 @@ def engine_of(worker: Worker) -> int:
 
 
 def left_behind(frontend: Deployment) -> list[str]:
-    """What is in the temporary directory and in shared memory under the workers' names."""
+    """What is in the temporary directory and in shared memory under the workers' names.
+
+    Marks of the engines that have died stay: other workers read them.
+    """
     shared = [path.name for path in Path("/dev/shm").iterdir() if "tokenspeed" in path.name]
-    return [path.name for path in (frontend.run_dir / "tmp").iterdir()] + shared
+    found = [path.name for path in (frontend.run_dir / "tmp").iterdir()]
+    return [name for name in found if name != FOLDER] + shared
 
 
 async def test_a_killed_engine_process_ends_its_worker_and_fails_its_streams(
@@ -141,6 +146,29 @@ async def test_streams_of_a_killed_engine_process_go_on_elsewhere(
         assert await read(stream) == whole
     assert await asyncio.to_thread(serving.wait, 10.0)
     assert serving.returncode == 1
+
+
+async def test_a_request_that_two_engines_died_with_does_not_reach_a_third(
+    frontend: Deployment, start
+) -> None:
+    workers = start(3)
+    async with connect_async(frontend) as client:
+        stream = asyncio.create_task(read(await begin(client, 2 * NEW_TOKENS)))
+        first = busy(workers)
+        os.kill(engine_of(first), signal.SIGKILL)
+        assert await asyncio.to_thread(first.wait, 10.0)
+        others = [worker for worker in workers if worker is not first]
+        assert await asyncio.to_thread(
+            eventually, lambda: any(metric(w, "requests_running") for w in others), 10.0
+        )
+        second = busy(others)
+        os.kill(engine_of(second), signal.SIGKILL)
+
+        with pytest.raises(openai.APIError, match="Internal server error"):
+            await stream
+    assert await asyncio.to_thread(second.wait, 10.0)
+    [third] = [worker for worker in others if worker is not second]
+    assert metric(third, "generated_tokens") == 0
 
 
 async def test_sigterm_lets_running_streams_finish(frontend: Deployment, start) -> None:
