@@ -26,6 +26,8 @@ TESTS: dict[str, list[str]] = {
     "test_scheduler": [],
     "test_tiers": [],
     "test_cache_groups": [],
+    "test_failures": [],
+    "test_peers": [],
     "test_prefix_cache": [],
     "test_kv_events": [],
     "fuzz_scheduler": ["1", "500"],  # first seed, inputs

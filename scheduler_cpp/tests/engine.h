@@ -2,6 +2,7 @@
 // A driver whose steps a device carries out: a page mix-up throws or changes an output.
 #pragma once
 
+#include <map>
 #include <vector>
 
 #include "device.h"
@@ -13,13 +14,22 @@ class Engine : public Driver {
  public:
   explicit Engine(const ts::SchedulerConfig& config) : Driver(config), device_(config) {}
 
-  // The planned step is carried out and committed.
-  void commit() {
+  // The planned step is carried out and committed; no token is sampled for `failing`.
+  void commit(ts::RequestId failing = ts::kNobody) {
     const ts::Plan& plan = scheduler.plan_buffers();
+    for (std::size_t i = 0; i < plan.admitted_slot.size(); ++i) {
+      seated_[plan.admitted_slot[i]] = plan.admitted_request[i];
+    }
     for (std::size_t i = 0; i < plan.transfer_id.size(); ++i) {
       (plan.transfer_kind[i] == 0 ? stores : loads)++;
     }
-    const Yield yield = device_.execute(plan, [](int) { return 0; });
+    Yield yield = device_.execute(plan, [](int) { return 0; });
+    std::size_t row = 0;
+    for (std::size_t i = 0; i < plan.row_slot.size(); ++i) {
+      if (plan.row_samples[i] == 0) continue;
+      if (seated_[plan.row_slot[i]] == failing) yield.tokens[row] = ts::kNoToken;
+      ++row;
+    }
     Driver::commit(plan.step, yield.tokens, yield.counts);
   }
   bool step() {
@@ -44,6 +54,7 @@ class Engine : public Driver {
 
  private:
   Device device_;
+  std::map<ts::SlotId, ts::RequestId> seated_;
 };
 
 // What follows a prompt, whoever else is served.

@@ -182,9 +182,49 @@ SPEC("what was withdrawn leaves the host tier, and a store under way brings noth
   engine.end_transfers();
   EXPECT(engine.loads > 0);
   EXPECT(engine.plan());
-  static_cast<spec::Driver&>(engine).commit({kNoToken});
+  engine.commit(3);
   EXPECT(engine.outcomes[3].cached_tokens == 8);
   engine.submit(4, tokens(10), 1);
   engine.run();
   EXPECT(engine.outcomes[4].cached_tokens == 0);
+}
+
+SPEC("a page that took another one's place is proven by the first step that reads it") {
+  Driver driver(with([](SchedulerConfig& c) { c.absorb_from = 0; }));
+  driver.submit(1, tokens(2), 3);
+  driver.step(2);
+  driver.submit(2, tokens(20), 1);
+  driver.step(3);  // caches 8 tokens of the second, which nothing proves
+  driver.abort(2);
+  driver.step(9);  // the first has computed the same page, and gets that one for it
+  EXPECT(driver.outcomes[1].tokens == (std::vector<Token>{2, 3, 9}));
+  driver.submit(3, tokens(6), 1);
+  EXPECT(driver.plan());
+  driver.commit({kNoToken});
+  EXPECT(driver.outcomes[3].cached_tokens == 4);
+  EXPECT(found(driver, 4, tokens(6)) == 0);
+}
+
+SPEC("what is withdrawn while somebody loads it does not enter the cache again") {
+  spec::Engine engine(with([](SchedulerConfig& c) {
+    c.num_pages = 9;
+    c.num_host_pages = 16;
+    c.max_model_len = 32;
+  }));
+  engine.submit(1, tokens(30), 1);
+  engine.step();
+  engine.abort(1);  // two pages are cached, and nothing proves them
+  engine.submit(2, tokens(30, 100), 1);
+  engine.run();  // evicts the second of them, to the host
+  engine.submit(3, tokens(6), 1);
+  engine.submit(4, tokens(10), 3);
+  EXPECT(engine.plan());
+  EXPECT(engine.scheduler.stats().loading == 1);
+  engine.commit(3);  // the first one's token cannot be sampled
+  EXPECT(engine.outcomes[3].finish == FinishReason::kFailed);
+  engine.run();
+  EXPECT(engine.outcomes[4].tokens == spec::output_after(tokens(10), 3, 1000));
+  engine.submit(5, tokens(10), 1);
+  engine.run();
+  EXPECT(engine.outcomes[5].cached_tokens == 0);
 }

@@ -22,6 +22,8 @@ from dynamo_tokenspeed.protocol import (
     ControlReply,
     Failed,
     Rejected,
+    RequestFailed,
+    SamplingParams,
     Shutdown,
     StepOutput,
 )
@@ -111,6 +113,35 @@ def test_a_refused_request_is_answered_with_a_sentence(engine: EngineUnderTest) 
     assert isinstance(answer, Rejected)
     assert answer.request_id == 10
     assert "300" in answer.sentence
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_request_that_bans_every_token_ends_with_a_sentence_and_its_neighbour_goes_on(
+    engine: EngineUnderTest, temperature: float
+) -> None:
+    everything = {"min_tokens": 1, "stop_token_ids": [*range(300)]}
+    sampling = SamplingParams(temperature=temperature, logprobs=1)
+    engine.send(submit(11, [1, 2, 3], sampling=sampling, **everything))
+    engine.send(submit(12, [4, 5, 6], 20, sampling=sampling))
+    failed: list[RequestFailed] = []
+    tokens: dict[int, list[int]] = {11: [], 12: []}
+
+    while len(tokens[12]) < 20:
+        message = engine.receive()
+        if isinstance(message, RequestFailed):
+            failed.append(message)
+            continue
+        assert isinstance(message, StepOutput)
+        request_ids = np.frombuffer(message.request_ids, np.uint64).tolist()
+        assert {record.index for record in message.logprobs} == {*range(len(request_ids))}
+        for request_id, token in zip(
+            request_ids, np.frombuffer(message.token_ids, np.int32).tolist(), strict=True
+        ):
+            tokens[request_id].append(token)
+
+    assert tokens[11] == [] and min(tokens[12]) >= 0
+    assert [message.request_id for message in failed] == [11]
+    assert "no token could be sampled" in failed[0].sentence
 
 
 def test_an_aborted_request_is_silent_and_its_pages_are_free_within_a_step(

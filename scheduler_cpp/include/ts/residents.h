@@ -79,11 +79,12 @@ class Residents {
  private:
   struct Seat {
     PageId page = kNoPage;
-    std::int32_t references = 0;
+    std::int32_t references : 31 = 0;
+    bool proven : 1 = false;
     BlockId older = kNoBlock;  // neighbours among those that nobody refers to
     BlockId newer = kNoBlock;
-    bool proven = false;
   };
+  static_assert(sizeof(Seat) == 16);
 
   [[nodiscard]] Seat& seat(BlockId block) { return seats_[static_cast<std::size_t>(block)]; }
   [[nodiscard]] const Seat& seat(BlockId block) const {
