@@ -25,7 +25,7 @@ WAYS = [
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> EngineCase:
-    case = make_case(1, tmp_path_factory.mktemp("checkpoint"))
+    case = make_case(6, tmp_path_factory.mktemp("checkpoint"))
     assert all(POISON not in prompt for prompt in case.prompts)
     return case
 
@@ -61,7 +61,10 @@ def expect_only_the_poisoned_to_fail(
     engine: OfflineEngine, case: EngineCase, poisoned: Any, sampling: SamplingParams
 ) -> str:
     """The sentence that it ends with."""
-    others = [engine.request(prompt, NEW_TOKENS, sampling) for prompt in case.prompts]
+    never = {POISON: -1e9}
+    others = [
+        engine.request(prompt, NEW_TOKENS, sampling, logit_bias=never) for prompt in case.prompts
+    ]
     alone = [completion.token_ids for completion in case.engine().run(others)]
 
     first, failed, *rest = engine.run([others[0], poisoned, *others[1:]])
@@ -190,3 +193,34 @@ def test_nobody_finds_what_a_failed_request_computed(
 
     assert first.finish_reason == FinishReason.FAILED
     assert (second.finish_reason, second.cached_tokens) == (FinishReason.LENGTH, 0)
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_a_nan_in_the_kv_cache_stays_with_its_request(
+    case: EngineCase, engine: OfflineEngine, backend: str
+) -> None:
+    """Whoever runs beside it, and whoever gets its pages next, computes what it would alone."""
+    overlap = bool(engine.scheduler.config.overlap_depth)
+    longest = max(map(len, case.prompts)) + NEW_TOKENS
+    engine = case.engine(
+        overlap_schedule=overlap,
+        attention_backend=backend,
+        moe_backend=backend,
+        max_model_len=longest,
+        num_pages=case.pages(longest) + 2,  # nobody waits long for used ones
+    )
+    alone = [completion.token_ids for completion in engine.generate(case.prompts, NEW_TOKENS)]
+    engine._engine.executor.model.embedding[POISON] = torch.nan
+    prompts = []  # each behind a poisoned one
+    for prompt in case.prompts:
+        middle = len(prompt) // 2
+        prompts += [[*prompt[:middle], POISON, *prompt[middle:]], prompt]
+
+    for _ in range(2):
+        completions = engine.generate(prompts, NEW_TOKENS)
+
+        assert {completion.finish_reason for completion in completions[::2]} == {
+            FinishReason.FAILED
+        }
+        assert [completion.token_ids for completion in completions[1::2]] == alone
+    assert engine.scheduler.stats().pages_used == 0

@@ -45,7 +45,7 @@ def mla_decode(
     tiles = []
     for rows, longest in _tiles(context_lens.tolist(), _LATENT_TILE):
         pages = _pages(block_table, slots[rows], context_lens[rows], longest, kv.shape[1])
-        tiles.append(_over_latents(q[rows], kv, pages, visible[rows], scale))
+        tiles.append(_over_latents(q[rows], kv, pages, visible[rows], context_lens[rows], scale))
     return _joined(tiles, dim=0)[..., :kv_lora_rank]
 
 
@@ -68,7 +68,7 @@ def mla_prefill(
         queries = _padded(q[start[rows.start] : start[rows.stop]], row, column)
         visible = before[rows, None] + torch.arange(1, queries.shape[1] + 1, device=q.device)
         pages = _pages(block_table, slots[rows], context_lens[rows], longest, kv.shape[1])
-        out = _expanded(queries, kv, pages, visible, w_kv_b, scale)
+        out = _expanded(queries, kv, pages, visible, context_lens[rows], w_kv_b, scale)
         tiles.append(out[row, column])
     return _joined(tiles, dim=0)
 
@@ -99,13 +99,24 @@ def _spans(kv: Tensor, pages: Tensor, block: int) -> list[tuple[int, int]]:
     return [(first, min(first + step, last)) for first in range(0, last, step)]
 
 
-def _gathered(kv: Tensor, pages: Tensor, span: tuple[int, int]) -> Tensor:
-    """The rows' cache entries in these columns: [R, n, width]."""
+def _gathered(kv: Tensor, pages: Tensor, span: tuple[int, int], context_lens: Tensor) -> Tensor:
+    """The rows' cache entries in these columns: [R, n, width].
+
+    Behind a row's context they are zeros: what others have left there may be NaN, which a weight of
+    0 does not take out of a sum.
+    """
     flat = pages[:, span[0] : span[1]].reshape(-1)
-    return kv.index_select(0, flat).view(pages.shape[0], -1, kv.shape[2])
+    entries = kv.index_select(0, flat).view(pages.shape[0], -1, kv.shape[2])
+    position = torch.arange(entries.shape[1], device=kv.device) + span[0] * kv.shape[1]
+    # By index: there are few, and a masked fill looks at every entry.
+    row, column = (position >= context_lens[:, None]).nonzero(as_tuple=True)
+    entries[row, column] = 0
+    return entries
 
 
-def _over_latents(q: Tensor, kv: Tensor, pages: Tensor, visible: Tensor, scale: float) -> Tensor:
+def _over_latents(
+    q: Tensor, kv: Tensor, pages: Tensor, visible: Tensor, context_lens: Tensor, scale: float
+) -> Tensor:
     """q: [R, Tq, H, width]; visible: [R, Tq] entries that each query sees → like q.
 
     The values are whole entries; the caller keeps the latent part.
@@ -115,7 +126,7 @@ def _over_latents(q: Tensor, kv: Tensor, pages: Tensor, visible: Tensor, scale: 
     outs, log_sums = [], []
     spans = _spans(kv, pages, _LATENT_TILE)
     for span in spans:
-        context = _gathered(kv, pages, span)
+        context = _gathered(kv, pages, span, context_lens)
         products = batched_product(queries, context).view(rows, query_tokens, heads, -1)
         mask = _mask(visible - span[0] * kv.shape[1], context.shape[1])[:, :, None]
         scores = torch.add(mask, products, alpha=scale).view(rows, query_tokens * heads, -1)
@@ -126,7 +137,13 @@ def _over_latents(q: Tensor, kv: Tensor, pages: Tensor, visible: Tensor, scale: 
 
 
 def _expanded(
-    q: Tensor, kv: Tensor, pages: Tensor, visible: Tensor, w_kv_b: Tensor, scale: float
+    q: Tensor,
+    kv: Tensor,
+    pages: Tensor,
+    visible: Tensor,
+    context_lens: Tensor,
+    w_kv_b: Tensor,
+    scale: float,
 ) -> Tensor:
     """q: [R, Tq, H, nope + rope_dim] → [R, Tq, H, v], by way of each head's keys and values."""
     rows, query_tokens, heads, key_width = q.shape
@@ -136,7 +153,8 @@ def _expanded(
     spans = _spans(kv, pages, _PREFILL_BLOCK)
     for span in spans:
         begin = span[0] * kv.shape[1]
-        keys, values = _keys_and_values(_gathered(kv, pages, span), w_kv_b, key_width)
+        context = _gathered(kv, pages, span, context_lens)
+        keys, values = _keys_and_values(context, w_kv_b, key_width)
         step = max(16, _SCORES_AT_ONCE // (rows * heads * keys.shape[1]))
         out, log_sum = [], []
         for first in range(0, query_tokens, step):
