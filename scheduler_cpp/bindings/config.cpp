@@ -72,8 +72,7 @@ void bind_config(nb::module_& module) {
          nb::handle enable_prefix_caching, nb::handle enable_kv_events, nb::handle params_size,
          nb::handle dp_rank, nb::handle max_overtakes, nb::handle overlap_depth,
          nb::handle num_speculative_tokens, nb::handle min_tps_per_user, nb::handle peer_timeout,
-         nb::handle num_host_pages,
-         nb::handle cache_groups) {
+         nb::handle num_host_pages, nb::handle cache_groups) {
         const auto int32 = [](nb::handle value, const char* name) {
           return static_cast<std::int32_t>(integer_argument(value, name, INT32_MIN, INT32_MAX));
         };

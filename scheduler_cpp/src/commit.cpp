@@ -117,8 +117,8 @@ void Scheduler::prefetch_row(const std::vector<Row>& rows, std::size_t at) {
   }
 }
 
-// `sampled`: the row's tokens. Those behind a stop or a missing one are discarded, and so are all of
-// a request that was ended while the step was in flight.
+// `sampled`: the row's tokens. Those behind a stop or a missing one are discarded, and so are all
+// of a request that was ended while the step was in flight.
 void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<const Token> sampled,
                            std::int32_t sampling_row) {
   Sequence* const sequence = running_in(row.slot);

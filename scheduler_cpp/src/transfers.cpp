@@ -24,8 +24,8 @@ void Scheduler::complete_transfer(std::uint64_t id, bool ok) {
     return release_transferred(send->slot, token);
   }
   const Load& load = std::get<Load>(ended.mapped());
-  const bool withdrawn = std::ranges::any_of(
-      load.blocks, [this](BlockId block) { return cache_.withdrawn(block); });
+  const bool withdrawn =
+      std::ranges::any_of(load.blocks, [this](BlockId block) { return cache_.withdrawn(block); });
   // The host's pages stay where they are: as the leaves go last, those of the end become older.
   for (auto block = load.blocks.rbegin(); block != load.blocks.rend(); ++block) {
     cache_.host().unpin(*block);

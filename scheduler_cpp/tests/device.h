@@ -5,8 +5,8 @@
 // mix-up changes the output, which `next_token` on the plain history gives away; an entry whose
 // bits are not those that the sequence alone would have computed throws.
 //
-// An entry may be spoilt, as by a NaN: so is then whatever is computed behind it, and no token can be
-// sampled with it in the context.
+// An entry may be spoilt, as by a NaN: so is then whatever is computed behind it, and no token can
+// be sampled with it in the context.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Requests for which no token could be sampled: they end alone, and what may be spoilt is not found.
+// Requests for which no token could be sampled: they end alone, and what may be spoilt is not
+// found.
 #include "engine.h"
 #include "spec.h"
 

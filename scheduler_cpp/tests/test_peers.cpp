@@ -42,7 +42,8 @@ std::uint64_t planned_transfer(Driver& driver) {
 
 }  // namespace
 
-SPEC("a send whose peer dies is overdue after the timeout, and frees its pages once it is stopped") {
+SPEC(
+    "a send whose peer dies is overdue after the timeout, and frees its pages once it is stopped") {
   Driver driver(config());
   submit(driver, 1, tokens(10), Role::kPrefill);
   driver.step();

@@ -2,11 +2,11 @@
 """Multi-head latent attention over a paged cache (DeepSeek-V2, section 2.1).
 
 `kv`: one layer of the pool, [pages, page_size, kv_lora_rank + rope_dim], contiguous: the normed
-latent, then the rotated key that all heads share. Entries that nobody wrote must be finite: a
-backend may read them before it masks them. `block_table`: [S, columns] int32, the pages of
-each sequence in order; what stands behind a row's last page is never read. `slots`: [R] int32, row
-r reads row slots[r] of the block table, and several rows may read the same. Lengths are int32 and
-count tokens.
+latent, then the rotated key that all heads share. What stands behind a row's context may be NaN,
+left by a request that went wrong, and must not matter. `block_table`: [S, columns] int32, the pages
+of each sequence in order; what stands behind a row's last page is never read. `slots`: [R] int32,
+row r reads row slots[r] of the block table, and several rows may read the same. Lengths are int32
+and count tokens.
 """
 
 from __future__ import annotations

@@ -25,11 +25,11 @@ struct SchedulerConfig {
   std::int32_t dp_rank = 0;      // names this replica in KV events
   // A waiting request that does not fit may be overtaken this often by ones that do.
   std::int32_t max_overtakes = 64;
-  std::int32_t overlap_depth = 0;             // steps that may be in flight when one is planned
-  std::int32_t num_speculative_tokens = 0;    // draft tokens that a decode row may carry
-  double min_tps_per_user = 0;                // floor under every decoding user; 0: none
-  double peer_timeout = 0;                    // seconds until a transfer with a peer is overdue; 0: never
-  std::int32_t num_host_pages = 0;            // of the tier behind the device; 0: there is none
+  std::int32_t overlap_depth = 0;           // steps that may be in flight when one is planned
+  std::int32_t num_speculative_tokens = 0;  // draft tokens that a decode row may carry
+  double min_tps_per_user = 0;              // floor under every decoding user; 0: none
+  double peer_timeout = 0;          // seconds until a transfer with a peer is overdue; 0: never
+  std::int32_t num_host_pages = 0;  // of the tier behind the device; 0: there is none
   std::vector<CacheGroup> cache_groups = {};  // beside the full-attention one, whose pages the
                                               // numbers above count
 
