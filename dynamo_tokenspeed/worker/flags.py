@@ -263,7 +263,8 @@ def _execution(parser: argparse.ArgumentParser) -> None:
         env="TS_NUM_THREADS",
         type=positive_int,
         metavar="N",
-        help="CPU threads of the engine process. Default: the cores this process may use.",
+        help="CPU threads of the engine process. Default: the CPUs that this process may use, or\n"
+        "the CPU quota of its cgroup (rounded down) where that is less.",
     )
     group.switch(
         "--overlap-schedule",

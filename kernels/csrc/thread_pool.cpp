@@ -2,7 +2,6 @@
 #include "thread_pool.h"
 
 #include <pthread.h>
-#include <sched.h>
 
 #include <atomic>
 #include <chrono>
@@ -11,6 +10,7 @@
 #include <mutex>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 namespace ts {
@@ -19,7 +19,6 @@ namespace {
 // How long an idle worker looks for the next job before it sleeps: longer than the Python between
 // two kernels of one decode step, shorter than anything a neighbour on the machine would notice.
 constexpr std::chrono::microseconds kSpin{60};
-constexpr int kMaxThreads = 256;
 
 void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -40,13 +39,6 @@ bool spin_until(const Done& done) {
   return done();
 }
 
-int cpus_of_this_process() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  const int cpus = CPU_COUNT(&set);
-  return cpus < 1 ? 1 : (cpus > kMaxThreads ? kMaxThreads : cpus);
-}
-
 thread_local int tls_index = 0;
 thread_local bool tls_in_job = false;
 
@@ -62,7 +54,9 @@ class Pool {
   }
 
   void set_threads(int n) {
-    if (n < 1 || n > kMaxThreads) throw std::invalid_argument("threads must be in 1..256");
+    if (n < 1 || n > kMaxThreads) {
+      throw std::invalid_argument("threads must be in 1.." + std::to_string(kMaxThreads));
+    }
     threads_ = n;
   }
 
@@ -149,7 +143,7 @@ class Pool {
     }
   }
 
-  std::atomic<int> threads_{cpus_of_this_process()};
+  std::atomic<int> threads_{1};
   std::atomic<int> running_{0};
   alignas(64) std::atomic<std::uint64_t> state_{0};
   alignas(64) std::atomic<std::int32_t> pending_{0};

@@ -35,11 +35,12 @@ from ts_kernels.registry import (
 from ts_kernels.sampling_rows import GREEDY_TEMPERATURE, LOWEST_LOGPROB, SamplingRows
 from ts_kernels.selection import bind, default_registry, select
 from ts_kernels.signatures import OP_GROUPS, OP_NAMES, Ops
-from ts_kernels.threads import set_num_threads
+from ts_kernels.threads import MAX_THREADS, set_num_threads, usable_cpus
 
 __all__ = [
     "GREEDY_TEMPERATURE",
     "LOWEST_LOGPROB",
+    "MAX_THREADS",
     "OP_GROUPS",
     "OP_NAMES",
     "BackendUnavailable",
@@ -68,4 +69,5 @@ __all__ = [
     "set_num_threads",
     "silu_and_mul",
     "token_logprobs",
+    "usable_cpus",
 ]
