@@ -330,6 +330,16 @@ def _serving(parser: argparse.ArgumentParser) -> None:
         "migrate them. Comes after DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS. Default: 20.",
     )
     group.flag(
+        "--step-timeout",
+        env="TS_STEP_TIMEOUT",
+        type=seconds,
+        metavar="SECONDS",
+        help="Ends this worker when its engine gives no sign of life for so long: the process is\n"
+        "stopped, a step does not return, or the engine hangs outside of one. Its streams go on\n"
+        "at other workers. A step may take longer: native kernels give signs while they compute;\n"
+        "raise it where other backends (torch) need longer for one step. 0: never. Default: 300.",
+    )
+    group.flag(
         "--seed",
         env="TS_SEED",
         type=whole_int,

@@ -13,13 +13,12 @@ import itertools
 import logging
 import os
 import random
-import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from dynamo._core import Context
 from dynamo.common.backend.engine import EngineConfig, LLMEngine, LlmRegistration
-from dynamo.common.backend.health_check import build_health_check_payload
+from dynamo.common.backend.health_check import build_health_check_payload, is_probe
 from dynamo.common.backend.metrics import register_engine_registry
 from dynamo.common.backend.publisher import ZmqSource
 from dynamo.common.backend.worker import WorkerConfig
@@ -39,8 +38,14 @@ from dynamo_tokenspeed.protocol import (
 from dynamo_tokenspeed.worker.args import WorkerArgs, parse_args
 from dynamo_tokenspeed.worker.dynamo_versions import construct, fields_of, structural_tags_off
 from dynamo_tokenspeed.worker.engine_process import ENGINE_MODULE, EngineProcess
-from dynamo_tokenspeed.worker.errors import StartError, UsageError
+from dynamo_tokenspeed.worker.errors import (
+    DEAD_ENGINE_EXIT_CODE,
+    StartError,
+    Stopped,
+    UsageError,
+)
 from dynamo_tokenspeed.worker.kv_events import subscriber_endpoint
+from dynamo_tokenspeed.worker.last_line import end_process
 from dynamo_tokenspeed.worker.metrics import EngineMetrics, Latencies
 from dynamo_tokenspeed.worker.model_directory import resolve_model
 from dynamo_tokenspeed.worker.request import Limits, check_request
@@ -53,7 +58,6 @@ CONTROLS = {"clear_kv_blocks": "clear_prefix_cache", "flush_cache": "clear_prefi
 _CONTROL_SECONDS = 10.0
 _UNREGISTER_SECONDS = 1.0
 _FAILING_SECONDS = 0.3  # for the frontends to read the errors of their streams
-DEAD_ENGINE_EXIT_CODE = 1
 
 
 class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
@@ -64,11 +68,9 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         args: WorkerArgs,
         *,
         engine_module: str = ENGINE_MODULE,
-        exit_process: Callable[[int], Any] = os._exit,
     ) -> None:
         self._args = args
         self._engine_module = engine_module
-        self._exit_process = exit_process
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process: EngineProcess | None = None
         self._capacity: Capacity | None = None
@@ -85,6 +87,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         self._gone: str | None = None  # why no new request is taken
         self._leaving: asyncio.Task[None] | None = None
         self._start_error: StartError | None = None
+        self._asked_to_stop: Stopped | None = None
 
     # -- life cycle -----------------------------------------------------------
 
@@ -114,9 +117,16 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         """Raises `StartError` with the engine's own sentence."""
         self._loop = asyncio.get_running_loop()
         self._process = EngineProcess(
-            self._args.engine, self._receive, self._engine_died, self._engine_module
+            self._args.engine,
+            self._receive,
+            self._engine_died,
+            self._engine_module,
+            step_timeout=self._args.step_timeout,
+            name_request=self._name_request,
         )
         try:
+            if self._asked_to_stop is not None:
+                raise self._asked_to_stop
             capacity = await self._process.start()
         except StartError as error:
             self._start_error = error
@@ -151,8 +161,10 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
 
     def stop_loading(self, signal_name: str) -> None:
         """Asked to stop: a model that is still loading is not waited for."""
-        if self._process is not None and self._capacity is None:
-            self._process.give_up(f"stopped by {signal_name} before the engine was ready")
+        if self._capacity is None:
+            self._asked_to_stop = Stopped(f"stopped by {signal_name} before the engine was ready")
+            if self._process is not None:
+                self._process.give_up(self._asked_to_stop)
 
     def raise_start_error(self) -> None:
         """Dynamo's Worker wraps what `start` raises in an exception of its own."""
@@ -189,6 +201,9 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
     async def generate(
         self, request: dict[str, Any], context: Context
     ) -> AsyncGenerator[Chunk, None]:
+        if is_probe(request):
+            yield await self._answer_probe()
+            return
         stream = self._submit(request)
         context_id = context.id()
         self._by_context[context_id] = stream
@@ -226,11 +241,34 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
             raise EngineShutdown("the engine process is not there")
         return stream
 
+    async def _answer_probe(self) -> Chunk:
+        """The health canary asks whether the engine still moves, so that is what is tried.
+
+        The engine answers between two steps, busy or not, with a full queue or without a free page:
+        no request is computed, none is counted, nothing enters the prefix cache.
+        """
+        await self._call("ping")
+        return {"token_ids": [], "index": 0, "finish_reason": "stop"}
+
     def _abort(self, stream: Stream) -> None:
         if self._streams.cancel(stream):
             self._send(Abort([stream.request_id]))
 
     # -- the engine process ---------------------------------------------------
+
+    async def _call(self, name: str) -> ControlReply:
+        """The answer of an operation on the engine as a whole."""
+        call_id = next(self._call_ids)
+        reply: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
+        self._calls[call_id] = reply
+        try:
+            if not self._send(Control(call_id, name)):
+                raise EngineShutdown(self._gone or "the engine process is not there")
+            return await asyncio.wait_for(reply, _CONTROL_SECONDS)
+        except TimeoutError:
+            raise Unknown(f"the engine did not answer {name} in {_CONTROL_SECONDS:g} s") from None
+        finally:
+            self._calls.pop(call_id, None)
 
     def _send(self, message: Any) -> bool:
         return self._process is not None and self._process.send(message)
@@ -248,15 +286,14 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
 
     def _engine_died(self, sentence: str) -> None:
         """No fault of any request: their frontends may migrate them. Then this process ends."""
-        logger.critical("%s; ending this worker", sentence)
         self._gone = sentence
         self._streams.fail_all(EngineShutdown(sentence))
         for call in self._calls.values():
             if not call.done():
                 call.set_exception(Unknown(sentence))
-        self._leaving = asyncio.get_running_loop().create_task(self._leave())
+        self._leaving = asyncio.get_running_loop().create_task(self._leave(sentence))
 
-    async def _leave(self) -> None:
+    async def _leave(self, sentence: str) -> None:
         if self._endpoint is not None:
             try:
                 await asyncio.wait_for(
@@ -267,8 +304,14 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         await asyncio.sleep(_FAILING_SECONDS)
         if self._process is not None:
             await self._process.stop()
-        sys.stderr.flush()
-        self._exit_process(DEAD_ENGINE_EXIT_CODE)
+        end_process(f"{sentence}; this worker has ended", DEAD_ENGINE_EXIT_CODE)
+
+    def _name_request(self, request_id: int) -> str:
+        """As in the logs of the frontend."""
+        for context_id, stream in self._by_context.items():
+            if stream.request_id == request_id:
+                return context_id
+        return f"{request_id} (aborted)"
 
     # -- what Dynamo asks for -------------------------------------------------
 
@@ -303,15 +346,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         return set(CONTROLS)
 
     async def engine_control(self, control: str, body: dict[str, Any]) -> dict[str, Any]:
-        call_id = next(self._call_ids)
-        reply: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
-        self._calls[call_id] = reply
-        try:
-            if not self._send(Control(call_id, CONTROLS[control])):
-                raise EngineShutdown("the engine process is not there")
-            answer = await asyncio.wait_for(reply, _CONTROL_SECONDS)
-        finally:
-            self._calls.pop(call_id, None)
+        answer = await self._call(CONTROLS[control])
         if answer.error:
             return {"status": "error", "message": answer.error}
         return {"status": "ok", **answer.result}

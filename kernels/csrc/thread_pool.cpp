@@ -62,7 +62,10 @@ class Pool {
 
   void run(std::int64_t chunks, ChunkFunction fn, void* context) {
     if (chunks <= 1 || threads_ == 1 || tls_in_job || chunks > INT32_MAX) {
-      for (std::int64_t c = 0; c < chunks; ++c) fn(context, c);
+      for (std::int64_t c = 0; c < chunks; ++c) {
+        fn(context, c);
+        count_progress();
+      }
       return;
     }
     start_workers();
@@ -82,6 +85,10 @@ class Pool {
     wait_for_claimed();
   }
 
+  void count_progress_at(std::atomic<std::uint64_t>* word) {
+    progress_.store(word, std::memory_order_relaxed);
+  }
+
   // In a forked child the workers do not exist; new ones start with the next job.
   void after_fork_in_child() {
     running_.store(0, std::memory_order_relaxed);
@@ -90,6 +97,13 @@ class Pool {
   }
 
  private:
+  // The caller alone counts, and there is one at a time: a load and a store do.
+  void count_progress() {
+    if (tls_index != 0) return;
+    std::atomic<std::uint64_t>* const word = progress_.load(std::memory_order_relaxed);
+    word->store(word->load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+
   void start_workers() {
     while (running_.load(std::memory_order_relaxed) < threads_ - 1) {
       const int index = running_.load(std::memory_order_relaxed) + 1;
@@ -112,6 +126,7 @@ class Pool {
         continue;
       }
       fn(context, total - static_cast<std::uint32_t>(state));
+      count_progress();
       if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_one();
       state = state_.load(std::memory_order_acquire);
     }
@@ -143,6 +158,8 @@ class Pool {
     }
   }
 
+  std::atomic<std::uint64_t> nobody_watches_{0};
+  std::atomic<std::atomic<std::uint64_t>*> progress_{&nobody_watches_};
   std::atomic<int> threads_{1};
   std::atomic<int> running_{0};
   alignas(64) std::atomic<std::uint64_t> state_{0};
@@ -187,6 +204,11 @@ int num_threads() {
 void set_num_threads(int threads) {
   const KernelLock held;
   pool().set_threads(threads);
+}
+
+void count_progress_at(std::uintptr_t address) {
+  const KernelLock held;
+  pool().count_progress_at(reinterpret_cast<std::atomic<std::uint64_t>*>(address));
 }
 
 int thread_index() {

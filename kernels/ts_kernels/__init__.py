@@ -24,6 +24,7 @@ from ts_kernels.ops import (
     silu_and_mul,
     token_logprobs,
 )
+from ts_kernels.progress import count_progress_in
 from ts_kernels.registry import (
     BackendUnavailable,
     Implementation,
@@ -53,6 +54,7 @@ __all__ = [
     "Spec",
     "add_rms_norm",
     "bind",
+    "count_progress_in",
     "default_registry",
     "embedding",
     "head_linear",
