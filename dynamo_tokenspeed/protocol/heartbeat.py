@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,8 @@ import numpy.typing as npt
 
 # Words, unsigned 64-bit.
 _BEATS, _BUSY, _RECEIVED, _STEP, _PROGRESS, _RECORDS = range(6)
-_RECORD_WORDS = 4  # rows, decode rows, tokens of a step; step number
+_RECORD = struct.Struct("4Q")  # of a step: its number, rows, decode rows, tokens
+_RECORD_WORDS = _RECORD.size // 8
 _STEPS_IN_FLIGHT = 2
 _HEADER_WORDS = _RECORDS + _STEPS_IN_FLIGHT * _RECORD_WORDS
 
@@ -42,7 +44,8 @@ class Sign(NamedTuple):
     beats: int
     busy: bool  # False: it waits for a message
     received: int  # messages
-    progress: int
+    progress: int  # of a kernel
+    steps: tuple[int, ...]  # the one it waits for, and those launched last
 
 
 class Heartbeat:
@@ -84,37 +87,30 @@ class Heartbeat:
 
     def launches(self, plan: Any) -> None:
         """It is about to launch the step of this plan (`ts_scheduler.Plan`)."""
-        words, number, rows = self._words, plan.step, plan.num_rows
+        number, rows = plan.step, plan.num_rows
         parity = number % _STEPS_IN_FLIGHT
-        at = _RECORDS + parity * _RECORD_WORDS
-        words[at] = rows
-        words[at + 1] = plan.num_decode_rows
-        words[at + 2] = plan.num_tokens
-        words[at + 3] = number
         admitted = plan.admitted_slot
         if len(admitted):
             self._request_in[admitted] = plan.admitted_request
         self._slots[parity][:rows] = plan.row_slot
-        words[_STEP] = number
-        words[_BEATS] += 1
+        at = 8 * _record(parity)
+        _RECORD.pack_into(self._memory, at, number, rows, plan.num_decode_rows, plan.num_tokens)
+        self._words[_STEP] = number
 
     def reads(self, number: int) -> None:
         """It is about to wait for the tokens of a step that it has launched."""
-        words = self._words
-        words[_STEP] = number
-        words[_BEATS] += 1
+        self._words[_STEP] = number
 
     def has_read(self) -> None:
         """The tokens are there."""
-        words = self._words
-        words[_STEP] = 0
-        words[_BEATS] += 1
+        self._words[_STEP] = 0
 
     # -- the worker's side ----------------------------------------------------
 
     def sign(self) -> Sign:
         words = self._words
-        return Sign(words[_BEATS], bool(words[_BUSY]), words[_RECEIVED], words[_PROGRESS])
+        steps = (words[_STEP], *(words[_record(parity)] for parity in range(_STEPS_IN_FLIGHT)))
+        return Sign(words[_BEATS], bool(words[_BUSY]), words[_RECEIVED], words[_PROGRESS], steps)
 
     def step(self) -> StepInFlight | None:
         """The step that the engine waits for; None outside of one."""
@@ -122,10 +118,14 @@ class Heartbeat:
         if not number:
             return None
         parity = number % _STEPS_IN_FLIGHT
-        at = _RECORDS + parity * _RECORD_WORDS
-        rows, decode_rows, tokens = self._words[at : at + 3]
+        at = _record(parity)
+        rows, decode_rows, tokens = self._words[at + 1 : at + _RECORD_WORDS]
         slots: npt.NDArray[np.int32] = self._slots[parity][:rows]
         return StepInFlight(number, rows, decode_rows, tokens, self._request_in[slots].tolist())
+
+
+def _record(parity: int) -> int:
+    return _RECORDS + parity * _RECORD_WORDS
 
 
 def _size(max_num_seqs: int) -> int:

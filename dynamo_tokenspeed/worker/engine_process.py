@@ -32,7 +32,7 @@ from dynamo_tokenspeed.protocol import (
 )
 from dynamo_tokenspeed.worker.engine_link import EngineLink
 from dynamo_tokenspeed.worker.errors import StartError
-from dynamo_tokenspeed.worker.watchdog import Watchdog
+from dynamo_tokenspeed.worker.watchdog import Watchdog, sign_comes
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class EngineProcess:
         self._module = module
         self._step_timeout = step_timeout
         self._name_request = name_request
+        self._heartbeat: Heartbeat | None = None
         self._watching: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._link: EngineLink | None = None
@@ -85,7 +86,7 @@ class EngineProcess:
         self._ready = asyncio.get_running_loop().create_future()
         self._link = EngineLink(self._receive)
         memory = Heartbeat.shared_memory(self._config.max_num_seqs)
-        heartbeat = Heartbeat(self._config.max_num_seqs, memory)
+        self._heartbeat = Heartbeat(self._config.max_num_seqs, memory)
         config = msgspec.structs.replace(
             self._config, inbox=self._link.inbox, outbox=self._link.outbox, heartbeat_fd=memory
         )
@@ -106,7 +107,7 @@ class EngineProcess:
             pass  # it ended at once: the pidfd says so
         capacity = await self._ready
         if self._step_timeout:
-            self._watching = asyncio.create_task(self._watch_steps(self._link, heartbeat))
+            self._watching = asyncio.create_task(self._watch_steps())
         return capacity
 
     def give_up(self, error: StartError) -> None:
@@ -118,6 +119,12 @@ class EngineProcess:
     def send(self, message: WorkerMessage) -> bool:
         """False when the engine process is not there to take it."""
         return self._link is not None and self._link.send(message)
+
+    async def gives_a_sign(self, seconds: float) -> bool:
+        """Whether it does anything within so many seconds, be it that it takes a message."""
+        return self._heartbeat is not None and await sign_comes(
+            self._heartbeat, self._ping, seconds
+        )
 
     async def stop(self) -> None:
         """End the process and close the link. Idempotent, safe after a failed start."""
@@ -141,13 +148,13 @@ class EngineProcess:
         self._pidfd = os.pidfd_open(process.pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap, process)
 
-    async def _watch_steps(self, link: EngineLink, heartbeat: Heartbeat) -> None:
-        watchdog = Watchdog(
-            heartbeat,
-            self._step_timeout,
-            lambda: link.sent,
-            lambda: link.send(Control(_NOBODY_WAITS, "ping")),
-        )
+    def _ping(self) -> bool:
+        return self.send(Control(_NOBODY_WAITS, "ping"))
+
+    async def _watch_steps(self) -> None:
+        link, heartbeat = self._link, self._heartbeat
+        assert link is not None and heartbeat is not None
+        watchdog = Watchdog(heartbeat, self._step_timeout, lambda: link.sent, self._ping)
         await watchdog.run()
         if self._process is None or self._stopping:
             return

@@ -56,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 CONTROLS = {"clear_kv_blocks": "clear_prefix_cache", "flush_cache": "clear_prefix_cache"}
 _CONTROL_SECONDS = 10.0
+_PROBE_SECONDS = 60.0  # Dynamo waits less: DYN_HEALTH_CHECK_REQUEST_TIMEOUT, 3 s
 _UNREGISTER_SECONDS = 1.0
 _FAILING_SECONDS = 0.3  # for the frontends to read the errors of their streams
 
@@ -244,10 +245,13 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
     async def _answer_probe(self) -> Chunk:
         """The health canary asks whether the engine still moves, so that is what is tried.
 
-        The engine answers between two steps, busy or not, with a full queue or without a free page:
-        no request is computed, none is counted, nothing enters the prefix cache.
+        However long the queue or the step: no request is computed, none is counted, nothing enters
+        the prefix cache.
         """
-        await self._call("ping")
+        if self._process is None or self._gone is not None:
+            raise EngineShutdown(self._gone or "this worker is not ready")
+        if not await self._process.gives_a_sign(_PROBE_SECONDS):
+            raise Unknown(f"the engine has given no sign of life for {_PROBE_SECONDS:g} s")
         return {"token_ids": [], "index": 0, "finish_reason": "stop"}
 
     def _abort(self, stream: Stream) -> None:
@@ -255,20 +259,6 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
             self._send(Abort([stream.request_id]))
 
     # -- the engine process ---------------------------------------------------
-
-    async def _call(self, name: str) -> ControlReply:
-        """The answer of an operation on the engine as a whole."""
-        call_id = next(self._call_ids)
-        reply: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
-        self._calls[call_id] = reply
-        try:
-            if not self._send(Control(call_id, name)):
-                raise EngineShutdown(self._gone or "the engine process is not there")
-            return await asyncio.wait_for(reply, _CONTROL_SECONDS)
-        except TimeoutError:
-            raise Unknown(f"the engine did not answer {name} in {_CONTROL_SECONDS:g} s") from None
-        finally:
-            self._calls.pop(call_id, None)
 
     def _send(self, message: Any) -> bool:
         return self._process is not None and self._process.send(message)
@@ -346,7 +336,15 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         return set(CONTROLS)
 
     async def engine_control(self, control: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = await self._call(CONTROLS[control])
+        call_id = next(self._call_ids)
+        reply: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
+        self._calls[call_id] = reply
+        try:
+            if not self._send(Control(call_id, CONTROLS[control])):
+                raise EngineShutdown("the engine process is not there")
+            answer = await asyncio.wait_for(reply, _CONTROL_SECONDS)
+        finally:
+            self._calls.pop(call_id, None)
         if answer.error:
             return {"status": "error", "message": answer.error}
         return {"status": "ok", **answer.result}

@@ -19,6 +19,7 @@ from dynamo_tokenspeed.protocol import Heartbeat
 _LOOKS = 20  # within the timeout, but not more often than ...
 _LEAST_SECONDS_BETWEEN = 0.05
 _MOST_SECONDS_BETWEEN = 1.0
+_SECONDS_BETWEEN_GLANCES = 0.01
 _SECONDS_IDLE = 10.0  # between two pings
 
 
@@ -71,6 +72,17 @@ class Watchdog:
             f"step {step.number} of the engine {waited}: {step.tokens} tokens in {step.rows} rows, "
             f"{step.decode_rows} of them decoding, of {_some(step.request_ids, name_request)}"
         )
+
+
+async def sign_comes(heartbeat: Heartbeat, ping: Callable[[], object], seconds: float) -> bool:
+    """Whether the engine gives a sign of life within `seconds`: at once, unless it cannot."""
+    before, deadline = heartbeat.sign(), time.monotonic() + seconds
+    ping()
+    while heartbeat.sign() == before:
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_SECONDS_BETWEEN_GLANCES)
+    return True
 
 
 _MOST_NAMED = 8

@@ -158,8 +158,8 @@ class Pool {
     }
   }
 
-  std::atomic<std::uint64_t> nobody_watches_{0};
-  std::atomic<std::atomic<std::uint64_t>*> progress_{&nobody_watches_};
+  alignas(64) std::atomic<std::uint64_t> nobody_watches_{0};
+  alignas(64) std::atomic<std::atomic<std::uint64_t>*> progress_{&nobody_watches_};
   std::atomic<int> threads_{1};
   std::atomic<int> running_{0};
   alignas(64) std::atomic<std::uint64_t> state_{0};

@@ -47,11 +47,21 @@ def test_whatever_the_engine_does_is_a_sign(sides: tuple[Heartbeat, Heartbeat]) 
     def launches() -> None:
         engine.launches(plan(1, [0]))
 
-    for deed in (engine.works, engine.received, launches, lambda: engine.reads(1), engine.has_read):
+    for deed in (engine.works, engine.received, launches, engine.has_read, lambda: engine.reads(1)):
         before = worker.sign()
         assert worker.sign() == before
         deed()
         assert worker.sign() != before, deed
+
+
+def test_a_step_that_came_and_went_was_a_sign(sides: tuple[Heartbeat, Heartbeat]) -> None:
+    engine, worker = sides
+    before = worker.sign()
+    for step in range(1, 6):
+        engine.launches(plan(step, [0]))
+        engine.has_read()
+        assert worker.sign() != before
+        before = worker.sign()
 
 
 def test_an_engine_that_waits_for_messages_is_not_busy(

@@ -12,7 +12,7 @@ import pytest
 
 from dynamo_tokenspeed.protocol import Heartbeat
 from dynamo_tokenspeed.worker import watchdog as watchdog_module
-from dynamo_tokenspeed.worker.watchdog import Watchdog
+from dynamo_tokenspeed.worker.watchdog import Watchdog, sign_comes
 
 SECONDS = 0.3
 PATIENCE = 10.0
@@ -102,6 +102,25 @@ async def test_a_worker_that_was_stopped_itself_blames_nobody(engine, watch, mon
     jump = 3600.0  # nobody ran
     assert not await barks(task, SECONDS / 3)
     assert await barks(task)
+
+
+async def test_an_idle_engine_gives_a_sign_when_asked(engine: Engine) -> None:
+    assert await sign_comes(engine.heartbeat, engine.ping, PATIENCE)
+
+
+async def test_an_engine_in_a_long_step_gives_a_sign_by_its_kernels(engine: Engine) -> None:
+    engine.answers = False
+    engine.heartbeat.works()
+    asked = asyncio.create_task(sign_comes(engine.heartbeat, engine.ping, PATIENCE))
+    await asyncio.sleep(0.05)
+    assert not asked.done()
+    engine.heartbeat.progress[0] += 1
+    assert await asked
+
+
+async def test_an_engine_that_is_stopped_gives_none(engine: Engine) -> None:
+    engine.answers = False
+    assert not await sign_comes(engine.heartbeat, engine.ping, 0.1)
 
 
 def test_what_does_not_return_is_named(engine: Engine) -> None:
