@@ -85,9 +85,7 @@ class Pool {
     wait_for_claimed();
   }
 
-  void count_progress_at(std::atomic<std::uint64_t>* word) {
-    progress_.store(word, std::memory_order_relaxed);
-  }
+  void count_progress_at(std::uint64_t* word) { progress_.store(word, std::memory_order_relaxed); }
 
   // In a forked child the workers do not exist; new ones start with the next job.
   void after_fork_in_child() {
@@ -100,8 +98,8 @@ class Pool {
   // The caller alone counts, and there is one at a time: a load and a store do.
   void count_progress() {
     if (tls_index != 0) return;
-    std::atomic<std::uint64_t>* const word = progress_.load(std::memory_order_relaxed);
-    word->store(word->load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    const std::atomic_ref word(*progress_.load(std::memory_order_relaxed));
+    word.store(word.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
 
   void start_workers() {
@@ -158,8 +156,8 @@ class Pool {
     }
   }
 
-  alignas(64) std::atomic<std::uint64_t> nobody_watches_{0};
-  alignas(64) std::atomic<std::atomic<std::uint64_t>*> progress_{&nobody_watches_};
+  alignas(64) std::uint64_t nobody_watches_ = 0;
+  alignas(64) std::atomic<std::uint64_t*> progress_{&nobody_watches_};
   std::atomic<int> threads_{1};
   std::atomic<int> running_{0};
   alignas(64) std::atomic<std::uint64_t> state_{0};
@@ -206,9 +204,9 @@ void set_num_threads(int threads) {
   pool().set_threads(threads);
 }
 
-void count_progress_at(std::uintptr_t address) {
+void count_progress_at(std::uint64_t* word) {
   const KernelLock held;
-  pool().count_progress_at(reinterpret_cast<std::atomic<std::uint64_t>*>(address));
+  pool().count_progress_at(word);
 }
 
 int thread_index() {

@@ -27,8 +27,8 @@ int num_threads();
 void set_num_threads(int threads);  // std::invalid_argument outside 1..kMaxThreads
 
 // Counts the chunks that calling threads have done, for somebody who watches from outside: adds to
-// the 8-byte word at `address` from now on.
-void count_progress_at(std::uintptr_t address);
+// `word`, which must stay, from now on.
+void count_progress_at(std::uint64_t* word);
 
 // Serialises kernels from several Python threads: they share the pool and the scratch memory.
 class KernelLock {
