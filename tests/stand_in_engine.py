@@ -8,6 +8,7 @@ JSON object that changes its manners:
 `fail`          send `Failed` with this sentence instead of `Capacity`
 `start_seconds` pause before `Capacity`
 `crash`         exit with this code before `Capacity`
+`hang_after`    do nothing more after so many steps
 `die_after`     kill itself with SIGKILL after so many steps
 `max_model_len`, `vocab_size`, `num_pages`
 `stop_after`    end every stream with `stop` after so many tokens
@@ -36,6 +37,7 @@ from dynamo_tokenspeed.protocol import (
     EngineConfig,
     Failed,
     FinishReason,
+    Heartbeat,
     Rejected,
     Shutdown,
     Stats,
@@ -90,11 +92,16 @@ def main() -> None:
             )
         )
     )
+    heartbeat = Heartbeat(config.max_num_seqs, config.heartbeat_fd)
     running: dict[int, list[int]] = {}  # request id: [prompt tokens, generated, max_tokens, k]
     steps = 0
     while True:
+        if not running:
+            heartbeat.waits()
         while inbox.poll(0 if running else None):
+            heartbeat.works()
             message = decode_worker_message(inbox.recv())
+            heartbeat.received()
             if log := manners.get("log"):
                 with Path(log).open("a") as file:
                     file.write(f"{message}\n")
@@ -119,8 +126,11 @@ def main() -> None:
         if not running:
             continue
         steps += 1
+        heartbeat.works()
         if steps == manners.get("die_after"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if steps == manners.get("hang_after"):
+            time.sleep(3600)
         request_ids, tokens = array("Q", running), array("i")
         finish, logprobs = bytearray(), []
         for i, state in enumerate(running.values()):

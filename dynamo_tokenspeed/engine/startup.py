@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from typing import NamedTuple
 
@@ -13,7 +12,13 @@ import ts_kernels
 import ts_scheduler
 import zmq
 
-from dynamo_tokenspeed.engine.capacity import MIB, CapacityError, num_host_pages, num_pages
+from dynamo_tokenspeed.engine.capacity import (
+    MIB,
+    CapacityError,
+    num_host_pages,
+    num_pages,
+    num_threads,
+)
 from dynamo_tokenspeed.engine.executor import Executor
 from dynamo_tokenspeed.engine.host_tier import HostTier
 from dynamo_tokenspeed.engine.kv_events import KVEventPublisher
@@ -51,9 +56,10 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     bytes_per_page = model_config.kv_spec.bytes_per_page(config.page_size, dtype)
     pages = num_pages(config, max_model_len, bytes_per_page)
     host_pages = num_host_pages(config, pages, bytes_per_page)
+    threads = num_threads(config)
 
     ops = ts_kernels.bind(device.type, dtype, _overrides(config))
-    ts_kernels.set_num_threads(config.num_threads or len(os.sched_getaffinity(0)), ops)
+    ts_kernels.set_num_threads(threads, ops)
     for op, selection in ops.selections.items():
         log.debug("%s: %s", op, selection)
     with load_progress() as on_progress:

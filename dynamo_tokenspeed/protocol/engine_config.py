@@ -42,4 +42,5 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     num_threads: int | None = None
     inbox: str = ""  # ipc:// endpoint where the engine pulls WorkerMessage
     outbox: str = ""  # ipc:// endpoint where the engine pushes EngineMessage
+    heartbeat_fd: int | None = None  # inherited memory (`Heartbeat`); None: nobody watches
     log_level: str = "info"

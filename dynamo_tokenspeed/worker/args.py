@@ -34,6 +34,7 @@ PROGRAM = "python -m dynamo.tokenspeed"
 EMBEDDED_PLANES = {"discovery_backend": "file", "request_plane": "tcp", "event_plane": "zmq"}
 DEFAULT_DRAIN_SECONDS = 20.0
 DEFAULT_ABSORB_FROM = EngineConfig(model="").absorb_from
+DEFAULT_STEP_TIMEOUT = 300.0
 _END_SECONDS = 5  # from the end of the drain to the end of the process
 _DYNAMOS_SHUTDOWN_SECONDS = 30
 
@@ -57,6 +58,7 @@ class WorkerArgs:
     engine: EngineConfig
     kv_events: KvEventsConfig
     drain_seconds: float
+    step_timeout: float  # seconds; 0: none
     seed: int | None
 
     def for_dump(self) -> dict[str, Any]:
@@ -68,6 +70,7 @@ class WorkerArgs:
             "engine": msgspec.to_builtins(self.engine),
             "kv_events": dataclasses.asdict(self.kv_events),
             "drain_seconds": self.drain_seconds,
+            "step_timeout": self.step_timeout,
             "seed": self.seed,
         }
 
@@ -92,6 +95,7 @@ def parse_args(argv: Sequence[str] | None = None) -> WorkerArgs:
         engine=_engine_config(flags, kv_events),
         kv_events=kv_events,
         drain_seconds=drain_seconds,
+        step_timeout=DEFAULT_STEP_TIMEOUT if flags.step_timeout is None else flags.step_timeout,
         seed=flags.seed,
     )
 

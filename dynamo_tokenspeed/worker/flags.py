@@ -270,7 +270,8 @@ def _execution(parser: argparse.ArgumentParser) -> None:
         env="TS_NUM_THREADS",
         type=positive_int,
         metavar="N",
-        help="CPU threads of the engine process. Default: the cores this process may use.",
+        help="CPU threads of the engine process. Default: the CPUs that this process may use, or\n"
+        "the CPU quota of its cgroup (rounded down) where that is less.",
     )
     group.switch(
         "--overlap-schedule",
@@ -348,6 +349,16 @@ def _serving(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="On SIGTERM, how long running streams may go on before the frontend is told to\n"
         "migrate them. Comes after DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS. Default: 20.",
+    )
+    group.flag(
+        "--step-timeout",
+        env="TS_STEP_TIMEOUT",
+        type=seconds,
+        metavar="SECONDS",
+        help="Ends this worker when its engine gives no sign of life for so long: the process is\n"
+        "stopped, a step does not return, or the engine hangs outside of one. Its streams go on\n"
+        "at other workers. A step may take longer: native kernels give signs while they compute;\n"
+        "raise it where other backends (torch) need longer for one step. 0: never. Default: 300.",
     )
     group.flag(
         "--seed",

@@ -109,17 +109,6 @@ def test_an_empty_constraint_is_none() -> None:
     assert sampling(guided_decoding={"json": None}).request_id == 7
 
 
-def test_a_health_probe_is_a_request_like_any_other() -> None:
-    probe = {
-        "token_ids": [0],
-        "stop_conditions": {"max_tokens": 1, "ignore_eos": True},
-        "sampling_options": {"temperature": 0.0},
-        "_HEALTH_CHECK": True,
-        "model": "",
-    }
-    assert check(probe).ignore_eos
-
-
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"token_ids": []}, "the prompt is empty"),
     ({"token_ids": None}, "the prompt is empty"),
