@@ -63,9 +63,10 @@ def read_headers(directory: Path) -> dict[str, TensorInfo]:
             f"{directory} holds .bin files only; this version reads safetensors "
             "(convert with `transformers`: save_pretrained(..., safe_serialization=True))"
         )
+    beside = sorted(path.name for path in directory.iterdir())
     raise WeightsError(
-        f"{directory} holds no *.safetensors beside config.json; fetch the weights (--model takes "
-        "a directory in the Hugging Face layout)"
+        f"{directory} holds no *.safetensors, only {', '.join(beside[:8])}; fetch the weights "
+        "(--model takes a directory in the Hugging Face layout)"
     )
 
 
@@ -136,13 +137,13 @@ def _read_indexed_headers(index_path: Path, weight_map: dict[str, str]) -> dict[
             names = [name for name, in_file in weight_map.items() if in_file == file_name]
             raise WeightsError(
                 f"shard {file} is missing; {index_path.name} places {len(names)} tensors in it, "
-                f"{names[0]} among them"
+                f"{names[0]} among them; fetch it"
             )
         for name, info in _file_header(file).items():
             if weight_map.get(name) is None:
                 raise WeightsError(
                     f"tensor {name} in {file} has no entry in {index_path.name}; "
-                    "index and shards belong to different checkpoints"
+                    "index and shards belong to different checkpoints; fetch both from one"
                 )
             # A name in two shards: the index decides.
             if weight_map[name] == file_name:

@@ -28,28 +28,32 @@ log = logging.getLogger(__name__)
 # layer (DeepSeek-V3, section 2.2); no other layer has them.
 MTP_ONLY = ("eh_proj.", "enorm.", "hnorm.")
 ROUTED = ("first_k_dense_replace", "moe_layer_freq", "n_routed_experts", "moe_intermediate_size")
-# A tensor's name → the keys of config.json that decide whether it is there and its shape; the
-# first pattern that is found counts.
-KEYS = (
-    (r"lm_head\.", ("tie_word_embeddings", "vocab_size", "hidden_size")),
-    (r"embed_tokens\.", ("vocab_size", "hidden_size")),
-    (r"self_attn\..*\.bias$", ("attention_bias", "q_lora_rank")),
-    (
-        r"self_attn\.q_",
-        ("q_lora_rank", "num_attention_heads", "qk_nope_head_dim", "qk_rope_head_dim"),
+# How a tensor's name ends → the keys of config.json that decide whether it is there and its shape.
+KEYS = {
+    r"lm_head\.weight": ("tie_word_embeddings", "vocab_size", "hidden_size"),
+    r"embed_tokens\.weight": ("vocab_size", "hidden_size"),
+    r"self_attn\.(q_a_proj|kv_a_proj_with_mqa|o_proj)\.bias": ("attention_bias", "q_lora_rank"),
+    r"self_attn\.q_(proj|a_proj|a_layernorm|b_proj)\.weight": (
+        "q_lora_rank",
+        "num_attention_heads",
+        "qk_nope_head_dim",
+        "qk_rope_head_dim",
     ),
-    (r"self_attn\.kv_a_", ("kv_lora_rank", "qk_rope_head_dim")),
-    (
-        r"self_attn\.kv_b_",
-        ("kv_lora_rank", "num_attention_heads", "qk_nope_head_dim", "v_head_dim"),
+    r"self_attn\.kv_a_(proj_with_mqa|layernorm)\.weight": ("kv_lora_rank", "qk_rope_head_dim"),
+    r"self_attn\.kv_b_proj\.weight": (
+        "kv_lora_rank",
+        "num_attention_heads",
+        "qk_nope_head_dim",
+        "v_head_dim",
     ),
-    (r"self_attn\.o_proj\.", ("num_attention_heads", "v_head_dim")),
-    (r"mlp\.(experts|gate)\.", ROUTED),
-    (r"mlp\.shared_experts\.", ("n_shared_experts", *ROUTED)),
-    (r"mlp\.", ("intermediate_size", *ROUTED[:3])),
-    (r"rotary_emb\.", ("qk_rope_head_dim",)),
-    (r"norm\.", ("hidden_size",)),
-)
+    r"self_attn\.o_proj\.weight": ("num_attention_heads", "v_head_dim"),
+    r"mlp\.gate\.(weight|e_score_correction_bias)": ROUTED,
+    r"mlp\.experts\.(\d+\.(gate|up|down)_proj\.weight|gate_up_proj|down_proj)": ROUTED,
+    r"mlp\.shared_experts\.(gate|up|down)_proj\.weight": ("n_shared_experts", *ROUTED),
+    r"mlp\.(gate|up|down)_proj\.weight": ("intermediate_size", *ROUTED[:3]),
+    r"rotary_emb\.inv_freq": ("qk_rope_head_dim",),
+    r"norm\.weight": ("hidden_size",),
+}
 
 
 def keep_head(config: DeepseekV3Config, found: Mapping[str, TensorInfo]) -> DeepseekV3Config:
@@ -109,9 +113,9 @@ class CheckpointNames:
         fused = name.removesuffix(rest) + "mlp.experts.gate_up_proj"
         if re.match(r"mlp\.experts\.\d+\.", rest) and fused in self.names:
             return f"{fused} holds all experts of its layer already"
-        keys = next((keys for pattern, keys in KEYS if re.search(pattern, name)), ())
+        keys = next((keys for end, keys in KEYS.items() if re.search(end + "$", name)), ())
         if not keys:
-            return "config.json describes another model"
+            return "no DeepSeek-V3 model has one of this name"
         stated = stated_values(config)
         return "config.json has " + ", ".join(f"{key} {json.dumps(stated[key])}" for key in keys)
 

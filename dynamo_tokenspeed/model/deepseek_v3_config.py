@@ -87,6 +87,11 @@ class DeepseekV3Config:
     ) -> DeepseekV3Config:
         """Read and check; `ModelError` with one sentence for what cannot be served."""
         refuse_quantized(file)
+        if file.values.get("per_layer_config"):
+            raise ModelError(
+                f"{file.path} has per_layer_config, but this version computes layers of one kind; "
+                "remove the key if they are"
+            )
         file.choice("hidden_act", ("silu",), "silu")
         max_positions = file.integer("max_position_embeddings")
         rope_dim = file.integer("qk_rope_head_dim")

@@ -282,6 +282,7 @@ def test_kimis_outer_object_is_heard_where_text_config_is_silent() -> None:
         ({"num_key_value_heads": 2}, "num_key_value_heads 2"),
         ({"head_dim": 16}, "head_dim 16"),
         ({"qk_head_dim": 16}, "qk_head_dim 16"),
+        ({"per_layer_config": {"1": {"v_head_dim": 8}}}, "per_layer_config"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
         ({"rope_scaling": {"factor": 8.0}}, "rope_type"),
         ({"rope_scaling": {"full_attention": {"rope_type": "default"}}}, "full_attention"),
@@ -289,7 +290,7 @@ def test_kimis_outer_object_is_heard_where_text_config_is_silent() -> None:
         ({"n_group": None, "n_routed_experts": 12}, "n_group 8 (the default"),
     ],
 )
-def test_a_key_that_transformers_could_not_follow_either_is_refused_by_name(
+def test_a_key_that_asks_for_what_is_not_computed_is_refused_by_name(
     change: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ModelError) as refusal:
