@@ -95,11 +95,12 @@ class DeepseekV3Config:
         file.choice("hidden_act", ("silu",), "silu")
         max_positions = file.integer("max_position_embeddings")
         rope_dim = file.integer("qk_rope_head_dim")
-        nope_dim = file.integer("qk_nope_head_dim")
-        num_heads = file.integer("num_attention_heads")
-        _check_implied(file, "num_key_value_heads", num_heads, "num_attention_heads")
-        _check_implied(file, "head_dim", rope_dim, "qk_rope_head_dim")
-        _check_implied(file, "qk_head_dim", nope_dim + rope_dim, "the sum of its two parts")
+        if "head_dim" in file and file.integer("head_dim") != rope_dim:
+            # What `transformers` sizes its rope table by.
+            raise ModelError(
+                f"{file.path} has head_dim {file.integer('head_dim')}, but qk_rope_head_dim "
+                f"{rope_dim}; the two must be equal, correct one or remove head_dim"
+            )
         return cls(
             architecture=file.architecture()
             if "architectures" in file
@@ -113,10 +114,10 @@ class DeepseekV3Config:
             tie_word_embeddings=file.flag("tie_word_embeddings", False),
             body_prefix=body_prefix,
             head_name=head_name,
-            num_heads=num_heads,
+            num_heads=file.integer("num_attention_heads"),
             q_lora_rank=file.integer_or_null("q_lora_rank"),
             kv_lora_rank=file.integer("kv_lora_rank"),
-            qk_nope_head_dim=nope_dim,
+            qk_nope_head_dim=file.integer("qk_nope_head_dim"),
             qk_rope_head_dim=rope_dim,
             v_head_dim=file.integer("v_head_dim"),
             attention_bias=file.flag("attention_bias", False),
@@ -137,15 +138,6 @@ def refuse_quantized(file: ConfigFile) -> None:
         raise ModelError(
             f"{file.path} announces weights quantized by {method}, which this version cannot "
             "load; serve a float32 or bfloat16 checkpoint"
-        )
-
-
-def _check_implied(file: ConfigFile, key: str, value: int, implied_by: str) -> None:
-    """Refuse a size that other keys already determine when it says something else."""
-    if key in file and file.integer(key) != value:
-        raise ModelError(
-            f"{file.path} has {key} {file.integer(key)}, but {implied_by}, {value}, must equal it; "
-            "correct one of them"
         )
 
 

@@ -150,7 +150,7 @@ def test_without_a_head_and_without_tying_the_refusal_names_the_key(tmp_path: Pa
         ({}, {"v_head_dim": 8}, "v_head_dim 8"),
         ({}, {"qk_nope_head_dim": 8}, "qk_nope_head_dim 8"),
         ({}, {"qk_rope_head_dim": 4}, "qk_rope_head_dim 4"),
-        ({}, {"num_attention_heads": 2, "num_key_value_heads": 2}, "num_attention_heads 2"),
+        ({}, {"num_attention_heads": 2}, "num_attention_heads 2"),
     ],
 )
 @pytest.mark.parametrize("arch", ["deepseek_v3", "kimi_k25"])
