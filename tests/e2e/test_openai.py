@@ -195,6 +195,39 @@ def test_usage_counts_cached_tokens(
     assert cached_tokens() == 96  # six pages of 16
 
 
+@pytest.mark.parametrize("end", ["length", "stop string", "stop token"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("api", ["chat", "completion"])
+def test_cached_tokens_are_reported_however_the_answer_ends(
+    any_dynamo: Deployment, api: str, stream: bool, end: str
+) -> None:
+    client, model = connect(any_dynamo), any_dynamo.model
+    request = {"model": model, "max_tokens": 24, "temperature": 0}
+    if api == "chat":
+        create, request["messages"] = client.chat.completions.create, user(CODE * 4)
+    else:
+        create, request["prompt"] = client.completions.create, CODE * 4  # type: ignore[assignment]
+    free = create(**request, extra_body={"nvext": {"extra_fields": ["completion_token_ids"]}})
+    text = free.choices[0].message.content if api == "chat" else free.choices[0].text
+    if end == "stop string":
+        request["stop"] = [text[len(text) // 2 : len(text) // 2 + 4]]
+    elif end == "stop token":
+        request["extra_body"] = {"stop_token_ids": [free.nvext["completion_token_ids"][8]]}
+    if stream:
+        request |= {"stream": True, "stream_options": {"include_usage": True}}
+
+    def cached_tokens() -> int:
+        answer = create(**request)
+        usage = list(answer)[-1].usage if stream else answer.usage
+        assert usage.prompt_tokens == free.usage.prompt_tokens
+        assert (usage.completion_tokens < 24) == (end != "length")
+        details = usage.prompt_tokens_details
+        return details.cached_tokens if details else 0
+
+    pages = (free.usage.prompt_tokens - 1) // 16
+    assert eventually(lambda: cached_tokens() == 16 * pages)  # once the router sends it there
+
+
 async def test_64_concurrent_streams_say_what_each_says_alone(
     deployment: Deployment, client: openai.OpenAI, model: str
 ) -> None:
