@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,8 +53,16 @@ class SampledLogprobs(NamedTuple):
 
 
 class Sampler:
-    def __init__(self, ops: Ops) -> None:
+    """Chooses among the first `vocab_size` ids, less the `unknown` ones.
+
+    A model may have logits for more: its vocabulary is padded, or has holes, and no tokenizer
+    has a text for these.
+    """
+
+    def __init__(self, ops: Ops, vocab_size: int, unknown: Sequence[int] = ()) -> None:
         self._ops = ops
+        self._vocab_size = vocab_size
+        self._unknown = [token_id for token_id in unknown if token_id < vocab_size]
 
     def sample(
         self,
@@ -68,6 +77,9 @@ class Sampler:
         logits: [rows, vocab] fp32. slots, context: [rows]; context counts the tokens before the
         one to be sampled.
         """
+        logits = logits[:, : self._vocab_size]
+        if self._unknown:
+            logits[:, self._unknown] = -torch.inf
         records = tables.sampling[slots]
         prompt_tokens = tables.prompt_tokens[slots]
         rows = SamplingRows.of(

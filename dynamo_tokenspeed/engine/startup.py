@@ -46,6 +46,9 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     model_config = load_model_config(config.model)
     dtype = resolve_dtype(model_config, config.dtype)
     max_model_len = _max_model_len(config, model_config.max_position_embeddings)
+    vocab_size = model_config.vocab_size
+    if config.num_token_ids is not None:  # what is padding is in nobody's vocabulary
+        vocab_size = min(vocab_size, config.num_token_ids)
 
     # Before the weights are loaded: what cannot fit is said at once.
     bytes_per_page = model_config.kv_spec.bytes_per_page(config.page_size, dtype)
@@ -65,7 +68,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
         model,
         pool,
         tables,
-        Sampler(ops),
+        Sampler(ops, vocab_size, config.unknown_token_ids),
         TokenConstraints(),
         HostTier(pool, host_pages) if host_pages else None,
         overlap,
@@ -82,7 +85,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
             chunked_prefill_size=config.chunked_prefill_size,
             min_tps_per_user=config.min_tps_per_user,
             overlap_depth=int(overlap),
-            vocab_size=model_config.vocab_size,
+            vocab_size=vocab_size,
             enable_prefix_caching=config.enable_prefix_caching,
             enable_kv_events=bool(config.kv_events_endpoint),
             params_size=SAMPLING_DTYPE.itemsize,
@@ -99,7 +102,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
         max_model_len=max_model_len,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
-        vocab_size=model_config.vocab_size,
+        vocab_size=vocab_size,
         kv_events_endpoint=kv_events.endpoint if kv_events else "",
         kv_bytes=pool.kv.nbytes,
         weight_bytes=model.weight_bytes,

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dynamo_tokenspeed.worker.errors import UsageError
+from dynamo_tokenspeed.worker.generation_config import parse_override
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
 _TRUE, _FALSE = ("1", "true", "on", "yes"), ("0", "false", "off", "no", "")
@@ -69,6 +70,13 @@ def size(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("0 bytes hold no KV page")
     return value
+
+
+def generation_override(text: str) -> dict[str, Any]:
+    try:
+        return parse_override(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 def one_of(*values: str) -> Callable[[str], str]:
@@ -327,6 +335,21 @@ def _serving(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="On SIGTERM, how long running streams may go on before the frontend is told to\n"
         "migrate them. Comes after DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS. Default: 20.",
+    )
+    group.flag(
+        "--generation-config",
+        env="TS_GENERATION_CONFIG",
+        metavar="SOURCE",
+        help="Defaults of temperature, top_p, top_k, min_p and repetition_penalty, and a limit\n"
+        "(max_new_tokens) of every answer: auto (generation_config.json of the model), vllm\n"
+        "(neutral ones), or a directory with such a file. Default: auto.",
+    )
+    group.flag(
+        "--override-generation-config",
+        env="TS_OVERRIDE_GENERATION_CONFIG",
+        type=generation_override,
+        metavar="JSON",
+        help='Defaults that win over those, e.g. {"temperature": 0.6}.',
     )
     group.flag(
         "--seed",

@@ -14,7 +14,7 @@ import logging
 import os
 import random
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from dynamo._core import Context
@@ -122,7 +122,8 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
             self._start_error = error
             raise
         self._capacity = capacity
-        self._limits = Limits.of(capacity)
+        self._limits = Limits.of(capacity, self._args.table, self._args.defaults)
+        logger.info("generation defaults: %s", self._args.defaults)
         logger.info(
             "engine process %s: %d pages of %d tokens, context %d, %d sequences, "
             "weights %.1f MB, KV cache %.1f MB",
@@ -189,7 +190,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
     async def generate(
         self, request: dict[str, Any], context: Context
     ) -> AsyncGenerator[Chunk, None]:
-        stream = self._submit(request)
+        stream = self._submit(request, getattr(context, "metadata", None))
         context_id = context.id()
         self._by_context[context_id] = stream
         try:
@@ -210,20 +211,21 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         if stream is not None:
             self._abort(stream)
 
-    def _submit(self, request: dict[str, Any]) -> Stream:
+    def _submit(self, request: dict[str, Any], metadata: Mapping[str, str] | None) -> Stream:
         if self._gone is not None or self._limits is None:
             raise EngineShutdown(self._gone or "this worker is not ready")
-        submit = check_request(request, next(self._request_ids), self._limits, self._seeds)
+        submit = check_request(
+            request, next(self._request_ids), self._limits, self._seeds, metadata
+        )
         stream = Stream(
             submit.request_id,
             len(submit.token_ids) // 4,
             stop_token_ids=frozenset(submit.stop_token_ids),
             wants_logprobs=submit.sampling.logprobs >= 0,
         )
-        self._streams.add(stream)
         if not self._send(submit):
-            self._streams.cancel(stream)
             raise EngineShutdown("the engine process is not there")
+        self._streams.add(stream)  # once nothing can fail; its tokens come in a later turn
         return stream
 
     def _abort(self, stream: Stream) -> None:
