@@ -190,7 +190,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
     async def generate(
         self, request: dict[str, Any], context: Context
     ) -> AsyncGenerator[Chunk, None]:
-        stream = self._submit(request, getattr(context, "metadata", None))
+        stream = self._submit(request, context.metadata)
         context_id = context.id()
         self._by_context[context_id] = stream
         try:

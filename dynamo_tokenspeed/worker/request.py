@@ -180,10 +180,16 @@ def _refuse_what_is_not_served(request: Mapping[str, Any]) -> None:
                 f"the request carries images or other media ({name}), but this worker serves "
                 "text only: leave them out"
             )
-    extra = (request.get("extra_args") or {}).get("sampling_options") or {}
-    for name, value in extra.items():
-        if not (name == "detokenize" and value is True):  # what the frontend does anyway
-            raise InvalidArgument(f"{name} is not served by this version: leave it out")
+    extra = request.get("extra_args") or {}
+    unserved = dict(extra.get("sampling_options") or {})
+    if unserved.get("detokenize") is True:  # which the frontend does anyway
+        del unserved["detokenize"]
+    extensions = extra.get("nvext") or {}
+    for name in ("metadata_upload", "routed_experts"):
+        if extensions.get(name) or name in (extensions.get("extra_fields") or ()):
+            unserved[name] = True
+    for name in unserved:
+        raise InvalidArgument(f"{name} is not served by this version: leave it out")
     routing = request.get("routing") or {}
     if routing.get("lora_name"):
         raise InvalidArgument(

@@ -247,6 +247,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"sampling_options": {"temperature": 10**400}}, "temperature is 1000.*finite"),
     ({"extra_args": {"sampling_options": {"allowed_token_ids": [5]}}}, "allowed_token_ids is not"),
     ({"extra_args": {"sampling_options": {"detokenize": False}}}, "detokenize is not"),
+    ({"extra_args": {"nvext": {"metadata_upload": {"url": "x"}}}}, "metadata_upload is not"),
+    ({"extra_args": {"nvext": {"extra_fields": ["routed_experts"]}}}, "routed_experts is not"),
     ({"mm_processor_kwargs": {"a": 1}}, "mm_processor_kwargs.*text only"),
     ({"media_io_kwargs": {"a": {}}}, "media_io_kwargs.*text only"),
     ({"multi_modal_data": {"image_url": [{"Url": "x"}]}}, "text only"),
