@@ -128,6 +128,38 @@ def test_a_stop_token_ends_the_answer(client: openai.OpenAI, model: str) -> None
     assert answer.usage.completion_tokens == token_ids.index(stop) + 1
 
 
+def test_logit_bias_arrives_in_a_header(any_dynamo: Deployment) -> None:
+    client, model = connect(any_dynamo), any_dynamo.model
+    request = {"model": model, "messages": QUESTION, "temperature": 0, "max_tokens": 1}
+    fields = {"nvext": {"extra_fields": ["completion_token_ids"]}}
+
+    def first_token(**headers: str) -> int:
+        answer = client.chat.completions.create(**request, extra_body=fields, extra_headers=headers)
+        return int(answer.nvext["completion_token_ids"][0])
+
+    likeliest = first_token()
+
+    banned = first_token(**{"x-dynamo-meta-logit-bias": f'{{"{likeliest}": -100}}'})
+
+    assert banned != likeliest
+    assert first_token(**{"x-dynamo-meta-logit-bias": f'{{"{likeliest}": 100}}'}) == likeliest
+    with pytest.raises(openai.BadRequestError, match="99999999"):
+        first_token(**{"x-dynamo-meta-logit-bias": '{"99999999": 1}'})
+
+
+def test_a_request_that_is_silent_samples_as_the_model_says(
+    client: openai.OpenAI, model: str
+) -> None:
+    def answer(**fields: float) -> str:
+        request = {"model": model, "prompt": CODE, "max_tokens": 24, "seed": 3}
+        return client.completions.create(**request, **fields).choices[0].text
+
+    silent = answer()
+
+    assert silent == answer(temperature=0.6, top_p=0.95)  # its generation_config.json
+    assert silent != answer(temperature=1.0, top_p=1.0)
+
+
 def test_chat_logprobs_with_alternatives(client: openai.OpenAI, model: str) -> None:
     answer = client.chat.completions.create(
         model=model,
