@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from model_directories import REFUSED, SERVED, Case
 
+from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
 from dynamo_tokenspeed.worker.args import WorkerArgs, parse_args
 from dynamo_tokenspeed.worker.errors import UsageError
 from dynamo_tokenspeed.worker.model_directory import resolve_model
@@ -48,3 +49,10 @@ async def test_a_worker_of_no_endpoint_needs_no_chat_template(tmp_path: Path) ->
     [no_template] = [case for case in REFUSED if case.name == "no template"]
 
     await resolved(no_template.write(tmp_path / "model"), "--endpoint-types", "none")
+
+
+@pytest.mark.parametrize("arch", ["deepseek_v3", "kimi_k25", "null"])
+async def test_a_checkpoint_of_our_own_making_passes(arch: str, tmp_path: Path) -> None:
+    args = await resolved(write_random_checkpoint(tmp_path / arch, arch=arch, vocab_size=300))
+
+    assert 256 < args.table.size <= 300
