@@ -62,7 +62,7 @@ class Sampler:
     def __init__(self, ops: Ops, vocab_size: int, unknown: Sequence[int] = ()) -> None:
         self._ops = ops
         self._vocab_size = vocab_size
-        self._unknown = [token_id for token_id in unknown if token_id < vocab_size]
+        self._unknown = torch.tensor([id for id in unknown if id < vocab_size], dtype=torch.int64)
 
     def sample(
         self,
@@ -77,9 +77,11 @@ class Sampler:
         logits: [rows, vocab] fp32. slots, context: [rows]; context counts the tokens before the
         one to be sampled.
         """
-        logits = logits[:, : self._vocab_size]
-        if self._unknown:
-            logits[:, self._unknown] = -torch.inf
+        if logits.shape[1] > self._vocab_size:
+            logits = logits[:, : self._vocab_size]
+        if len(self._unknown):
+            self._unknown = self._unknown.to(logits.device)  # once
+            logits.index_fill_(1, self._unknown, -torch.inf)
         records = tables.sampling[slots]
         prompt_tokens = tables.prompt_tokens[slots]
         rows = SamplingRows.of(

@@ -190,7 +190,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
     async def generate(
         self, request: dict[str, Any], context: Context
     ) -> AsyncGenerator[Chunk, None]:
-        stream = self._submit(request, context.metadata)
+        stream = self._submit(request, context.metadata.copy())
         context_id = context.id()
         self._by_context[context_id] = stream
         try:
@@ -211,7 +211,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         if stream is not None:
             self._abort(stream)
 
-    def _submit(self, request: dict[str, Any], metadata: Mapping[str, str] | None) -> Stream:
+    def _submit(self, request: dict[str, Any], metadata: Mapping[str, str]) -> Stream:
         if self._gone is not None or self._limits is None:
             raise EngineShutdown(self._gone or "this worker is not ready")
         submit = check_request(

@@ -31,7 +31,7 @@ from dynamo_tokenspeed.worker.generation_config import NEUTRAL, GenerationDefaul
 from dynamo_tokenspeed.worker.sampling_fields import integer, logit_bias, number, sampling_params
 from dynamo_tokenspeed.worker.token_table import TokenTable
 
-MAX_STOP_TOKEN_IDS = 256  # of the model and of the request, together
+MAX_STOP_TOKEN_IDS = 256  # the model's, and as many of the request
 LOGIT_BIAS_HEADER = "logit-bias"  # sent as x-dynamo-meta-logit-bias
 _INT32 = 2**31 - 1
 _INT64 = 2**63 - 1
