@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,16 +52,11 @@ class SampledLogprobs(NamedTuple):
 
 
 class Sampler:
-    """Chooses among the first `vocab_size` ids, less the `unknown` ones.
+    """`unknown`: int64 ids that no tokenizer has a text for, which nobody ever gets."""
 
-    A model may have logits for more: its vocabulary is padded, or has holes, and no tokenizer
-    has a text for these.
-    """
-
-    def __init__(self, ops: Ops, vocab_size: int, unknown: Sequence[int] = ()) -> None:
+    def __init__(self, ops: Ops, unknown: torch.Tensor | None = None) -> None:
         self._ops = ops
-        self._vocab_size = vocab_size
-        self._unknown = torch.tensor([id for id in unknown if id < vocab_size], dtype=torch.int64)
+        self._unknown = unknown
 
     def sample(
         self,
@@ -74,13 +68,10 @@ class Sampler:
     ) -> Sampled:
         """The next token of every row.
 
-        logits: [rows, vocab] fp32. slots, context: [rows]; context counts the tokens before the
-        one to be sampled.
+        logits: [rows, vocab] fp32, written to. slots, context: [rows]; context counts the tokens
+        before the one to be sampled.
         """
-        if logits.shape[1] > self._vocab_size:
-            logits = logits[:, : self._vocab_size]
-        if len(self._unknown):
-            self._unknown = self._unknown.to(logits.device)  # once
+        if self._unknown is not None:
             logits.index_fill_(1, self._unknown, -torch.inf)
         records = tables.sampling[slots]
         prompt_tokens = tables.prompt_tokens[slots]

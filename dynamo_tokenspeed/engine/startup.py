@@ -46,9 +46,8 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     model_config = load_model_config(config.model)
     dtype = resolve_dtype(model_config, config.dtype)
     max_model_len = _max_model_len(config, model_config.max_position_embeddings)
-    vocab_size = model_config.vocab_size
-    if config.num_token_ids is not None:  # what is padding is in nobody's vocabulary
-        vocab_size = min(vocab_size, config.num_token_ids)
+    # What only pads the model's vocabulary is in nobody's.
+    vocab_size = min(model_config.vocab_size, config.num_token_ids or model_config.vocab_size)
 
     # Before the weights are loaded: what cannot fit is said at once.
     bytes_per_page = model_config.kv_spec.bytes_per_page(config.page_size, dtype)
@@ -68,7 +67,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
         model,
         pool,
         tables,
-        Sampler(ops, vocab_size, config.unknown_token_ids),
+        Sampler(ops, _unknown_ids(config, model_config.vocab_size, device)),
         TokenConstraints(),
         HostTier(pool, host_pages) if host_pages else None,
         overlap,
@@ -118,6 +117,16 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
         f", {host_pages} more in host memory" if host_pages else "",
     )
     return Engine(scheduler, executor, kv_events, capacity)
+
+
+def _unknown_ids(
+    config: EngineConfig, vocab_size: int, device: torch.device
+) -> torch.Tensor | None:
+    """The ids of the model, holes and padding, that its tokenizer does not know; None: no such."""
+    holes = [token_id for token_id in config.unknown_token_ids if token_id < vocab_size]
+    padding = range(config.num_token_ids or vocab_size, vocab_size)
+    ids = [*holes, *padding]
+    return torch.tensor(ids, device=device) if ids else None
 
 
 def _max_model_len(config: EngineConfig, max_position_embeddings: int) -> int:
