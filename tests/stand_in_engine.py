@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """An engine process without an engine: speaks the protocol, computes nothing.
 
-Token i of every stream is `(prompt tokens + i) % vocabulary`. `STAND_IN` holds a
+Token i of every stream is `(prompt tokens + i + offset) % vocabulary`. `STAND_IN` holds a
 JSON object that changes its manners:
 
 `step_seconds`  pause after every step (0: as fast as it goes)
@@ -10,7 +10,7 @@ JSON object that changes its manners:
 `crash`         exit with this code before `Capacity`
 `hang_after`    do nothing more after so many steps
 `die_after`     kill itself with SIGKILL after so many steps
-`max_model_len`, `vocab_size`, `num_pages`
+`max_model_len`, `vocab_size`, `num_pages`, `offset` (0)
 `stop_after`    end every stream with `stop` after so many tokens
 `log`           append one line per message received to this file
 """
@@ -93,6 +93,7 @@ def main() -> None:
         )
     )
     heartbeat = Heartbeat(config.max_num_seqs, config.heartbeat_fd)
+    offset = manners.get("offset", 0)
     running: dict[int, list[int]] = {}  # request id: [prompt tokens, generated, max_tokens, k]
     steps = 0
     while True:
@@ -135,7 +136,7 @@ def main() -> None:
         finish, logprobs = bytearray(), []
         for i, state in enumerate(running.values()):
             prompt, done, max_tokens, k = state
-            tokens.append((prompt + done) % vocab_size)
+            tokens.append((prompt + done + offset) % vocab_size)
             state[1] += 1
             stopped = state[1] == manners.get("stop_after")
             finish.append(

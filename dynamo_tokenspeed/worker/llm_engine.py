@@ -13,7 +13,7 @@ import itertools
 import logging
 import os
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from dynamo._core import Context
@@ -135,7 +135,8 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
             self._start_error = error
             raise
         self._capacity = capacity
-        self._limits = Limits.of(capacity)
+        self._limits = Limits.of(capacity, self._args.table, self._args.defaults)
+        logger.info("generation defaults: %s", self._args.defaults)
         logger.info(
             "engine process %s: %d pages of %d tokens, context %d, %d sequences, "
             "weights %.1f MB, KV cache %.1f MB",
@@ -207,7 +208,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         if is_probe(request):
             yield await self._answer_probe()
             return
-        stream = self._submit(request)
+        stream = self._submit(request, context.metadata.copy())
         context_id = context.id()
         self._by_context[context_id] = stream
         try:
@@ -228,20 +229,21 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         if stream is not None:
             self._abort(stream)
 
-    def _submit(self, request: dict[str, Any]) -> Stream:
+    def _submit(self, request: dict[str, Any], metadata: Mapping[str, str]) -> Stream:
         if self._gone is not None or self._limits is None:
             raise EngineShutdown(self._gone or "this worker is not ready")
-        submit = check_request(request, next(self._request_ids), self._limits, self._seeds)
+        submit = check_request(
+            request, next(self._request_ids), self._limits, self._seeds, metadata
+        )
         stream = Stream(
             submit.request_id,
             len(submit.token_ids) // 4,
             stop_token_ids=frozenset(submit.stop_token_ids),
             wants_logprobs=submit.sampling.logprobs >= 0,
         )
-        self._streams.add(stream)
         if not self._send(submit):
-            self._streams.cancel(stream)
             raise EngineShutdown("the engine process is not there")
+        self._streams.add(stream)  # once nothing can fail; its tokens come in a later turn
         return stream
 
     async def _answer_probe(self) -> Chunk:
