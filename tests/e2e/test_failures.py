@@ -181,6 +181,7 @@ async def test_a_request_that_two_engines_died_with_does_not_reach_a_third(
     [third] = [worker for worker in others if worker is not second]
     assert metric(third, "generated_tokens") == 0
 
+
 @pytest.mark.parametrize("hang", ["step", "loop"])
 async def test_an_engine_that_hangs_in_native_code_ends_its_worker(
     frontend: Deployment, start, hang: str
