@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
 """An engine process without an engine: speaks the protocol, computes nothing.
 
-Token i of every stream is `(prompt tokens + i) % vocabulary`. `STAND_IN` holds a
+Token i of every stream is `(prompt tokens + i + offset) % vocabulary`. `STAND_IN` holds a
 JSON object that changes its manners:
 
 `step_seconds`  pause after every step (0: as fast as it goes)
 `fail`          send `Failed` with this sentence instead of `Capacity`
 `start_seconds` pause before `Capacity`
 `crash`         exit with this code before `Capacity`
+`hang_after`    do nothing more after so many steps
 `die_after`     kill itself with SIGKILL after so many steps
-`max_model_len`, `vocab_size`, `num_pages`
+`max_model_len`, `vocab_size`, `num_pages`, `offset` (0)
 `stop_after`    end every stream with `stop` after so many tokens
 `log`           append one line per message received to this file
 """
@@ -36,6 +37,7 @@ from dynamo_tokenspeed.protocol import (
     EngineConfig,
     Failed,
     FinishReason,
+    Heartbeat,
     Rejected,
     Shutdown,
     Stats,
@@ -90,11 +92,17 @@ def main() -> None:
             )
         )
     )
+    heartbeat = Heartbeat(config.max_num_seqs, config.heartbeat_fd)
+    offset = manners.get("offset", 0)
     running: dict[int, list[int]] = {}  # request id: [prompt tokens, generated, max_tokens, k]
     steps = 0
     while True:
+        if not running:
+            heartbeat.waits()
         while inbox.poll(0 if running else None):
+            heartbeat.works()
             message = decode_worker_message(inbox.recv())
+            heartbeat.received()
             if log := manners.get("log"):
                 with Path(log).open("a") as file:
                     file.write(f"{message}\n")
@@ -119,13 +127,16 @@ def main() -> None:
         if not running:
             continue
         steps += 1
+        heartbeat.works()
         if steps == manners.get("die_after"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if steps == manners.get("hang_after"):
+            time.sleep(3600)
         request_ids, tokens = array("Q", running), array("i")
         finish, logprobs = bytearray(), []
         for i, state in enumerate(running.values()):
             prompt, done, max_tokens, k = state
-            tokens.append((prompt + done) % vocab_size)
+            tokens.append((prompt + done + offset) % vocab_size)
             state[1] += 1
             stopped = state[1] == manners.get("stop_after")
             finish.append(

@@ -15,7 +15,7 @@ import zmq
 
 from dynamo_tokenspeed.engine import lifeline
 from dynamo_tokenspeed.engine.outbox import Outbox
-from dynamo_tokenspeed.protocol import EngineConfig, Failed
+from dynamo_tokenspeed.protocol import EngineConfig, Failed, Heartbeat
 
 log = logging.getLogger("dynamo_tokenspeed.engine")
 
@@ -34,8 +34,10 @@ def main() -> int:
     try:
         _serve(config, context, outbox)
     except Exception as error:
+        # The worker says the sentence, as its own last line; the log keeps what is no sentence.
         expected = _is_expected(error)
-        log.error("%s", error, exc_info=not expected)
+        if not expected:
+            log.exception("a fault in the engine")
         outbox.send(Failed(str(error) if expected else f"{type(error).__name__}: {error}"))
         return 1
     finally:
@@ -46,16 +48,21 @@ def main() -> int:
 
 def _serve(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]], outbox: Outbox) -> None:
     # Imported here so that the life line is held before torch takes its second to load.
+    import ts_kernels
+
     from dynamo_tokenspeed.engine import startup, step_loop
     from dynamo_tokenspeed.engine.inbox import Inbox
 
     engine = startup.build(config, context)
-    inbox = Inbox(context, config.inbox, outbox, engine.executor.constraints)
+    heartbeat = Heartbeat(config.max_num_seqs, config.heartbeat_fd)
+    ts_kernels.count_progress_in(heartbeat.progress)
+    inbox = Inbox(context, config.inbox, outbox, engine.executor.constraints, heartbeat)
     if engine.kv_events is not None:
         inbox.wake_on(engine.kv_events.socket)
     try:
         outbox.send(engine.capacity)
-        step_loop.run(engine.scheduler, engine.executor, inbox, outbox, engine.kv_events)
+        lifeline.hold_even_if_stuck()
+        step_loop.run(engine.scheduler, engine.executor, inbox, outbox, engine.kv_events, heartbeat)
     finally:
         inbox.close()
         if engine.kv_events is not None:

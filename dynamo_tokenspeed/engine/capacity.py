@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""How many pages the KV cache and its host tier get, from the flags, the model, the machine."""
+"""How many pages and threads the engine gets, from the flags, the model, the machine."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import ts_kernels
+from ts_kernels import cgroup
 
 from dynamo_tokenspeed.protocol import EngineConfig
 
@@ -75,14 +78,22 @@ def num_host_pages(config: EngineConfig, num_pages: int, bytes_per_page: int) ->
     return config.kv_offloading_bytes // bytes_per_page
 
 
+def num_threads(config: EngineConfig) -> int:
+    """Threads that compute on the CPU: `--num-threads`, or one for each CPU that is ours."""
+    if config.num_threads is None:
+        return ts_kernels.usable_cpus()
+    if config.num_threads > ts_kernels.MAX_THREADS:
+        raise CapacityError(
+            f"--num-threads {config.num_threads} is more than the {ts_kernels.MAX_THREADS} that "
+            "the kernels can use: lower it, or leave it out for the CPUs that this process may use"
+        )
+    return config.num_threads
+
+
 def available_memory() -> int:
     """Bytes this process may still take: the machine's, or its cgroup's if that is less."""
-    available = _meminfo_available()
-    limit = _cgroup_number("memory.max")
-    used = _cgroup_number("memory.current")
-    if limit is not None and used is not None:
-        available = min(available, max(0, limit - used))
-    return available
+    available, left = _meminfo_available(), cgroup.memory_left()
+    return available if left is None else min(available, left)
 
 
 def _meminfo_available() -> int:
@@ -90,11 +101,3 @@ def _meminfo_available() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     raise CapacityError("/proc/meminfo does not say how much memory is available: give --num-pages")
-
-
-def _cgroup_number(name: str) -> int | None:
-    try:
-        text = Path("/sys/fs/cgroup", name).read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None

@@ -15,6 +15,7 @@ from dynamo_tokenspeed.protocol import (
     Abort,
     Control,
     ControlReply,
+    Heartbeat,
     Rejected,
     Shutdown,
     Submit,
@@ -33,6 +34,7 @@ class Inbox:
         endpoint: str,
         outbox: Outbox,
         constraints: TokenConstraints,
+        heartbeat: Heartbeat,
     ) -> None:
         self._socket = context.socket(zmq.PULL)
         self._socket.set_hwm(0)
@@ -41,6 +43,7 @@ class Inbox:
         self._poller.register(self._socket, zmq.POLLIN)
         self._outbox = outbox
         self._constraints = constraints
+        self._heartbeat = heartbeat
 
     def wake_on(self, socket: zmq.Socket[bytes]) -> None:
         """Let this socket, too, end the wait of an idle engine."""
@@ -52,12 +55,15 @@ class Inbox:
         Returns False once the worker has asked for shutdown.
         """
         if wait:
+            self._heartbeat.waits()
             self._poller.poll()
+            self._heartbeat.works()
         while True:
             try:
                 frame = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return True
+            self._heartbeat.received()
             match decode_worker_message(frame):
                 case Submit() as request:
                     self._submit(scheduler, request)
@@ -103,7 +109,9 @@ def _control(scheduler: ts_scheduler.Scheduler, control: Control) -> ControlRepl
     if control.name == "clear_prefix_cache":
         cleared = scheduler.clear_prefix_cache()
         return ControlReply(control.call_id, result={"cleared": cleared})
-    known = "clear_prefix_cache"
+    if control.name == "ping":
+        return ControlReply(control.call_id)
+    known = "clear_prefix_cache, ping"
     return ControlReply(
         control.call_id, error=f"unknown control {control.name!r}: this engine knows {known}"
     )

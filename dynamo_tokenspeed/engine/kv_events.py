@@ -4,26 +4,25 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 
 import ts_scheduler
 import zmq
-
-MAX_HELD = 4096  # payloads kept until the first subscriber is there
 
 
 class KVEventPublisher:
     """Frames `[topic, sequence number (8 bytes, big-endian), msgpack payload]`.
 
-    A PUB socket drops what nobody subscribes to, and the router rejects a page
-    whose parent it never heard of. So the socket is an XPUB, which hears of
-    subscriptions, and what is published before the first one is held back.
+    A PUB socket drops what nobody subscribes to, and the router rejects a page whose parent it
+    never heard of. So the socket is an XPUB, which hears of subscriptions, and each is answered
+    with what is cached now: whoever comes late, comes back, or was not there at first, knows
+    from then on what everybody else knows. To those who know it already it is no news.
     """
 
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, topic: str = ""
     ) -> None:
         self.socket = context.socket(zmq.XPUB)  # readable when a subscription has arrived
+        self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # a second one to the same topic, too
         self.socket.set_hwm(0)
         try:
             self.socket.bind(endpoint)
@@ -35,25 +34,25 @@ class KVEventPublisher:
             ) from error
         self.endpoint = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._topic = topic.encode()
-        self._sequence = 0
-        self._held: deque[list[bytes]] = deque(maxlen=MAX_HELD)
+        self.sent = 0  # payloads: the sequence number of the next
         self._subscribed = False
 
     def publish(self, scheduler: ts_scheduler.Scheduler) -> None:
-        """Send what happened to the prefix cache since the last call."""
+        """Send what happened to the prefix cache since the last call; all of it to a newcomer."""
+        if self._somebody_came():
+            self._subscribed = True
+            scheduler.announce_cache()
         payload = scheduler.kv_events(time.time())
-        if payload is not None:
-            self._held.append([self._topic, self._sequence.to_bytes(8, "big"), payload])
-            self._sequence += 1
-        self._note_subscriptions()
-        if self._subscribed:
-            while self._held:
-                self.socket.send_multipart(self._held.popleft())
+        if payload is None or not self._subscribed:
+            return
+        self.socket.send_multipart([self._topic, self.sent.to_bytes(8, "big"), payload])
+        self.sent += 1
 
     def close(self) -> None:
         self.socket.close(linger=0)
 
-    def _note_subscriptions(self) -> None:
+    def _somebody_came(self) -> bool:
+        came = False
         while self.socket.poll(0):
-            if self.socket.recv().startswith(b"\x01"):
-                self._subscribed = True
+            came |= self.socket.recv().startswith(b"\x01")
+        return came

@@ -52,8 +52,11 @@ class SampledLogprobs(NamedTuple):
 
 
 class Sampler:
-    def __init__(self, ops: Ops) -> None:
+    """`unknown`: int64 ids that no tokenizer has a text for, which nobody ever gets."""
+
+    def __init__(self, ops: Ops, unknown: torch.Tensor | None = None) -> None:
         self._ops = ops
+        self._unknown = unknown
 
     def sample(
         self,
@@ -65,9 +68,11 @@ class Sampler:
     ) -> Sampled:
         """The next token of every row.
 
-        logits: [rows, vocab] fp32. slots, context: [rows]; context counts the tokens before the
-        one to be sampled.
+        logits: [rows, vocab] fp32, written to. slots, context: [rows]; context counts the tokens
+        before the one to be sampled.
         """
+        if self._unknown is not None:
+            logits.index_fill_(1, self._unknown, -torch.inf)
         records = tables.sampling[slots]
         prompt_tokens = tables.prompt_tokens[slots]
         rows = SamplingRows.of(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from typing import NamedTuple
 
@@ -13,7 +12,13 @@ import ts_kernels
 import ts_scheduler
 import zmq
 
-from dynamo_tokenspeed.engine.capacity import MIB, CapacityError, num_host_pages, num_pages
+from dynamo_tokenspeed.engine.capacity import (
+    MIB,
+    CapacityError,
+    num_host_pages,
+    num_pages,
+    num_threads,
+)
 from dynamo_tokenspeed.engine.executor import Executor
 from dynamo_tokenspeed.engine.host_tier import HostTier
 from dynamo_tokenspeed.engine.kv_events import KVEventPublisher
@@ -46,14 +51,17 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     model_config = load_model_config(config.model)
     dtype = resolve_dtype(model_config, config.dtype)
     max_model_len = _max_model_len(config, model_config.max_position_embeddings)
+    # What only pads the model's vocabulary is in nobody's.
+    vocab_size = min(model_config.vocab_size, config.num_token_ids or model_config.vocab_size)
 
     # Before the weights are loaded: what cannot fit is said at once.
     bytes_per_page = model_config.kv_spec.bytes_per_page(config.page_size, dtype)
     pages = num_pages(config, max_model_len, bytes_per_page)
     host_pages = num_host_pages(config, pages, bytes_per_page)
+    threads = num_threads(config)
 
     ops = ts_kernels.bind(device.type, dtype, _overrides(config))
-    ts_kernels.set_num_threads(config.num_threads or len(os.sched_getaffinity(0)), ops)
+    ts_kernels.set_num_threads(threads, ops)
     for op, selection in ops.selections.items():
         log.debug("%s: %s", op, selection)
     with load_progress() as on_progress:
@@ -65,7 +73,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
         model,
         pool,
         tables,
-        Sampler(ops),
+        Sampler(ops, _unknown_ids(config, model_config.vocab_size, device)),
         TokenConstraints(),
         HostTier(pool, host_pages) if host_pages else None,
         overlap,
@@ -83,7 +91,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
             absorb_from=config.absorb_from,
             min_tps_per_user=config.min_tps_per_user,
             overlap_depth=int(overlap),
-            vocab_size=model_config.vocab_size,
+            vocab_size=vocab_size,
             enable_prefix_caching=config.enable_prefix_caching,
             enable_kv_events=bool(config.kv_events_endpoint),
             params_size=SAMPLING_DTYPE.itemsize,
@@ -100,7 +108,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
         max_model_len=max_model_len,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
-        vocab_size=model_config.vocab_size,
+        vocab_size=vocab_size,
         kv_events_endpoint=kv_events.endpoint if kv_events else "",
         kv_bytes=pool.kv.nbytes,
         weight_bytes=model.weight_bytes,
@@ -116,6 +124,16 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
         f", {host_pages} more in host memory" if host_pages else "",
     )
     return Engine(scheduler, executor, kv_events, capacity)
+
+
+def _unknown_ids(
+    config: EngineConfig, vocab_size: int, device: torch.device
+) -> torch.Tensor | None:
+    """The ids of the model, holes and padding, that its tokenizer does not know; None: no such."""
+    holes = [token_id for token_id in config.unknown_token_ids if token_id < vocab_size]
+    padding = range(config.num_token_ids or vocab_size, vocab_size)
+    ids = [*holes, *padding]
+    return torch.tensor(ids, device=device) if ids else None
 
 
 def _max_model_len(config: EngineConfig, max_position_embeddings: int) -> int:

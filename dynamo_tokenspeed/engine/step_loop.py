@@ -12,6 +12,7 @@ import ts_scheduler
 from dynamo_tokenspeed.engine.executor import Executor
 from dynamo_tokenspeed.engine.kv_events import KVEventPublisher
 from dynamo_tokenspeed.engine.launched_step import LaunchedStep, StepResult
+from dynamo_tokenspeed.protocol import Heartbeat
 
 
 class Requests(Protocol):
@@ -38,6 +39,7 @@ def run(
     inbox: Requests,
     outbox: Reports,
     kv_events: KVEventPublisher | None,
+    heartbeat: Heartbeat | None = None,
 ) -> None:
     """Serve until the inbox ends.
 
@@ -47,6 +49,8 @@ def run(
     A step lasts from the reading of the tokens before it to the reading of its own: what a user
     waits for a token, host time included.
     """
+    if heartbeat is None:  # nobody watches
+        heartbeat = Heartbeat(scheduler.config.max_num_seqs)
     overlap_depth = scheduler.config.overlap_depth
     in_flight: deque[LaunchedStep] = deque()
     idle, begun = True, 0.0
@@ -55,13 +59,16 @@ def run(
             begun = time.perf_counter()
         plan = scheduler.plan()
         if plan is not None:
+            heartbeat.launches(plan)
             in_flight.append(executor.launch(plan))
         idle = not in_flight
         if idle:
             outbox.send_stats(scheduler)
         elif plan is None or len(in_flight) > overlap_depth:
             step = in_flight.popleft()
+            heartbeat.reads(step.number)
             result = step.result()
+            heartbeat.has_read()
             ended = time.perf_counter()
             for request_id, sentence in result.failed.items():
                 if scheduler.abort(request_id):

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 from ts_kernels import Ops
 
+from dynamo_tokenspeed.model.checkpoint_headers import TensorInfo
 from dynamo_tokenspeed.model.config_file import ConfigFile
 from dynamo_tokenspeed.model.forward_batch import ForwardBatch
 from dynamo_tokenspeed.model.kv_pool import KVPool, KVSpec
@@ -39,11 +41,17 @@ class CausalLM(ABC):
 
     config: ModelConfig
     weight_bytes: int  # of the parameters on the device
+    has_weights: ClassVar[bool] = True  # a checkpoint lies beside its config.json
 
     @staticmethod
     @abstractmethod
     def read_config(file: ConfigFile) -> ModelConfig:
         """The family's config; `ModelError` for one that it cannot compute."""
+
+    @staticmethod
+    def reconcile(config: Any, found: Mapping[str, TensorInfo]) -> Any:
+        """`config`, corrected where the tensors that were found prove it wrong."""
+        return config
 
     @abstractmethod
     def __init__(
@@ -52,8 +60,11 @@ class CausalLM(ABC):
         """Allocate the parameters, uninitialized; `weight_targets` says what fills them."""
 
     @abstractmethod
-    def weight_targets(self) -> WeightTargets:
-        """Every checkpoint tensor that the family expects, and the view that receives it."""
+    def weight_targets(self, found: Collection[str] = ()) -> WeightTargets:
+        """Every checkpoint tensor that the family expects, and the view that receives it.
+
+        `found` are the names in the checkpoint, where it may hold the same in several layouts.
+        """
 
     @abstractmethod
     def forward(self, batch: ForwardBatch, pool: KVPool) -> Tensor:

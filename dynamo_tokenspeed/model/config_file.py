@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,15 @@ class ConfigFile:
     """The parsed config.json of a model directory, or one of its nested objects.
 
     `path` is what error messages call the object: the file, then the keys that lead into it.
-    A key whose value is null counts as absent, as `transformers` treats it.
+    A key whose value is null counts as absent, except where null itself says something
+    (`integer_or_null`). `defaulted` collects what the readers below took from their defaults.
     """
 
     directory: Path
     path: str
     values: Mapping[str, Any]
+    prefix: str = ""  # of this object's keys in `defaulted`: "text_config."
+    defaulted: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, directory: str | Path) -> ConfigFile:
@@ -61,7 +64,8 @@ class ConfigFile:
             return None
         if not isinstance(value, dict):
             raise self._wrong(key, value, "an object")
-        return ConfigFile(self.directory, f"{self.path}: {key}", value)
+        prefix = f"{self.prefix}{key}."
+        return ConfigFile(self.directory, f"{self.path}: {key}", value, prefix, self.defaulted)
 
     def __contains__(self, key: str) -> bool:
         return self.values.get(key) is not None
@@ -72,12 +76,21 @@ class ConfigFile:
             raise self._wrong(key, value, f"an integer of at least {minimum}")
         return value
 
+    def integer_or_null(self, key: str, *, minimum: int = 1) -> int | None:
+        """None where null says that the model has no such thing. Absent says nothing: refused."""
+        if key not in self.values:
+            raise ModelError(f"{self.path} has no {key}; null says that the model has none")
+        return self.integer(key, minimum=minimum) if key in self else None
+
     def number(self, key: str, default: Any = _MISSING, *, positive: bool = True) -> float:
         value = self._get(key, default)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value) or (positive and value <= 0):
             raise self._wrong(key, value, f"a {'positive ' if positive else ''}finite number")
         return float(value)
+
+    def number_or_none(self, key: str) -> float | None:
+        return self.number(key, positive=False) if key in self else self._get(key, None)
 
     def flag(self, key: str, default: Any = _MISSING) -> bool:
         value = self._get(key, default)
@@ -100,6 +113,17 @@ class ConfigFile:
                 f"{', '.join(supported)}"
             )
         return value
+
+    def note_default(self, key: str, default: Any) -> None:
+        """Remember that `key` is not stated and what is taken for it."""
+        self.defaulted[self.prefix + key] = default
+
+    def stated(self, key: str) -> str:
+        """A key that has been read, with its value, as a sentence names it."""
+        name = self.prefix + key
+        if name in self.defaulted:
+            return f"{key} {self.defaulted[name]} (the default, as it is not stated)"
+        return f"{key} {self.values[key]}"
 
     def dtype(self) -> torch.dtype | None:
         """The checkpoint's dtype (`dtype`, formerly `torch_dtype`); None when not stated."""
@@ -124,6 +148,7 @@ class ConfigFile:
             return value
         if default is _MISSING:
             raise ModelError(f"{self.path} has no {key}")
+        self.note_default(key, default)
         return default
 
     def _wrong(self, key: str, value: Any, expected: str) -> ModelError:

@@ -13,15 +13,22 @@ intermediate columns, and the experts over either; all leave as Partial.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from ts_kernels import Ops
 
 from dynamo_tokenspeed.model.causal_lm import CausalLM
+from dynamo_tokenspeed.model.checkpoint_headers import TensorInfo
 from dynamo_tokenspeed.model.config_file import ConfigFile
+from dynamo_tokenspeed.model.deepseek_v3_checkpoint import (
+    CheckpointNames,
+    add_saved_frequencies,
+    keep_head,
+)
 from dynamo_tokenspeed.model.deepseek_v3_config import DeepseekV3Config, MoeConfig
 from dynamo_tokenspeed.model.forward_batch import ForwardBatch
 from dynamo_tokenspeed.model.kv_pool import KVPool
@@ -267,7 +274,12 @@ class MoE:
         targets.add(prefix + "gate.weight", self.w_router)
         targets.add(prefix + "gate.e_score_correction_bias", self.router_bias)
         gate, up = self.w_gate_up.chunk(2, dim=1)
-        for i in range(routed):
+        # All experts in one tensor, as `transformers` 5 keeps them, or one by one.
+        fused = targets.holds(prefix + "experts.gate_up_proj")
+        if fused:
+            targets.add(prefix + "experts.gate_up_proj", self.w_gate_up[:routed])
+            targets.add(prefix + "experts.down_proj", self.w_down[:routed])
+        for i in range(0 if fused else routed):
             expert = f"{prefix}experts.{i}."
             targets.add(expert + "gate_proj.weight", gate[i])
             targets.add(expert + "up_proj.weight", up[i])
@@ -307,6 +319,10 @@ class DeepseekV3ForCausalLM(CausalLM):
     @staticmethod
     def read_config(file: ConfigFile) -> DeepseekV3Config:
         return DeepseekV3Config.from_file(file)
+
+    @staticmethod
+    def reconcile(config: DeepseekV3Config, found: Mapping[str, TensorInfo]) -> DeepseekV3Config:
+        return keep_head(config, found)
 
     def __init__(
         self, config: DeepseekV3Config, device: torch.device | str, dtype: torch.dtype, ops: Ops
@@ -351,29 +367,22 @@ class DeepseekV3ForCausalLM(CausalLM):
         x, _ = ops.add_rms_norm(x, residual, self.norm, eps)
         return ops.linear(x, self.head, out_dtype=torch.float32)
 
-    def weight_targets(self) -> WeightTargets:
-        prefix = self.config.weights_prefix
-        targets = WeightTargets(left_out=self.left_out)
-        targets.add(f"{prefix}model.embed_tokens.weight", self.embedding)
+    def weight_targets(self, found: Collection[str] = ()) -> WeightTargets:
+        prefix = self.config.body_prefix
+        names = CheckpointNames(self.config, found)
+        targets = WeightTargets(found, partial(self.left_out, names), names.because)
+        targets.add(f"{prefix}embed_tokens.weight", self.embedding)
         for i, layer in enumerate(self.layers):
-            layer.weight_targets(self.config, f"{prefix}model.layers.{i}.", targets)
-        targets.add(f"{prefix}model.norm.weight", self.norm)
+            layer.weight_targets(self.config, f"{prefix}layers.{i}.", targets)
+        targets.add(f"{prefix}norm.weight", self.norm)
         if not self.config.tie_word_embeddings:
-            targets.add(f"{prefix}lm_head.weight", self.head)
+            targets.add(self.config.head_name, self.head)
+        add_saved_frequencies(targets, self.config)
         return targets
 
-    def left_out(self, name: str) -> str | None:
+    def left_out(self, names: CheckpointNames, name: str) -> str | None:
         """Why a tensor of the checkpoint is not wanted, None when it should not be there."""
-        config = self.config
-        local = name.removeprefix(config.weights_prefix)
-        if local == "lm_head.weight" and config.tie_word_embeddings:
-            return "the head is tied to the embedding"
-        if local.endswith("rotary_emb.inv_freq"):
-            return "rope frequencies are computed from config.json"
-        layer = re.match(r"model\.layers\.(\d+)\.", local)
-        if layer and 0 <= int(layer[1]) - config.num_layers < config.num_mtp_layers:
-            return "multi-token prediction layers are not served"
-        return None
+        return names.left_out(name)
 
 
 def copy_rotary_rows(destination: Tensor, source: Tensor, rope_dim: int, interleaved: bool) -> None:

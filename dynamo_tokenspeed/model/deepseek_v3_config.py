@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The geometry of a DeepSeek-V3 model, read from config.json and checked."""
+"""The geometry of a DeepSeek-V3 model, read from config.json and checked.
+
+Sizes must be stated. What else is missing takes the default of `transformers`' DeepseekV3Config;
+`topk_method`, `scoring_func` and `moe_layer_freq`, which that class does not have, take the one
+value that it computes.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +42,10 @@ class DeepseekV3Config:
     max_position_embeddings: int
     hidden_size: int
     num_layers: int
-    num_mtp_layers: int  # multi-token-prediction layers that follow in the checkpoint, not served
     rms_norm_eps: float
-    tie_word_embeddings: bool
-    weights_prefix: str  # what tensor names of the language model begin with
+    tie_word_embeddings: bool  # for a checkpoint without a head; one that is there is used
+    body_prefix: str  # what tensor names begin with, all but the head's
+    head_name: str
 
     num_heads: int
     q_lora_rank: int | None
@@ -77,12 +82,25 @@ class DeepseekV3Config:
         return self.moe if routed else None
 
     @classmethod
-    def from_file(cls, file: ConfigFile, weights_prefix: str = "") -> DeepseekV3Config:
+    def from_file(
+        cls, file: ConfigFile, body_prefix: str = "model.", head_name: str = "lm_head.weight"
+    ) -> DeepseekV3Config:
         """Read and check; `ModelError` with one sentence for what cannot be served."""
         refuse_quantized(file)
+        if file.values.get("per_layer_config"):
+            raise ModelError(
+                f"{file.path} has per_layer_config, but this version computes layers of one kind; "
+                "remove the key if they are"
+            )
         file.choice("hidden_act", ("silu",), "silu")
         max_positions = file.integer("max_position_embeddings")
         rope_dim = file.integer("qk_rope_head_dim")
+        if "head_dim" in file and file.integer("head_dim") != rope_dim:
+            # What `transformers` sizes its rope table by.
+            raise ModelError(
+                f"{file.path} has head_dim {file.integer('head_dim')}, but qk_rope_head_dim "
+                f"{rope_dim}; the two must be equal, correct one or remove head_dim"
+            )
         return cls(
             architecture=file.architecture()
             if "architectures" in file
@@ -92,12 +110,12 @@ class DeepseekV3Config:
             max_position_embeddings=max_positions,
             hidden_size=file.integer("hidden_size"),
             num_layers=file.integer("num_hidden_layers"),
-            num_mtp_layers=file.integer(_mtp_key(file), 0, minimum=0),
-            rms_norm_eps=file.number("rms_norm_eps"),
+            rms_norm_eps=file.number("rms_norm_eps", 1e-6),
             tie_word_embeddings=file.flag("tie_word_embeddings", False),
-            weights_prefix=weights_prefix,
+            body_prefix=body_prefix,
+            head_name=head_name,
             num_heads=file.integer("num_attention_heads"),
-            q_lora_rank=file.integer("q_lora_rank") if "q_lora_rank" in file else None,
+            q_lora_rank=file.integer_or_null("q_lora_rank"),
             kv_lora_rank=file.integer("kv_lora_rank"),
             qk_nope_head_dim=file.integer("qk_nope_head_dim"),
             qk_rope_head_dim=rope_dim,
@@ -107,7 +125,7 @@ class DeepseekV3Config:
             rope_interleave=file.flag("rope_interleave", True),
             intermediate_size=file.integer("intermediate_size"),
             moe=_moe(file),
-            first_moe_layer=file.integer("first_k_dense_replace", minimum=0),
+            first_moe_layer=file.integer("first_k_dense_replace", 3, minimum=0),
             moe_layer_freq=file.integer("moe_layer_freq", 1),
         )
 
@@ -123,44 +141,39 @@ def refuse_quantized(file: ConfigFile) -> None:
         )
 
 
-def _mtp_key(file: ConfigFile) -> str:
-    return "num_mtp_layers" if "num_mtp_layers" in file else "num_nextn_predict_layers"
-
-
 def _moe(file: ConfigFile) -> MoeConfig | None:
-    if "n_routed_experts" not in file:
+    num_experts = file.integer_or_null("n_routed_experts")
+    if num_experts is None:
         return None
     file.choice("topk_method", ("noaux_tc",), "noaux_tc")
     file.choice("scoring_func", ("sigmoid",), "sigmoid")
     moe = MoeConfig(
-        num_experts=file.integer("n_routed_experts"),
-        num_shared=file.integer("n_shared_experts", 0, minimum=0),
+        num_experts=num_experts,
+        num_shared=file.integer_or_null("n_shared_experts", minimum=0) or 0,
         intermediate_size=file.integer("moe_intermediate_size"),
         top_k=file.integer("num_experts_per_tok"),
-        num_groups=file.integer("n_group", 1),
-        topk_groups=file.integer("topk_group", 1),
-        norm_topk_prob=file.flag("norm_topk_prob"),
-        routed_scaling_factor=file.number("routed_scaling_factor"),
+        num_groups=file.integer("n_group", 8),
+        topk_groups=file.integer("topk_group", 4),
+        norm_topk_prob=file.flag("norm_topk_prob", True),
+        routed_scaling_factor=file.number("routed_scaling_factor", 2.5),
     )
+    groups, topk_groups = file.stated("n_group"), file.stated("topk_group")
     if moe.num_experts % moe.num_groups:
         raise ModelError(
-            f"{file.path} has n_routed_experts {moe.num_experts}, which n_group {moe.num_groups} "
-            "does not divide"
+            f"{file.path} has n_routed_experts {moe.num_experts}, which {groups} does not divide"
         )
     if moe.topk_groups > moe.num_groups:
-        raise ModelError(
-            f"{file.path} has topk_group {moe.topk_groups}, more than its n_group {moe.num_groups}"
-        )
+        raise ModelError(f"{file.path} has {topk_groups}, more than its {groups}")
     group_size = moe.num_experts // moe.num_groups
     # A group's score is the sum of its two best experts.
     if group_size < 2:
         raise ModelError(
-            f"{file.path} has n_group {moe.num_groups} for n_routed_experts {moe.num_experts}, "
+            f"{file.path} has {groups} for n_routed_experts {moe.num_experts}, "
             "but a group holds at least 2 experts"
         )
     if moe.top_k > moe.topk_groups * group_size:
         raise ModelError(
-            f"{file.path} has num_experts_per_tok {moe.top_k}, but topk_group {moe.topk_groups} "
-            f"groups hold only {moe.topk_groups * group_size} experts"
+            f"{file.path} has num_experts_per_tok {moe.top_k}, but with {groups} and {topk_groups} "
+            f"only {moe.topk_groups * group_size} experts can be chosen"
         )
     return moe

@@ -2,19 +2,26 @@
 """The text half of Kimi K2.5: a DeepSeek-V3 language model inside a vision-language checkpoint.
 
 config.json nests the language model under `text_config`; its tensors are named
-`language_model.model.…` and `language_model.lm_head.weight`. The vision tower and the projector
-are not loaded.
+`language_model.model.…` and `language_model.lm_head.weight`, or as `transformers` 5 keeps them in
+memory. The vision tower and the projector are not loaded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+from dynamo_tokenspeed.model.checkpoint_headers import TensorInfo
 from dynamo_tokenspeed.model.config_file import ConfigFile
 from dynamo_tokenspeed.model.deepseek_v3 import DeepseekV3ForCausalLM
+from dynamo_tokenspeed.model.deepseek_v3_checkpoint import CheckpointNames
 from dynamo_tokenspeed.model.deepseek_v3_config import DeepseekV3Config, refuse_quantized
 from dynamo_tokenspeed.model.errors import ModelError
 
+# What the names of the language model's tensors begin with, and the head's name.
+PUBLISHED_NAMES = ("language_model.model.", "language_model.lm_head.weight")
+TRANSFORMERS_NAMES = ("model.language_model.", "lm_head.weight")
 TEXT_MODEL_TYPES = ("kimi_k2", "deepseek_v3")
 # As published, and as `transformers` saves them.
 VISION_PREFIXES = (
@@ -32,16 +39,26 @@ class KimiK25ForConditionalGeneration(DeepseekV3ForCausalLM):
         text = file.nested("text_config")
         if text is None:
             raise ModelError(f"{file.path} has no text_config, where Kimi K2.5 keeps its text half")
-        text.choice("model_type", TEXT_MODEL_TYPES, "kimi_k2")
-        config = DeepseekV3Config.from_file(text, weights_prefix="language_model.")
-        return replace(
-            config,
-            architecture=file.architecture(),
-            dtype=file.dtype() or config.dtype,
-            tie_word_embeddings=file.flag("tie_word_embeddings", config.tie_word_embeddings),
-        )
+        if "model_type" in text:
+            text.choice("model_type", TEXT_MODEL_TYPES, "kimi_k2")
+        # The text half speaks for itself; the outer object only where it is silent.
+        said_outside: dict[str, Any] = {}
+        if "tie_word_embeddings" not in text:
+            said_outside["tie_word_embeddings"] = file.flag("tie_word_embeddings", True)
+        if text.dtype() is None:
+            said_outside |= {key: file.values.get(key) for key in ("dtype", "torch_dtype")}
+        text = replace(text, values={**text.values, **said_outside})
+        config = DeepseekV3Config.from_file(text, *PUBLISHED_NAMES)
+        return replace(config, architecture=file.architecture())
 
-    def left_out(self, name: str) -> str | None:
+    @staticmethod
+    def reconcile(config: DeepseekV3Config, found: Mapping[str, TensorInfo]) -> DeepseekV3Config:
+        body, head = TRANSFORMERS_NAMES
+        if any(name.startswith(body) for name in found):
+            config = replace(config, body_prefix=body, head_name=head)
+        return DeepseekV3ForCausalLM.reconcile(config, found)
+
+    def left_out(self, names: CheckpointNames, name: str) -> str | None:
         if name.startswith(VISION_PREFIXES):
             return "vision tower and projector; this model serves text"
-        return super().left_out(name)
+        return super().left_out(names, name)

@@ -9,6 +9,7 @@ the same: `null_token_id` has logit 10, every other token 0, so greedy decoding 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,7 @@ class NullConfig:
 
 class NullForCausalLM(CausalLM):
     config: NullConfig
+    has_weights = False
 
     @staticmethod
     def read_config(file: ConfigFile) -> NullConfig:
@@ -63,7 +65,7 @@ class NullForCausalLM(CausalLM):
         self.logits[0, config.token_id] = 10.0
         self.weight_bytes = self.logits.nbytes
 
-    def weight_targets(self) -> WeightTargets:
+    def weight_targets(self, found: Collection[str] = ()) -> WeightTargets:
         return WeightTargets()
 
     def forward(self, batch: ForwardBatch, pool: KVPool) -> Tensor:

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from ts_kernels import bind
 
+from dynamo_tokenspeed.model.checkpoint_headers import INDEX_NAME, SINGLE_NAME
 from dynamo_tokenspeed.model.errors import ModelError
 from dynamo_tokenspeed.model.random_geometry import (
     PRESETS,
@@ -43,7 +44,6 @@ from dynamo_tokenspeed.model.random_tokenizer import (
     write_tokenizer,
 )
 from dynamo_tokenspeed.model.registry import FAMILIES, SERVED_DTYPES, load_model_config
-from dynamo_tokenspeed.model.weights import INDEX_NAME, SINGLE_NAME
 
 ARCHITECTURES = ("deepseek_v3", "kimi_k25", "null")
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,15 @@ import torch
 from ts_kernels import Ops
 
 from dynamo_tokenspeed.model.causal_lm import CausalLM, ModelConfig
+from dynamo_tokenspeed.model.checkpoint_headers import checkpoint_dtype, read_headers
 from dynamo_tokenspeed.model.config_file import ConfigFile
 from dynamo_tokenspeed.model.deepseek_v3 import DeepseekV3ForCausalLM
 from dynamo_tokenspeed.model.errors import ModelError
 from dynamo_tokenspeed.model.kimi_k25 import KimiK25ForConditionalGeneration
 from dynamo_tokenspeed.model.null import NullForCausalLM
-from dynamo_tokenspeed.model.weights import (
-    Progress,
-    check_checkpoint,
-    checkpoint_dtype,
-    load_weights,
-)
+from dynamo_tokenspeed.model.weights import Progress, check_tensors, load_weights
+
+log = logging.getLogger(__name__)
 
 # The first name in config.json's `architectures` → the class that computes it.
 FAMILIES: dict[str, type[CausalLM]] = {
@@ -36,12 +36,8 @@ SERVED_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def load_model_config(directory: str | Path) -> ModelConfig:
     """The config of the model in `directory`, `dtype` filled in from the weights when config.json
     does not state it. `ModelError` for a directory that cannot be served."""
-    file = ConfigFile.read(directory)
-    config: Any = _family(file).read_config(file)
-    if config.dtype is None:
-        config = replace(config, dtype=checkpoint_dtype(file.directory))
-    checked: ModelConfig = config
-    return checked
+    config: ModelConfig = _read_config(ConfigFile.read(directory))
+    return config
 
 
 def resolve_dtype(config: ModelConfig, requested: str | torch.dtype = "auto") -> torch.dtype:
@@ -69,9 +65,14 @@ def load_model(
     `ops` is what `ts_kernels.bind` returned for the same device and dtype.
     `on_progress(done_bytes, total_bytes, tensor_name)` is called after each tensor.
     """
-    directory = Path(directory)
-    config = load_model_config(directory)
-    family, dtype = FAMILIES[config.architecture], resolve_dtype(config, dtype)
+    file = ConfigFile.read(directory)
+    directory, family, config = file.directory, _family(file), _read_config(file)
+    if file.defaulted:
+        defaults = ", ".join(f"{key} {json.dumps(value)}" for key, value in file.defaulted.items())
+        log.info("%s does not state these keys, whose defaults count: %s", file.path, defaults)
+    dtype = resolve_dtype(config, dtype)
+    found = read_headers(directory) if family.has_weights else {}
+    config = family.reconcile(config, found)
     try:
         model = family(config, device, dtype, ops)
     except (RuntimeError, MemoryError) as error:  # torch's out-of-memory errors are RuntimeErrors
@@ -79,10 +80,19 @@ def load_model(
             f"the model that {directory}/config.json describes does not fit on {device}: "
             f"{str(error).splitlines()[0]}"
         ) from error
-    targets = model.weight_targets()
-    found = check_checkpoint(directory, targets) if targets.wanted else {}
+    targets = model.weight_targets(found)
+    check_tensors(directory, targets, found)
     load_weights(found, targets, on_progress)
     return model
+
+
+def _read_config(file: ConfigFile) -> Any:
+    config: Any = _family(file).read_config(file)
+    if config.dtype is None:
+        dtype = checkpoint_dtype(file.directory)
+        file.defaulted["dtype"] = str(dtype).removeprefix("torch.")
+        config = replace(config, dtype=dtype)
+    return config
 
 
 def _family(file: ConfigFile) -> type[CausalLM]:

@@ -63,30 +63,37 @@ class Rope:
     def from_config(cls, config: ConfigFile, dim: int, max_position_embeddings: int) -> Rope:
         """Read `rope_theta` and `rope_scaling`, or `rope_parameters` as transformers 5 writes it.
 
-        A non-empty `rope_scaling` wins over `rope_parameters`, as it does in `transformers`.
+        A non-empty `rope_scaling` wins over `rope_parameters`, and a top-level
+        `original_max_position_embeddings` over theirs, as they do in `transformers`.
         """
         if dim % 2:
             raise ModelError(f"{config.path} has qk_rope_head_dim {dim}, which must be even")
         scaling = config.nested("rope_scaling")
         if scaling is None or not scaling.values:
             scaling = config.nested("rope_parameters")
-        if scaling is None:
+        if not config.values.keys() & {"rope_scaling", "rope_parameters"}:
+            config.note_default("rope_scaling", None)
+        _refuse_partial_rotation(config)
+        if scaling is None or not scaling.values:
             return cls(dim, config.number("rope_theta", 10000.0))
 
-        theta = scaling.number("rope_theta", config.number("rope_theta", 10000.0))
-        kind = "rope_type" if "rope_type" in scaling else "type"
-        if scaling.choice(kind, ("default", "yarn"), "default") == "default":
+        states_theta = "rope_theta" in scaling
+        theta = (scaling if states_theta else config).number("rope_theta", 10000.0)
+        _refuse_partial_rotation(scaling)
+        if _kind(scaling) == "default":
             return cls(dim, theta)
 
-        original = scaling.integer("original_max_position_embeddings", max_position_embeddings)
+        original = "original_max_position_embeddings"
         yarn = Yarn(
-            factor=scaling.number("factor", max_position_embeddings / original),
-            original_max_position_embeddings=original,
+            factor=scaling.number("factor"),
+            original_max_position_embeddings=config.integer(original)
+            if original in config
+            else scaling.integer(original, max_position_embeddings),
             beta_fast=scaling.number("beta_fast", 32.0),
             beta_slow=scaling.number("beta_slow", 1.0),
-            mscale=_optional(scaling, "mscale"),
-            mscale_all_dim=_optional(scaling, "mscale_all_dim"),
-            attention_factor=_optional(scaling, "attention_factor"),
+            mscale=scaling.number_or_none("mscale"),
+            mscale_all_dim=scaling.number_or_none("mscale_all_dim"),
+            attention_factor=scaling.number_or_none("attention_factor"),
             truncate=scaling.flag("truncate", True),
         )
         return cls(dim, theta, yarn)
@@ -135,5 +142,22 @@ class Rope:
         return low, high if high != low else high + 0.001
 
 
-def _optional(config: ConfigFile, key: str) -> float | None:
-    return config.number(key, positive=False) if key in config else None
+def _kind(scaling: ConfigFile) -> str:
+    kind = "type" if "type" in scaling and "rope_type" not in scaling else "rope_type"
+    others = sorted(scaling.values.keys() - {"rope_type", "type", "rope_theta"})
+    if kind not in scaling and others:
+        # `transformers` would compute plain rope and leave these unread.
+        raise ModelError(
+            f"{scaling.path} has {', '.join(others)} but no rope_type; state rope_type "
+            '"yarn" or "default"'
+        )
+    return scaling.choice(kind, ("default", "yarn"), "default")
+
+
+def _refuse_partial_rotation(config: ConfigFile) -> None:
+    factor = config.values.get("partial_rotary_factor")
+    if factor is not None and factor != 1:
+        raise ModelError(
+            f"{config.path} has partial_rotary_factor {factor}, but this version rotates all of "
+            "qk_rope_head_dim; remove the key or make it 1"
+        )

@@ -8,28 +8,27 @@ Then the files are mapped one after the other and copied tensor by tensor.
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from dynamo_tokenspeed.model.checkpoint_headers import (
+    INDEX_NAME,
+    LOADABLE_DTYPES,
+    SINGLE_NAME,
+    TensorInfo,
+    open_file,
+)
 from dynamo_tokenspeed.model.errors import WeightsError
 
 log = logging.getLogger(__name__)
 
-INDEX_NAME = "model.safetensors.index.json"
-SINGLE_NAME = "model.safetensors"
-# Names of safetensors' header; everything else is packed or quantized data.
-LOADABLE_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+WAY_OUT = "correct config.json, or take the weights that belong to it"
 
 Progress = Callable[[int, int, str], None]  # bytes done, bytes in all, name of the last tensor
 
@@ -40,15 +39,22 @@ class Target:
 
     shape: tuple[int, ...]
     write: Callable[[Tensor], object]
+    dtype: torch.dtype | None = None  # of the destination, where the tensor is copied as it is
 
 
 @dataclass
 class WeightTargets:
     """The tensors of a checkpoint as a model sees them: wanted, or knowingly left out."""
 
-    wanted: dict[str, Target] = field(default_factory=dict)
+    found: Collection[str] = ()  # names in the checkpoint, where they decide what is wanted
     # name -> why it is left out ("vision tower"), or None when it is not known
     left_out: Callable[[str], str | None] = lambda name: None
+    # name -> what decides its place and shape ("config.json has vocab_size 512")
+    because: Callable[[str], str] = lambda name: "config.json describes another model"
+    wanted: dict[str, Target] = field(default_factory=dict)
+
+    def holds(self, name: str) -> bool:
+        return name in self.found
 
     def add(self, name: str, destination: Tensor, shape: tuple[int, ...] | None = None) -> None:
         """`destination` (any view of a parameter) receives the tensor `name`.
@@ -58,6 +64,7 @@ class WeightTargets:
         self.wanted[name] = Target(
             tuple(shape or destination.shape),
             lambda source: destination.copy_(source.view(destination.shape)),
+            destination.dtype,
         )
 
     def add_written_by(
@@ -65,30 +72,6 @@ class WeightTargets:
     ) -> None:
         """`write` receives the tensor `name`, where a single copy does not do."""
         self.wanted[name] = Target(shape, write)
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A tensor as a file's header announces it."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * LOADABLE_DTYPES[self.dtype].itemsize
-
-
-def check_checkpoint(directory: Path, targets: WeightTargets) -> dict[str, TensorInfo]:
-    """The checkpoint's tensors by name, having checked that they are those of `targets`.
-
-    Raises `WeightsError`, naming tensor and file, for a file or tensor that is missing,
-    truncated, of another shape, of a dtype that is not loaded, or not known to the model.
-    """
-    found = read_headers(directory)
-    check_tensors(directory, targets, found)
-    return found
 
 
 def load_weights(
@@ -109,40 +92,21 @@ def load_weights(
                     on_progress(done, total, name)
 
 
-def checkpoint_dtype(directory: Path) -> torch.dtype:
-    """The dtype of the first floating tensor, for a config.json that does not state one."""
-    for info in read_headers(directory).values():
-        if info.dtype in LOADABLE_DTYPES:
-            return LOADABLE_DTYPES[info.dtype]
-    raise WeightsError(
-        f"the checkpoint in {directory} holds no {', '.join(LOADABLE_DTYPES)} tensor"
-    )
-
-
-def read_headers(directory: Path) -> dict[str, TensorInfo]:
-    """Every tensor of the checkpoint, from the headers of its files; no data is read."""
-    index_path = directory / INDEX_NAME
-    if index_path.is_file():
-        return _read_sharded_headers(index_path)
-    single = directory / SINGLE_NAME
-    if single.is_file():
-        return _file_header(single)
-    if any(directory.glob("*.bin")):
-        raise WeightsError(
-            f"{directory} holds .bin files only; this version reads safetensors "
-            "(convert with `transformers`: save_pretrained(..., safe_serialization=True))"
-        )
-    raise WeightsError(f"{directory} holds neither {INDEX_NAME} nor {SINGLE_NAME}")
-
-
 def check_tensors(directory: Path, targets: WeightTargets, found: dict[str, TensorInfo]) -> None:
     """Raise for the first tensor that is missing, misshapen, undecodable or unexpected."""
+    others = {name: targets.left_out(name) for name in found if name not in targets.wanted}
+    unknown = [name for name, reason in others.items() if reason is None]
     for name, target in targets.wanted.items():
         info = found.get(name)
         if info is None:
+            instead = (
+                f"; it holds {len(unknown)} others that have no place, {unknown[0]} among them"
+                if unknown
+                else ""
+            )
             raise WeightsError(
                 f"tensor {name} {list(target.shape)} is missing from the checkpoint in "
-                f"{directory}; fetch the checkpoint again or correct config.json"
+                f"{directory}: {targets.because(name)}{instead}; {WAY_OUT}"
             )
         if info.dtype not in LOADABLE_DTYPES:
             raise WeightsError(
@@ -151,87 +115,30 @@ def check_tensors(directory: Path, targets: WeightTargets, found: dict[str, Tens
             )
         if info.shape != target.shape:
             raise WeightsError(
-                f"tensor {name} in {info.file} has shape {list(info.shape)}, but config.json "
-                f"implies {list(target.shape)}; one of the two belongs to another model"
+                f"tensor {name} in {info.file} has shape {list(info.shape)} where "
+                f"{list(target.shape)} is expected: {targets.because(name)}; {WAY_OUT}"
             )
-    left_out: Counter[str] = Counter()
-    for name, info in found.items():
-        if name in targets.wanted:
-            continue
-        reason = targets.left_out(name)
-        if reason is None:
-            raise WeightsError(
-                f"tensor {name} {list(info.shape)} in {info.file} has no place in the model that "
-                "config.json describes; one of the two belongs to another model"
-            )
-        left_out[reason] += 1
-    for reason, count in left_out.items():
-        log.info("%d tensors of %s are not loaded: %s", count, directory, reason)
-
-
-@contextmanager
-def open_file(path: Path) -> Iterator[Any]:
-    """`safe_open` with one-sentence errors; the mapping ends with the block."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as tensors:
-            yield tensors
-    except SafetensorError as error:
+    for name in unknown:
         raise WeightsError(
-            f"{path} is truncated or not a safetensors file ({error}); fetch it again"
-        ) from None
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
+            f"tensor {name} {list(found[name].shape)} in {found[name].file} has no place in the "
+            f"model: {targets.because(name)}; {WAY_OUT}"
+        )
+    for reason, count in Counter(others.values()).items():
+        log.info("%d tensors of %s are not loaded: %s", count, directory, reason)
+    _tell_how_it_is_read(directory, targets, found)
 
 
-def _read_sharded_headers(index_path: Path) -> dict[str, TensorInfo]:
-    weight_map = _read_index(index_path)
-    found: dict[str, TensorInfo] = {}
-    for file_name in sorted(set(weight_map.values())):
-        file = index_path.parent / file_name
-        if not file.is_file():
-            names = [name for name, in_file in weight_map.items() if in_file == file_name]
-            raise WeightsError(
-                f"shard {file} is missing; {index_path.name} places {len(names)} tensors in it, "
-                f"{names[0]} among them"
-            )
-        for name, info in _file_header(file).items():
-            if weight_map.get(name) is None:
-                raise WeightsError(
-                    f"tensor {name} in {file} has no entry in {index_path.name}; "
-                    "index and shards belong to different checkpoints"
-                )
-            # A name in two shards: the index decides.
-            if weight_map[name] == file_name:
-                found[name] = info
-    for name, file_name in weight_map.items():
-        if name not in found:
-            raise WeightsError(
-                f"{index_path.name} places tensor {name} in {index_path.parent / file_name}, "
-                "but that file does not hold it; fetch the shard again"
-            )
-    return found
-
-
-def _read_index(index_path: Path) -> dict[str, str]:
-    try:
-        weight_map = json.loads(index_path.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise WeightsError(f"{index_path} is not a checkpoint index: {error!r}") from None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise WeightsError(f"{index_path} has an empty weight_map")
-    for name, file_name in weight_map.items():
-        # A plain name: an index must not reach outside its directory.
-        if not isinstance(file_name, str) or Path(file_name).name != file_name:
-            raise WeightsError(
-                f"{index_path} places tensor {name} in {file_name!r}, which is no file name"
-            )
-    return weight_map
-
-
-def _file_header(file: Path) -> dict[str, TensorInfo]:
-    with open_file(file) as tensors:
-        headers = ((name, tensors.get_slice(name)) for name in tensors.keys())  # noqa: SIM118
-        return {
-            name: TensorInfo(file, header.get_dtype(), tuple(header.get_shape()))
-            for name, header in headers
-        }
+def _tell_how_it_is_read(
+    directory: Path, targets: WeightTargets, found: dict[str, TensorInfo]
+) -> None:
+    if found and not any((directory / name).is_file() for name in (INDEX_NAME, SINGLE_NAME)):
+        number = len({info.file for info in found.values()})
+        log.info("%s has no %s: all of its %d files are read", directory, INDEX_NAME, number)
+    rounded = {
+        (found[name].dtype, str(target.dtype).removeprefix("torch."))
+        for name, target in targets.wanted.items()
+        if target.dtype is not None
+        and torch.finfo(target.dtype).eps > torch.finfo(LOADABLE_DTYPES[found[name].dtype]).eps
+    }
+    for stored, served in sorted(rounded):
+        log.info("weights that %s stores in %s are rounded to %s", directory, stored, served)

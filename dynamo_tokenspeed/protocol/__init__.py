@@ -6,6 +6,7 @@ sides can import it.
 """
 
 from dynamo_tokenspeed.protocol.engine_config import EngineConfig
+from dynamo_tokenspeed.protocol.heartbeat import Heartbeat
 from dynamo_tokenspeed.protocol.messages import (
     Abort,
     Capacity,
@@ -40,6 +41,7 @@ __all__ = [
     "Failed",
     "FinishReason",
     "FloorReport",
+    "Heartbeat",
     "Rejected",
     "RequestFailed",
     "SamplingParams",

@@ -22,6 +22,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     model: str  # a directory in the Hugging Face layout
     device: str = "cpu"
     dtype: str = "auto"  # auto | bfloat16 | float32
+    num_token_ids: int | None = None  # larger ids are never sampled; None: the vocabulary's size
+    unknown_token_ids: list[int] = []  # smaller ids that are never sampled either
     page_size: int = 16
     num_pages: int | None = None
     kv_cache_bytes: int | None = None  # used when num_pages is None
@@ -42,4 +44,5 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     num_threads: int | None = None
     inbox: str = ""  # ipc:// endpoint where the engine pulls WorkerMessage
     outbox: str = ""  # ipc:// endpoint where the engine pushes EngineMessage
+    heartbeat_fd: int | None = None  # inherited memory (`Heartbeat`); None: nobody watches
     log_level: str = "info"

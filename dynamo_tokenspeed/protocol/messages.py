@@ -52,7 +52,7 @@ class Abort(msgspec.Struct, tag="abort"):
 
 
 class Control(msgspec.Struct, tag="control"):
-    """An operation on the engine as a whole: `clear_prefix_cache`."""
+    """An operation on the engine as a whole: `clear_prefix_cache`, or `ping` (none at all)."""
 
     call_id: int
     name: str

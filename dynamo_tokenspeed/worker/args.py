@@ -13,7 +13,7 @@ import dataclasses
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,14 +26,17 @@ from dynamo.common.configuration.groups.runtime_args import (
 from dynamo_tokenspeed.protocol import EngineConfig
 from dynamo_tokenspeed.worker.errors import UsageError
 from dynamo_tokenspeed.worker.flags import add_flags
+from dynamo_tokenspeed.worker.generation_config import NEUTRAL, GenerationDefaults
 from dynamo_tokenspeed.worker.kv_events import KvEventsConfig, parse_kv_events_config
 from dynamo_tokenspeed.worker.ports import check_system_port
 from dynamo_tokenspeed.worker.refusals import refuse_what_is_not_served
+from dynamo_tokenspeed.worker.token_table import EMPTY, TokenTable
 
 PROGRAM = "python -m dynamo.tokenspeed"
 EMBEDDED_PLANES = {"discovery_backend": "file", "request_plane": "tcp", "event_plane": "zmq"}
 DEFAULT_DRAIN_SECONDS = 20.0
 DEFAULT_ABSORB_FROM = EngineConfig(model="").absorb_from
+DEFAULT_STEP_TIMEOUT = 300.0
 _END_SECONDS = 5  # from the end of the drain to the end of the process
 _DYNAMOS_SHUTDOWN_SECONDS = 30
 
@@ -57,7 +60,13 @@ class WorkerArgs:
     engine: EngineConfig
     kv_events: KvEventsConfig
     drain_seconds: float
+    step_timeout: float  # seconds; 0: none
     seed: int | None
+    generation_config: str = "auto"  # auto | vllm | a directory
+    override_generation_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # Read from the model's directory by `resolve_model`.
+    defaults: GenerationDefaults = NEUTRAL
+    table: TokenTable = EMPTY
 
     def for_dump(self) -> dict[str, Any]:
         """JSON-encodable, for `--dump-config-to`."""
@@ -68,7 +77,11 @@ class WorkerArgs:
             "engine": msgspec.to_builtins(self.engine),
             "kv_events": dataclasses.asdict(self.kv_events),
             "drain_seconds": self.drain_seconds,
+            "step_timeout": self.step_timeout,
             "seed": self.seed,
+            "generation_config": self.generation_config,
+            "override_generation_config": dict(self.override_generation_config),
+            "generation_defaults": dataclasses.asdict(self.defaults),
         }
 
 
@@ -92,7 +105,10 @@ def parse_args(argv: Sequence[str] | None = None) -> WorkerArgs:
         engine=_engine_config(flags, kv_events),
         kv_events=kv_events,
         drain_seconds=drain_seconds,
+        step_timeout=DEFAULT_STEP_TIMEOUT if flags.step_timeout is None else flags.step_timeout,
         seed=flags.seed,
+        generation_config=flags.generation_config or "auto",
+        override_generation_config=flags.override_generation_config or {},
     )
 
 

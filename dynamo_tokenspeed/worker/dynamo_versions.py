@@ -8,6 +8,7 @@ release does not know is left out, where leaving it out changes nothing.
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -32,3 +33,13 @@ def structural_tags_off(worker_config_cls: type) -> dict[str, Any]:
     if "structural_tag" in fields_of(worker_config_cls):
         return {"structural_tag": None}  # 1.6
     return {"structural_tag_mode": "off"}  # 1.4
+
+
+def skipped_template_tags(worker_config_cls: type) -> re.Pattern[str]:
+    """The tags of transformers that the frontend takes out of a chat template before it parses it.
+
+    1.4 leaves those that trim white space (`{%- generation -%}`), and then finds them unknown.
+    """
+    if "structural_tag" in fields_of(worker_config_cls):
+        return re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # 1.6
+    return re.compile(r"\{% (end)?generation %\}")  # 1.4

@@ -41,6 +41,7 @@ class EngineLink:
         self._sender = self._bind(zmq.PUSH, self.inbox)
         self._receiver = self._bind(zmq.PULL, self.outbox)
         self._closed = False
+        self.sent = 0  # messages
         self._loop.add_reader(self._receiver.FD, self._read)
         self._read()  # arms the edge-triggered descriptor
 
@@ -74,6 +75,7 @@ class EngineLink:
             self._sender.send(encode(message), zmq.NOBLOCK)
         except zmq.Again:
             return False
+        self.sent += 1
         return True
 
     def read_what_is_left(self) -> None:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-USAGE_EXIT_CODE = 2
+STOPPED_EXIT_CODE = 0
 START_EXIT_CODE = 1
+DEAD_ENGINE_EXIT_CODE = 1
+USAGE_EXIT_CODE = 2
 
 
 class UsageError(Exception):
@@ -13,3 +15,7 @@ class UsageError(Exception):
 
 class StartError(Exception):
     """The engine cannot start: one sentence for the user."""
+
+
+class Stopped(StartError):
+    """It was asked to stop before it served, which is no fault."""

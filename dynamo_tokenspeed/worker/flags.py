@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dynamo_tokenspeed.worker.errors import UsageError
+from dynamo_tokenspeed.worker.generation_config import parse_override
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
 _TRUE, _FALSE = ("1", "true", "on", "yes"), ("0", "false", "off", "no", "")
@@ -76,6 +77,13 @@ def size(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("0 bytes hold no KV page")
     return value
+
+
+def generation_override(text: str) -> dict[str, Any]:
+    try:
+        return parse_override(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 def one_of(*values: str) -> Callable[[str], str]:
@@ -270,7 +278,8 @@ def _execution(parser: argparse.ArgumentParser) -> None:
         env="TS_NUM_THREADS",
         type=positive_int,
         metavar="N",
-        help="CPU threads of the engine process. Default: the cores this process may use.",
+        help="CPU threads of the engine process. Default: the CPUs that this process may use, or\n"
+        "the CPU quota of its cgroup (rounded down) where that is less.",
     )
     group.switch(
         "--overlap-schedule",
@@ -348,6 +357,31 @@ def _serving(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="On SIGTERM, how long running streams may go on before the frontend is told to\n"
         "migrate them. Comes after DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS. Default: 20.",
+    )
+    group.flag(
+        "--step-timeout",
+        env="TS_STEP_TIMEOUT",
+        type=seconds,
+        metavar="SECONDS",
+        help="Ends this worker when its engine gives no sign of life for so long: the process is\n"
+        "stopped, a step does not return, or the engine hangs outside of one. Its streams go on\n"
+        "at other workers. A step may take longer: native kernels give signs while they compute;\n"
+        "raise it where other backends (torch) need longer for one step. 0: never. Default: 300.",
+    )
+    group.flag(
+        "--generation-config",
+        env="TS_GENERATION_CONFIG",
+        metavar="SOURCE",
+        help="Defaults of temperature, top_p, top_k, min_p and repetition_penalty, and a limit\n"
+        "(max_new_tokens) of every answer: auto (generation_config.json of the model), vllm\n"
+        "(neutral ones), or a directory with such a file. Default: auto.",
+    )
+    group.flag(
+        "--override-generation-config",
+        env="TS_OVERRIDE_GENERATION_CONFIG",
+        type=generation_override,
+        metavar="JSON",
+        help='Defaults that win over those, e.g. {"temperature": 0.6}.',
     )
     group.flag(
         "--seed",

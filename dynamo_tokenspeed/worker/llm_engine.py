@@ -13,13 +13,12 @@ import itertools
 import logging
 import os
 import random
-import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from dynamo._core import Context
 from dynamo.common.backend.engine import EngineConfig, LLMEngine, LlmRegistration
-from dynamo.common.backend.health_check import build_health_check_payload
+from dynamo.common.backend.health_check import build_health_check_payload, is_probe
 from dynamo.common.backend.metrics import register_engine_registry
 from dynamo.common.backend.publisher import ZmqSource
 from dynamo.common.backend.worker import WorkerConfig
@@ -41,8 +40,14 @@ from dynamo_tokenspeed.worker.args import WorkerArgs, parse_args
 from dynamo_tokenspeed.worker.dynamo_versions import construct, fields_of, structural_tags_off
 from dynamo_tokenspeed.worker.engine_deaths import EngineDeaths
 from dynamo_tokenspeed.worker.engine_process import ENGINE_MODULE, EngineProcess
-from dynamo_tokenspeed.worker.errors import StartError, UsageError
+from dynamo_tokenspeed.worker.errors import (
+    DEAD_ENGINE_EXIT_CODE,
+    StartError,
+    Stopped,
+    UsageError,
+)
 from dynamo_tokenspeed.worker.kv_events import subscriber_endpoint
+from dynamo_tokenspeed.worker.last_line import end_process
 from dynamo_tokenspeed.worker.metrics import EngineMetrics, Latencies
 from dynamo_tokenspeed.worker.model_directory import resolve_model
 from dynamo_tokenspeed.worker.request import Limits, check_request
@@ -53,9 +58,9 @@ logger = logging.getLogger(__name__)
 
 CONTROLS = {"clear_kv_blocks": "clear_prefix_cache", "flush_cache": "clear_prefix_cache"}
 _CONTROL_SECONDS = 10.0
+_PROBE_SECONDS = 60.0  # Dynamo waits less: DYN_HEALTH_CHECK_REQUEST_TIMEOUT, 3 s
 _UNREGISTER_SECONDS = 1.0
 _FAILING_SECONDS = 0.3  # for the frontends to read the errors of their streams
-DEAD_ENGINE_EXIT_CODE = 1
 
 
 class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
@@ -66,11 +71,9 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         args: WorkerArgs,
         *,
         engine_module: str = ENGINE_MODULE,
-        exit_process: Callable[[int], Any] = os._exit,
     ) -> None:
         self._args = args
         self._engine_module = engine_module
-        self._exit_process = exit_process
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process: EngineProcess | None = None
         self._capacity: Capacity | None = None
@@ -87,6 +90,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         self._gone: str | None = None  # why no new request is taken
         self._leaving: asyncio.Task[None] | None = None
         self._start_error: StartError | None = None
+        self._asked_to_stop: Stopped | None = None
 
     # -- life cycle -----------------------------------------------------------
 
@@ -116,15 +120,23 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         """Raises `StartError` with the engine's own sentence."""
         self._loop = asyncio.get_running_loop()
         self._process = EngineProcess(
-            self._args.engine, self._receive, self._engine_died, self._engine_module
+            self._args.engine,
+            self._receive,
+            self._engine_died,
+            self._engine_module,
+            step_timeout=self._args.step_timeout,
+            name_request=self._name_request,
         )
         try:
+            if self._asked_to_stop is not None:
+                raise self._asked_to_stop
             capacity = await self._process.start()
         except StartError as error:
             self._start_error = error
             raise
         self._capacity = capacity
-        self._limits = Limits.of(capacity)
+        self._limits = Limits.of(capacity, self._args.table, self._args.defaults)
+        logger.info("generation defaults: %s", self._args.defaults)
         logger.info(
             "engine process %s: %d pages of %d tokens, context %d, %d sequences, "
             "weights %.1f MB, KV cache %.1f MB",
@@ -153,8 +165,10 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
 
     def stop_loading(self, signal_name: str) -> None:
         """Asked to stop: a model that is still loading is not waited for."""
-        if self._process is not None and self._capacity is None:
-            self._process.give_up(f"stopped by {signal_name} before the engine was ready")
+        if self._capacity is None:
+            self._asked_to_stop = Stopped(f"stopped by {signal_name} before the engine was ready")
+            if self._process is not None:
+                self._process.give_up(self._asked_to_stop)
 
     def raise_start_error(self) -> None:
         """Dynamo's Worker wraps what `start` raises in an exception of its own."""
@@ -191,7 +205,10 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
     async def generate(
         self, request: dict[str, Any], context: Context
     ) -> AsyncGenerator[Chunk, None]:
-        stream = self._submit(request)
+        if is_probe(request):
+            yield await self._answer_probe()
+            return
+        stream = self._submit(request, context.metadata.copy())
         context_id = context.id()
         self._by_context[context_id] = stream
         try:
@@ -212,21 +229,34 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         if stream is not None:
             self._abort(stream)
 
-    def _submit(self, request: dict[str, Any]) -> Stream:
+    def _submit(self, request: dict[str, Any], metadata: Mapping[str, str]) -> Stream:
         if self._gone is not None or self._limits is None:
             raise EngineShutdown(self._gone or "this worker is not ready")
-        submit = check_request(request, next(self._request_ids), self._limits, self._seeds)
+        submit = check_request(
+            request, next(self._request_ids), self._limits, self._seeds, metadata
+        )
         stream = Stream(
             submit.request_id,
             len(submit.token_ids) // 4,
             stop_token_ids=frozenset(submit.stop_token_ids),
             wants_logprobs=submit.sampling.logprobs >= 0,
         )
-        self._streams.add(stream)
         if not self._send(submit):
-            self._streams.cancel(stream)
             raise EngineShutdown("the engine process is not there")
+        self._streams.add(stream)  # once nothing can fail; its tokens come in a later turn
         return stream
+
+    async def _answer_probe(self) -> Chunk:
+        """The health canary asks whether the engine still moves, so that is what is tried.
+
+        However long the queue or the step: no request is computed, none is counted, nothing enters
+        the prefix cache.
+        """
+        if self._process is None or self._gone is not None:
+            raise EngineShutdown(self._gone or "this worker is not ready")
+        if not await self._process.gives_a_sign(_PROBE_SECONDS):
+            raise Unknown(f"the engine has given no sign of life for {_PROBE_SECONDS:g} s")
+        return {"token_ids": [], "index": 0, "finish_reason": "stop"}
 
     def _abort(self, stream: Stream) -> None:
         if self._streams.cancel(stream):
@@ -253,7 +283,6 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
 
     def _engine_died(self, sentence: str) -> None:
         """Frontends may migrate its requests, but for suspects. Then this process ends."""
-        logger.critical("%s; ending this worker", sentence)
         self._gone = sentence
         for context_id in EngineDeaths().record(self._by_context):
             suspicion = f"{sentence}, as did another one that computed this request"
@@ -262,9 +291,9 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         for call in self._calls.values():
             if not call.done():
                 call.set_exception(Unknown(sentence))
-        self._leaving = asyncio.get_running_loop().create_task(self._leave())
+        self._leaving = asyncio.get_running_loop().create_task(self._leave(sentence))
 
-    async def _leave(self) -> None:
+    async def _leave(self, sentence: str) -> None:
         if self._endpoint is not None:
             try:
                 await asyncio.wait_for(
@@ -275,8 +304,14 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         await asyncio.sleep(_FAILING_SECONDS)
         if self._process is not None:
             await self._process.stop()
-        sys.stderr.flush()
-        self._exit_process(DEAD_ENGINE_EXIT_CODE)
+        end_process(f"{sentence}; this worker has ended", DEAD_ENGINE_EXIT_CODE)
+
+    def _name_request(self, request_id: int) -> str:
+        """As in the logs of the frontend."""
+        for context_id, stream in self._by_context.items():
+            if stream.request_id == request_id:
+                return context_id
+        return f"{request_id} (aborted)"
 
     # -- what Dynamo asks for -------------------------------------------------
 

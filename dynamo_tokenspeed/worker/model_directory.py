@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The model's directory, checked cheaply before anything heavy is imported.
 
-What is read here is `config.json` alone; the engine process checks the weights.
+What is read here is what the worker and the frontend need; the engine process checks the
+weights, and all that `config.json` says of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ import msgspec
 
 from dynamo_tokenspeed.worker.args import WorkerArgs
 from dynamo_tokenspeed.worker.errors import UsageError
+from dynamo_tokenspeed.worker.frontend_files import check_frontend_files
+from dynamo_tokenspeed.worker.generation_config import read_generation_defaults
+from dynamo_tokenspeed.worker.token_table import read_token_table
 
 # What `dynamo_tokenspeed.model` can load. Kept here as well, because the worker
 # process never imports it; tests/contract compares the two.
@@ -65,10 +69,24 @@ async def resolve_model(args: WorkerArgs) -> WorkerArgs:
     """`args` with `model` a checked directory. Raises `UsageError`."""
     refuse_missing(args.model)
     model = args.model if Path(args.model).is_dir() else await fetch_from_hub(args.model)
-    check_model_directory(model)
     model = str(Path(model).absolute())
-    engine = msgspec.structs.replace(args.engine, model=model)
-    return dataclasses.replace(args, model=model, engine=engine)
+    config = check_model_directory(model)
+    table = read_token_table(Path(model))
+    endpoints = {name.strip() for name in args.dynamo.endpoint_types.split(",")}
+    if endpoints != {"none"}:
+        check_frontend_files(
+            Path(model),
+            config,
+            chat="chat" in endpoints,
+            template=args.dynamo.custom_jinja_template,
+        )
+    defaults = read_generation_defaults(
+        model, args.generation_config, args.override_generation_config
+    )
+    engine = msgspec.structs.replace(
+        args.engine, model=model, num_token_ids=table.size, unknown_token_ids=sorted(table.holes)
+    )
+    return dataclasses.replace(args, model=model, engine=engine, table=table, defaults=defaults)
 
 
 def is_hub_id(model: str) -> bool:

@@ -8,6 +8,8 @@ import socket
 
 from dynamo_tokenspeed.worker.errors import UsageError
 
+_DYNAMOS_LAST_PORT = 32767  # it reads a signed number of 16 bits
+
 
 def why_not_bindable(host: str, port: int) -> str | None:
     """None when a TCP socket can be bound to the address now."""
@@ -37,12 +39,23 @@ def check_system_port() -> None:
     Dynamo itself would log that and serve on, without health, metrics and controls.
     """
     text = os.environ.get("DYN_SYSTEM_PORT", "").strip()
-    if not text.isdigit() or int(text) == 0:
-        return  # off, any free port, or Dynamo's to complain about
+    if not text:
+        return  # off
+    try:
+        port = int(text)
+    except ValueError:
+        port = -2
+    if not -1 <= port <= _DYNAMOS_LAST_PORT:
+        raise UsageError(
+            f"DYN_SYSTEM_PORT is {text!r}, but Dynamo reads a number up to {_DYNAMOS_LAST_PORT}: "
+            "give a free port, 0 for any, or -1 for no system server"
+        )
+    if port < 1:
+        return  # off, or any free port
     host = os.environ.get("DYN_SYSTEM_HOST", "").strip("[] ") or "0.0.0.0"
-    reason = why_not_bindable(host, int(text))
+    reason = why_not_bindable(host, port)
     if reason is not None:
         raise UsageError(
             f"DYN_SYSTEM_PORT {text} of {host} cannot be bound ({reason}): "
-            "give a free port, 0 for any, or leave it out for no system server"
+            "give a free port, 0 for any, or -1 for no system server"
         )

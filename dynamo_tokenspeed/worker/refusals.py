@@ -78,6 +78,12 @@ def _refuse_dynamos(flags: argparse.Namespace) -> None:
             raise UsageError(
                 f"{_flag(name)}: guided decoding is not served by this version; leave it out"
             )
+    for name in ("dyn_structural_tag_scope", "dyn_structural_tag_schema"):  # of 1.4
+        if getattr(flags, name, None) not in (None, "auto"):
+            raise UsageError(
+                f"{_flag(name)}: it shapes structural tags, and guided decoding is not served by "
+                "this version; leave it out"
+            )
 
 
 def _flag(name: str) -> str:

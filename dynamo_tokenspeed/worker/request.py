@@ -5,16 +5,17 @@ Every refusal is a sentence with the value, the limit and the way out, raised as
 `InvalidArgument`, which the frontend answers with a 400. Unset fields arrive as
 None. Where OpenAI's API leaves a choice, ours is:
 
-- `temperature` unset is 1.0; below 1e-5 it is greedy.
+- a sampling field that is unset has the model's default (`generation_config`), else
+  the neutral one; a `temperature` below 1e-5 is greedy.
 - `max_tokens` unset is what the context leaves room for; larger than that, the
   stream ends with `length` at the context limit.
+- a stop token that can never be sampled is no stop: padded vocabularies have them.
 - `top_k` 0 or -1 is off.
 - without a `seed` a request draws one at random.
 """
 
 from __future__ import annotations
 
-import math
 import random
 import sys
 from array import array
@@ -25,12 +26,15 @@ from typing import Any
 import numpy as np
 from dynamo.llm.exceptions import InvalidArgument
 
-from dynamo_tokenspeed.protocol import Capacity, SamplingParams, Submit
-from dynamo_tokenspeed.protocol.sampling import NO_LOGPROBS, NO_TOP_K
+from dynamo_tokenspeed.protocol import Capacity, Submit
+from dynamo_tokenspeed.worker.generation_config import NEUTRAL, GenerationDefaults
+from dynamo_tokenspeed.worker.sampling_fields import integer, logit_bias, number, sampling_params
+from dynamo_tokenspeed.worker.token_table import TokenTable
 
-MAX_TOP_LOGPROBS = 20  # OpenAI's own limit
-_GREEDY_BELOW = 1e-5
+MAX_STOP_TOKEN_IDS = 256  # the model's, and as many of the request
+LOGIT_BIAS_HEADER = "logit-bias"  # sent as x-dynamo-meta-logit-bias
 _INT32 = 2**31 - 1
+_INT64 = 2**63 - 1
 
 _SAMPLING_FIELDS = frozenset(
     {
@@ -59,19 +63,27 @@ class Limits:
     """What this worker's engine can serve."""
 
     max_model_len: int
-    vocab_size: int
+    table: TokenTable  # ids that a request may name and its answer may have
+    defaults: GenerationDefaults = NEUTRAL
 
     @classmethod
-    def of(cls, capacity: Capacity) -> Limits:
-        return cls(capacity.max_model_len, capacity.vocab_size)
+    def of(cls, capacity: Capacity, table: TokenTable, defaults: GenerationDefaults) -> Limits:
+        return cls(capacity.max_model_len, table.within(capacity.vocab_size), defaults)
 
 
 def check_request(
-    request: Mapping[str, Any], request_id: int, limits: Limits, seeds: random.Random
+    request: Mapping[str, Any],
+    request_id: int,
+    limits: Limits,
+    seeds: random.Random,
+    metadata: Mapping[str, str] | None = None,
 ) -> Submit:
-    """Raises `InvalidArgument` with one sentence for anything this worker cannot serve."""
+    """Raises `InvalidArgument` with one sentence for anything this worker cannot serve.
+
+    `metadata` are the request's `x-dynamo-meta-*` headers.
+    """
     _refuse_what_is_not_served(request)
-    sampling = request.get("sampling_options") or {}
+    sampling = limits.defaults.fill_in(request.get("sampling_options") or {})
     stop = request.get("stop_conditions") or {}
     output = request.get("output_options") or {}
     _refuse_unknown("sampling_options", sampling, _SAMPLING_FIELDS)
@@ -82,13 +94,13 @@ def check_request(
 
     prompt = _prompt(request.get("token_ids"), limits)
     room = limits.max_model_len - len(prompt)
-    max_tokens = _integer("max_tokens", stop.get("max_tokens"), default=room)
+    max_tokens = integer("max_tokens", stop.get("max_tokens"), default=room)
     if max_tokens < 1:
         raise InvalidArgument(
             f"max_tokens is {max_tokens}, but a request generates at least one token: "
             "give max_tokens 1 or more, or leave it out"
         )
-    min_tokens = _integer("min_tokens", stop.get("min_tokens"), default=0)
+    min_tokens = integer("min_tokens", stop.get("min_tokens"), default=0)
     if not 0 <= min_tokens <= max_tokens:
         raise InvalidArgument(
             f"min_tokens is {min_tokens}, but it must lie between 0 and max_tokens ({max_tokens})"
@@ -98,24 +110,37 @@ def check_request(
             "max_thinking_tokens is not served by this version: leave it out and bound the "
             "answer with max_tokens"
         )
-    eos = {*(request.get("eos_token_ids") or ()), *(stop.get("stop_token_ids_hidden") or ())}
-    wanted_stops = {
-        *(stop.get("stop_token_ids") or ()),
-        *(stop.get("stop_token_ids_visible") or ()),
-    }
+    most = min(room, limits.defaults.max_tokens or room)
+    min_tokens = min(min_tokens, most)
+    eos = _token_set(
+        "eos_token_ids",
+        limits,
+        limits.defaults.eos_token_ids,
+        request.get("eos_token_ids"),
+        stop.get("stop_token_ids_hidden"),
+    )
+    stops = _token_set(
+        "stop_token_ids", limits, stop.get("stop_token_ids"), stop.get("stop_token_ids_visible")
+    )
+    ignore_eos = bool(stop.get("ignore_eos"))
+    if min_tokens > 0:
+        _refuse_nothing_but_stops(stops if ignore_eos else {*eos, *stops}, limits)
+    bias = sampling.get("logit_bias")
+    if bias is None and metadata:
+        bias = metadata.get(LOGIT_BIAS_HEADER)
     routing = request.get("routing") or {}
     return Submit(
         request_id=request_id,
         token_ids=prompt.tobytes(),
-        max_tokens=min(max_tokens, room),
-        min_tokens=min(min_tokens, room),
-        eos_token_ids=_token_set("eos_token_ids", eos),
-        stop_token_ids=_token_set("stop_token_ids", wanted_stops),
-        ignore_eos=bool(stop.get("ignore_eos")),
+        max_tokens=min(max_tokens, most),
+        min_tokens=min_tokens,
+        eos_token_ids=sorted(eos),
+        stop_token_ids=sorted(stops),
+        ignore_eos=ignore_eos,
         cache_salt=str(routing.get("cache_salt") or ""),
-        priority=_integer("priority", routing.get("priority"), default=0),
-        sampling=_sampling(sampling, output, limits, seeds),
-        logit_bias=_logit_bias(sampling.get("logit_bias"), limits),
+        priority=_priority(routing.get("priority")),
+        sampling=sampling_params(sampling, output, limits.table.size, seeds),
+        logit_bias=logit_bias(bias, limits.table.size),
     )
 
 
@@ -140,105 +165,31 @@ def _prompt(token_ids: Any, limits: Limits) -> array[int]:
         )
     values = np.frombuffer(prompt, np.int32)
     low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= limits.vocab_size:
+    if low < 0 or high >= limits.table.size:
         raise InvalidArgument(
             f"token id {low if low < 0 else high} is outside the vocabulary "
-            f"(0 to {limits.vocab_size - 1}): tokenize the prompt with this model's tokenizer"
+            f"(0 to {limits.table.size - 1}): tokenize the prompt with this model's tokenizer"
         )
     return prompt
 
 
-def _sampling(
-    options: Mapping[str, Any], output: Mapping[str, Any], limits: Limits, seeds: random.Random
-) -> SamplingParams:
-    temperature = _number("temperature", options.get("temperature"), 1.0)
-    if temperature < 0:
-        raise InvalidArgument(
-            f"temperature is {temperature:g}, but it must be 0 (greedy) or larger"
-        )
-    top_p = _number("top_p", options.get("top_p"), 1.0)
-    if not 0 < top_p <= 1:
-        raise InvalidArgument(f"top_p is {top_p:g}, but it must be above 0 and at most 1 (off)")
-    min_p = _number("min_p", options.get("min_p"), 0.0)
-    if not 0 <= min_p <= 1:
-        raise InvalidArgument(f"min_p is {min_p:g}, but it must lie between 0 (off) and 1")
-    top_k = _integer("top_k", options.get("top_k"), default=NO_TOP_K)
-    if top_k < -1:
-        raise InvalidArgument(f"top_k is {top_k}, but it must be positive, or 0 or -1 for off")
-    repetition_penalty = _number("repetition_penalty", options.get("repetition_penalty"), 1.0)
-    if repetition_penalty <= 0:
-        raise InvalidArgument(
-            f"repetition_penalty is {repetition_penalty:g}, but it must be above 0 (1 is off)"
-        )
-    seed = options.get("seed")
-    return SamplingParams(
-        seed=_integer("seed", seed, default=0) % 2**64
-        if seed is not None
-        else seeds.getrandbits(64),
-        temperature=temperature if temperature >= _GREEDY_BELOW else 0.0,
-        top_p=top_p,
-        top_k=NO_TOP_K if top_k <= 0 or top_k >= limits.vocab_size else top_k,
-        min_p=min_p,
-        presence_penalty=_penalty("presence_penalty", options),
-        frequency_penalty=_penalty("frequency_penalty", options),
-        repetition_penalty=repetition_penalty,
-        logprobs=_logprobs(output, limits),
-    )
-
-
-def _penalty(name: str, options: Mapping[str, Any]) -> float:
-    value = _number(name, options.get(name), 0.0)
-    if not -2 <= value <= 2:
-        raise InvalidArgument(f"{name} is {value:g}, but it must lie between -2 and 2 (0 is off)")
-    return value
-
-
-def _logprobs(output: Mapping[str, Any], limits: Limits) -> int:
-    if output.get("prompt_logprobs") is not None:
-        raise InvalidArgument(
-            "prompt_logprobs is not served by this version: leave it out "
-            "(logprobs of the generated tokens are)"
-        )
-    count = _integer("logprobs", output.get("logprobs"), default=NO_LOGPROBS)
-    most = min(MAX_TOP_LOGPROBS, limits.vocab_size)
-    if count > most:
-        raise InvalidArgument(f"top_logprobs is {count}, but at most {most} are served")
-    if count < NO_LOGPROBS:
-        raise InvalidArgument(f"top_logprobs is {count}, but it must lie between 0 and {most}")
-    return count
-
-
-def _logit_bias(value: Any, limits: Limits) -> dict[int, float]:
-    if not value:
-        return {}
-    if not isinstance(value, Mapping):
-        raise InvalidArgument("logit_bias must map token ids to numbers between -100 and 100")
-    bias = {}
-    for key, amount in value.items():
-        try:
-            token_id = int(key)
-        except (TypeError, ValueError):
-            raise InvalidArgument(f"logit_bias names {key!r}, which is no token id") from None
-        if not 0 <= token_id < limits.vocab_size:
-            raise InvalidArgument(
-                f"logit_bias names token id {token_id}, which is outside the vocabulary "
-                f"(0 to {limits.vocab_size - 1})"
-            )
-        bias[token_id] = _number(f"logit_bias[{token_id}]", amount, 0.0)
-        if not -100 <= bias[token_id] <= 100:
-            raise InvalidArgument(
-                f"logit_bias[{token_id}] is {bias[token_id]:g}, "
-                "but it must lie between -100 and 100"
-            )
-    return bias
-
-
 def _refuse_what_is_not_served(request: Mapping[str, Any]) -> None:
-    if request.get("multi_modal_data"):
-        raise InvalidArgument(
-            "the request carries images or other media, but this worker serves text only: "
-            "leave them out"
-        )
+    for name in ("multi_modal_data", "mm_processor_kwargs", "media_io_kwargs"):
+        if request.get(name):
+            raise InvalidArgument(
+                f"the request carries images or other media ({name}), but this worker serves "
+                "text only: leave them out"
+            )
+    extra = request.get("extra_args") or {}
+    unserved = dict(extra.get("sampling_options") or {})
+    if unserved.get("detokenize") is True:  # which the frontend does anyway
+        del unserved["detokenize"]
+    extensions = extra.get("nvext") or {}
+    for name in ("metadata_upload", "routed_experts"):
+        if extensions.get(name) or name in (extensions.get("extra_fields") or ()):
+            unserved[name] = True
+    for name in unserved:
+        raise InvalidArgument(f"{name} is not served by this version: leave it out")
     routing = request.get("routing") or {}
     if routing.get("lora_name"):
         raise InvalidArgument(
@@ -267,7 +218,7 @@ def _refuse_guided_decoding(guided: Any) -> None:
 
 def _refuse_several_choices(sampling: Mapping[str, Any]) -> None:
     for name in ("n", "best_of"):
-        count = _integer(name, sampling.get(name), default=1)
+        count = integer(name, sampling.get(name), default=1)
         if count != 1:
             raise InvalidArgument(
                 f"{name} is {count}, but one request has one choice here: send {max(count, 2)} "
@@ -277,7 +228,7 @@ def _refuse_several_choices(sampling: Mapping[str, Any]) -> None:
             )
     if sampling.get("use_beam_search"):
         raise InvalidArgument("use_beam_search is not served: sample instead")
-    if _number("length_penalty", sampling.get("length_penalty"), 1.0) != 1.0:
+    if number("length_penalty", sampling.get("length_penalty"), 1.0) != 1.0:
         raise InvalidArgument("length_penalty belongs to beam search, which is not served")
 
 
@@ -290,31 +241,33 @@ def _refuse_unknown(where: str, options: Mapping[str, Any], known: frozenset[str
             )
 
 
-def _token_set(name: str, token_ids: set[Any]) -> list[int]:
-    """Ids outside the vocabulary are kept: they are never sampled, so they never stop."""
+def _token_set(name: str, limits: Limits, *lists: Any) -> set[int]:
+    """The ids of `lists` that can be sampled at all: the others never stop anything."""
+    token_ids = {token_id for ids in lists for token_id in ids or ()}
     for token_id in token_ids:
         if isinstance(token_id, bool) or not isinstance(token_id, int):
             raise InvalidArgument(f"{name} holds {token_id!r}, but token ids are integers")
         if not 0 <= token_id <= _INT32:
             raise InvalidArgument(f"{name} holds {token_id}, which is no token id")
-    return sorted(token_ids)
+    if len(token_ids) > MAX_STOP_TOKEN_IDS:
+        raise InvalidArgument(
+            f"{name} holds {len(token_ids)} token ids, but at most {MAX_STOP_TOKEN_IDS} are served"
+        )
+    return {token_id for token_id in token_ids if token_id in limits.table}
 
 
-def _number(name: str, value: Any, default: float) -> float:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidArgument(f"{name} is {value!r}, but it must be a number")
-    if not math.isfinite(value):
-        raise InvalidArgument(f"{name} is {value}, but it must be a finite number")
-    return float(value)
+def _refuse_nothing_but_stops(stops: set[int], limits: Limits) -> None:
+    if len(stops) >= len(limits.table):
+        raise InvalidArgument(
+            f"min_tokens forbids {len(stops)} stop tokens at first, but the vocabulary has only "
+            f"{len(limits.table)} tokens: leave out min_tokens, or give fewer stop_token_ids"
+        )
 
 
-def _integer(name: str, value: Any, *, default: int) -> int:
-    if value is None:
-        return default
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidArgument(f"{name} is {value!r}, but it must be a whole number")
-    return int(value)
+def _priority(value: Any) -> int:
+    priority = integer("priority", value, default=0)
+    if abs(priority) > _INT64:
+        raise InvalidArgument(
+            f"priority is {priority}, but it must lie between {-_INT64} and {_INT64}"
+        )
+    return priority

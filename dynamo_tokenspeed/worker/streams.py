@@ -66,8 +66,9 @@ class Stream:
     async def next_chunk(self) -> Chunk:
         """The tokens that came since the last call, waiting for one if there are none.
 
-        The chunk of the stream's end carries `finish_reason` and the usage.
-        Raises the stream's error once the tokens before it are taken.
+        The first chunk carries the usage, so far as it is known then: the frontend may end the
+        stream at a stop string, and then never reads the last one, which carries it again, with
+        `finish_reason`. Raises the stream's error once the tokens before it are taken.
         """
         while not (self.tokens or self.finish or self.error):
             self._waiter = asyncio.get_running_loop().create_future()
@@ -82,6 +83,8 @@ class Stream:
         chunk: Chunk = {"token_ids": tokens, "index": 0}
         if self.wants_logprobs:
             self._add_logprobs(chunk)
+        if self.finish is not None or self.completion_tokens == len(tokens):
+            self._add_usage(chunk)
         if self.finish is not None:
             self._add_end(chunk)
         return chunk
@@ -97,8 +100,7 @@ class Stream:
         if any(record.top_ids for record in records):
             chunk["top_logprobs"] = [_alternatives(record) for record in records]
 
-    def _add_end(self, chunk: Chunk) -> None:
-        chunk["finish_reason"] = self.finish
+    def _add_usage(self, chunk: Chunk) -> None:
         chunk["completion_usage"] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -111,6 +113,9 @@ class Stream:
                 "reused_tokens": self.cached_tokens,
             }
         }
+
+    def _add_end(self, chunk: Chunk) -> None:
+        chunk["finish_reason"] = self.finish
         tokens = chunk["token_ids"]
         if self.finish == "stop" and tokens and tokens[-1] in self.stop_token_ids:
             chunk["stop_reason"] = tokens[-1]

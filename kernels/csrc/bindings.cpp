@@ -149,7 +149,12 @@ NB_MODULE(_native, m) {
 
   m.def("num_threads", &ts::num_threads, "Threads that take part in a kernel.");
   m.def("set_num_threads", &ts::set_num_threads, nb::call_guard<nb::gil_scoped_release>(),
-        "Sets it; at first it is the number of CPUs that the process may use.");
+        "Sets it, to 1..1024; `ts_kernels` does, to the CPUs that the process may use.");
+  m.def(
+      "count_progress_at",
+      [](ts::Address word) { ts::count_progress_at(ts::at<std::uint64_t>(word)); },
+      nb::call_guard<nb::gil_scoped_release>(),
+      "Counts chunks of work in the 8 bytes there, which must stay.");
   m.def("isa", [] { return ts::kernels().name; }, "The instruction set whose kernels run.");
   m.def("isas", &ts::supported_isas, "Those that this CPU can run, best first.");
   m.def("select_isa", &ts::select_isa, "Chooses another; for tests and measurements.");

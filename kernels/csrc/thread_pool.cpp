@@ -2,7 +2,6 @@
 #include "thread_pool.h"
 
 #include <pthread.h>
-#include <sched.h>
 
 #include <atomic>
 #include <chrono>
@@ -11,6 +10,7 @@
 #include <mutex>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 namespace ts {
@@ -19,7 +19,6 @@ namespace {
 // How long an idle worker looks for the next job before it sleeps: longer than the Python between
 // two kernels of one decode step, shorter than anything a neighbour on the machine would notice.
 constexpr std::chrono::microseconds kSpin{60};
-constexpr int kMaxThreads = 256;
 
 void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -40,13 +39,6 @@ bool spin_until(const Done& done) {
   return done();
 }
 
-int cpus_of_this_process() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  const int cpus = CPU_COUNT(&set);
-  return cpus < 1 ? 1 : (cpus > kMaxThreads ? kMaxThreads : cpus);
-}
-
 thread_local int tls_index = 0;
 thread_local bool tls_in_job = false;
 
@@ -62,13 +54,18 @@ class Pool {
   }
 
   void set_threads(int n) {
-    if (n < 1 || n > kMaxThreads) throw std::invalid_argument("threads must be in 1..256");
+    if (n < 1 || n > kMaxThreads) {
+      throw std::invalid_argument("threads must be in 1.." + std::to_string(kMaxThreads));
+    }
     threads_ = n;
   }
 
   void run(std::int64_t chunks, ChunkFunction fn, void* context) {
     if (chunks <= 1 || threads_ == 1 || tls_in_job || chunks > INT32_MAX) {
-      for (std::int64_t c = 0; c < chunks; ++c) fn(context, c);
+      for (std::int64_t c = 0; c < chunks; ++c) {
+        fn(context, c);
+        count_progress();
+      }
       return;
     }
     start_workers();
@@ -88,6 +85,8 @@ class Pool {
     wait_for_claimed();
   }
 
+  void count_progress_at(std::uint64_t* word) { progress_.store(word, std::memory_order_relaxed); }
+
   // In a forked child the workers do not exist; new ones start with the next job.
   void after_fork_in_child() {
     running_.store(0, std::memory_order_relaxed);
@@ -96,6 +95,13 @@ class Pool {
   }
 
  private:
+  // The caller alone counts, and there is one at a time: a load and a store do.
+  void count_progress() {
+    if (tls_index != 0) return;
+    const std::atomic_ref word(*progress_.load(std::memory_order_relaxed));
+    word.store(word.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+
   void start_workers() {
     while (running_.load(std::memory_order_relaxed) < threads_ - 1) {
       const int index = running_.load(std::memory_order_relaxed) + 1;
@@ -118,6 +124,7 @@ class Pool {
         continue;
       }
       fn(context, total - static_cast<std::uint32_t>(state));
+      count_progress();
       if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_one();
       state = state_.load(std::memory_order_acquire);
     }
@@ -149,7 +156,9 @@ class Pool {
     }
   }
 
-  std::atomic<int> threads_{cpus_of_this_process()};
+  alignas(64) std::uint64_t nobody_watches_ = 0;
+  alignas(64) std::atomic<std::uint64_t*> progress_{&nobody_watches_};
+  std::atomic<int> threads_{1};
   std::atomic<int> running_{0};
   alignas(64) std::atomic<std::uint64_t> state_{0};
   alignas(64) std::atomic<std::int32_t> pending_{0};
@@ -193,6 +202,11 @@ int num_threads() {
 void set_num_threads(int threads) {
   const KernelLock held;
   pool().set_threads(threads);
+}
+
+void count_progress_at(std::uint64_t* word) {
+  const KernelLock held;
+  pool().count_progress_at(word);
 }
 
 int thread_index() {

@@ -20,10 +20,15 @@ namespace ts {
 using ChunkFunction = void (*)(void* context, std::int64_t chunk);
 void parallel_chunks(std::int64_t chunks, ChunkFunction fn, void* context);
 
-// Threads that take part in a job, the caller among them. Defaults to the CPUs this process may
-// use.
+// Threads that take part in a job, the caller among them: one, until somebody who knows what this
+// process may use (ts_kernels/threads.py) says more.
+inline constexpr int kMaxThreads = 1024;
 int num_threads();
-void set_num_threads(int threads);
+void set_num_threads(int threads);  // std::invalid_argument outside 1..kMaxThreads
+
+// Counts the chunks that calling threads have done, for somebody who watches from outside: adds to
+// `word`, which must stay, from now on.
+void count_progress_at(std::uint64_t* word);
 
 // Serialises kernels from several Python threads: they share the pool and the scratch memory.
 class KernelLock {

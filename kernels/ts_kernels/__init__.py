@@ -24,6 +24,7 @@ from ts_kernels.ops import (
     silu_and_mul,
     token_logprobs,
 )
+from ts_kernels.progress import count_progress_in
 from ts_kernels.registry import (
     BackendUnavailable,
     Implementation,
@@ -40,11 +41,12 @@ from ts_kernels.sampling_rows import (
 )
 from ts_kernels.selection import bind, default_registry, select
 from ts_kernels.signatures import OP_GROUPS, OP_NAMES, Ops
-from ts_kernels.threads import set_num_threads
+from ts_kernels.threads import MAX_THREADS, set_num_threads, usable_cpus
 
 __all__ = [
     "GREEDY_TEMPERATURE",
     "LOWEST_LOGPROB",
+    "MAX_THREADS",
     "OP_GROUPS",
     "OP_NAMES",
     "UNSAMPLEABLE",
@@ -58,6 +60,7 @@ __all__ = [
     "Spec",
     "add_rms_norm",
     "bind",
+    "count_progress_in",
     "default_registry",
     "embedding",
     "head_linear",
@@ -74,4 +77,5 @@ __all__ = [
     "set_num_threads",
     "silu_and_mul",
     "token_logprobs",
+    "usable_cpus",
 ]

@@ -114,6 +114,9 @@ class SchedulerObject {
     return nb::bytes(payload.data(), payload.size());
   }
 
+  void announce_cache() {
+    alone([&] { scheduler_->announce_cache(); });
+  }
   bool clear_prefix_cache() {
     return alone([&] { return scheduler_->clear_prefix_cache(); });
   }
@@ -195,6 +198,10 @@ NB_MODULE(_core, module) {
            "id, ok=False).")
       .def("kv_events", &SchedulerObject::kv_events, "timestamp"_a.none(),
            "The msgpack payload [timestamp, [events], dp_rank] since the last call, or None.")
+      .def(
+          "announce_cache", &SchedulerObject::announce_cache,
+          "Begin the events anew: the next payload clears, then stores all that is cached, parents "
+          "first. O(pages).")
       .def("clear_prefix_cache", &SchedulerObject::clear_prefix_cache,
            "Empty the prefix cache; False, and nothing changes, while a sequence holds pages.")
       .def("stats", &SchedulerObject::stats)

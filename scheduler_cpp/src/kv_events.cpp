@@ -81,6 +81,12 @@ void KvEventLog::cleared() {
                       .tokens_end = tokens_.size()});
 }
 
+void KvEventLog::forget() {
+  records_.clear();
+  hashes_.clear();
+  tokens_.clear();
+}
+
 std::size_t KvEventLog::largest_payload() const {
   constexpr std::size_t kEnvelope = 64;  // arrays, timestamp, rank
   constexpr std::size_t kWords = 160;    // of one event: its keys, headers and scalars
@@ -144,9 +150,7 @@ std::string KvEventLog::drain(double timestamp) {
   }
   out.integer(dp_rank_);
   payload.resize(static_cast<std::size_t>(out.position() - payload.data()));
-  records_.clear();
-  hashes_.clear();
-  tokens_.clear();
+  forget();
   return payload;
 }
 

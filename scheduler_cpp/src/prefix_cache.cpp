@@ -211,6 +211,44 @@ PageLease PrefixCache::leave(BlockId block) {
   return page;
 }
 
+void PrefixCache::announce() const {
+  if (!events_.enabled()) return;
+  events_.forget();
+  events_.cleared();
+  announce(residents_[kFullAttention], Medium::kDevice);
+  if (host_.enabled()) announce(host_, Medium::kHost);
+}
+
+// From every last page up to what was told already, then down again: a chain is one event.
+template <class Tier>
+void PrefixCache::announce(const Tier& tier, Medium medium) const {
+  const auto end = static_cast<BlockId>(blocks_.capacity());
+  const auto at = [](BlockId block) { return static_cast<std::size_t>(block); };
+  std::vector<bool> continued(blocks_.capacity(), false);
+  std::vector<bool> told(blocks_.capacity(), false);
+  for (BlockId block = 0; block < end; ++block) {
+    if (!tier.has(block)) continue;
+    const BlockId parent = blocks_.parent(block);
+    if (parent != kNoBlock) continued[at(parent)] = true;
+  }
+  std::vector<BlockId> chain;
+  for (BlockId last = 0; last < end; ++last) {
+    if (!tier.has(last) || continued[at(last)]) continue;
+    for (BlockId block = last; block != kNoBlock && !told[at(block)];
+         block = blocks_.parent(block)) {
+      told[at(block)] = true;
+      if (tier.has(block)) chain.push_back(block);
+    }
+    for (; !chain.empty(); chain.pop_back()) {
+      const BlockId block = chain.back();
+      const BlockId parent = blocks_.parent(block);
+      events_.stored(blocks_.hash(block),
+                     parent == kNoBlock ? std::nullopt : std::optional(blocks_.hash(parent)),
+                     blocks_.tokens(block), blocks_.salt(block), medium);
+    }
+  }
+}
+
 void PrefixCache::check() const {
   const auto demand = [](bool holds, const char* invariant) {
     if (!holds) throw std::logic_error(std::string("prefix cache: ") + invariant);

@@ -311,6 +311,7 @@ class Session {
         break;
       case 7:
         drain_kv_events();
+        if (choices_.once_in(3)) announce_cache();
         break;
       case 8:
         commit_bad();
@@ -500,6 +501,19 @@ class Session {
   void drain_kv_events() {
     const std::string payload = both([](Scheduler& s) { return s.drain_kv_events(1.5); });
     if (!payload.empty()) router_.apply(payload);
+  }
+
+  // Who hears of the cache only now knows what a router knows that heard everything.
+  void announce_cache() {
+    both([](Scheduler& s) { return s.announce_cache(), true; });
+    const std::string payload = both([](Scheduler& s) { return s.drain_kv_events(1.5); });
+    demand(payload.empty() != (config().enable_kv_events && config().enable_prefix_caching),
+           "a cache is announced exactly if events are on");
+    if (payload.empty()) return;
+    spec::RouterView late;
+    late.apply(payload);
+    demand(late.knows_the_same(router_), "an announcement says what all events said");
+    router_.apply(payload);
   }
 
   bool clear_prefix_cache() {

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -77,10 +77,14 @@ class RouterView {
   }
 
   [[nodiscard]] std::size_t blocks() const { return blocks_.size(); }
+  [[nodiscard]] bool knows_the_same(const RouterView& other) const {
+    return blocks_ == other.blocks_;
+  }
   [[nodiscard]] std::uint64_t removed() const { return removed_; }  // one by one, so far
 
  private:
   using Block = std::pair<std::string, std::int64_t>;  // medium, hash
+  using Parent = std::optional<std::int64_t>;
 
   static void demand(bool holds, const char* what) {
     if (!holds) throw std::logic_error(std::string("router: ") + what);
@@ -122,7 +126,8 @@ class RouterView {
              "a block's parent was stored before");
       demand(tokens == hashes.size() * static_cast<std::size_t>(block_size), "blocks are full");
       for (const auto hash : hashes) {
-        demand(blocks_.emplace(medium, hash).second, "a block is stored once");
+        demand(blocks_.emplace(Block{medium, hash}, parent).second, "a block is stored once");
+        parent = hash;
       }
     } else {
       demand(type == "BlockRemoved", "an event has a known type");
@@ -133,7 +138,7 @@ class RouterView {
     }
   }
 
-  std::set<Block> blocks_;
+  std::map<Block, Parent> blocks_;
   std::uint64_t removed_ = 0;
 };
 

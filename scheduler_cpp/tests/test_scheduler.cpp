@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The policy, rule by rule.
 #include "driver.h"
+#include "router_view.h"
 #include "spec.h"
 #include "ts/scheduler.h"
 
@@ -375,6 +376,30 @@ SPEC("clearing the cache waits until nobody holds pages") {
   const std::string payload = driver.scheduler.drain_kv_events(0);
   EXPECT(payload.find("AllBlocksCleared") != std::string::npos);
   EXPECT(payload.find("BlockRemoved") == std::string::npos);
+}
+
+SPEC("an announcement forgets what was not drained, and tells the cache from its first page") {
+  Driver driver(config());
+  driver.submit(1, tokens(9), 1);
+  driver.run();
+  driver.scheduler.announce_cache();
+  const std::string payload = driver.scheduler.drain_kv_events(0);
+  spec::RouterView router;
+  router.apply(payload);
+  EXPECT(router.blocks() == static_cast<std::size_t>(driver.scheduler.stats().pages_cached));
+  EXPECT(payload.find("AllBlocksCleared") != std::string::npos);
+  EXPECT(payload.find("BlockStored") == payload.rfind("BlockStored"));  // one chain, one event
+  EXPECT(driver.scheduler.drain_kv_events(0).empty());
+}
+
+SPEC("nothing is announced where events are off") {
+  SchedulerConfig silent = config();
+  silent.enable_kv_events = false;
+  Driver driver(silent);
+  driver.submit(1, tokens(9), 1);
+  driver.run();
+  driver.scheduler.announce_cache();
+  EXPECT(driver.scheduler.drain_kv_events(0).empty());
 }
 
 SPEC("calls out of order are refused") {

@@ -116,6 +116,7 @@ class Workload {
       if (chance(12)) abort();
       if (chance(8)) drain_kv_events();
       if (chance(16)) clear_prefix_cache();
+      if (chance(16)) announce_cache();
       step();
     }
     for (int i = 0; step(); ++i) {
@@ -292,6 +293,19 @@ class Workload {
     ++visits_.events;
     const std::string payload = driver_.scheduler.drain_kv_events(1.5);
     if (!payload.empty()) router_.apply(payload);
+  }
+
+  // Who hears of the cache only now knows what a router knows that heard everything.
+  void announce_cache() {
+    drain_kv_events();
+    driver_.scheduler.announce_cache();
+    const std::string payload = driver_.scheduler.drain_kv_events(1.5);
+    EXPECT(payload.empty() != driver_.scheduler.config().enable_prefix_caching);
+    if (payload.empty()) return;
+    spec::RouterView late;
+    late.apply(payload);
+    EXPECT(late.knows_the_same(router_));
+    router_.apply(payload);
   }
 
   // Plans a step or commits one; false if there is nothing left to do.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The host tier, as the scheduler uses it, rule by rule.
 #include "engine.h"
+#include "router_view.h"
 #include "spec.h"
 #include "ts/scheduler.h"
 
@@ -239,6 +240,18 @@ SPEC("a page that was loaded in vain is free at once") {
   engine.end_transfers();
   engine.abort(3);
   EXPECT(engine.scheduler.stats().pages_used == 0);
+}
+
+SPEC("an announcement names the pages of both tiers") {
+  Engine engine(config());
+  store_prompt(engine);
+  engine.scheduler.announce_cache();
+  const std::string payload = engine.scheduler.drain_kv_events(0);
+  spec::RouterView router;
+  router.apply(payload);
+  const Stats stats = engine.scheduler.stats();
+  EXPECT(stats.host_pages_cached > 0);
+  EXPECT(router.blocks() == static_cast<std::size_t>(stats.pages_cached + stats.host_pages_cached));
 }
 
 SPEC("only a transfer under way can end") {

@@ -13,6 +13,7 @@ from typing import Any
 
 from dynamo.common.backend.engine import EngineConfig, LLMEngine, LlmRegistration
 
+from dynamo_tokenspeed.worker.args import build_parser
 from dynamo_tokenspeed.worker.dynamo_versions import construct
 from dynamo_tokenspeed.worker.llm_engine import TokenSpeedEngine
 
@@ -43,6 +44,12 @@ def main(model: str) -> None:
             for name, value in vars(config).items()
             if isinstance(value, str | bool | None.__class__)
         },
+        "dynamos_flags": [
+            action.dest
+            for group in build_parser()._action_groups
+            if group.title == "Dynamo Runtime Options"
+            for action in group._group_actions
+        ],
         "is_engine": isinstance(engine, LLMEngine),
         "registration": dataclasses.asdict(
             construct(

@@ -15,6 +15,27 @@ from dynamo_environments import ROOT, DynamoEnvironment
 from dynamo_tokenspeed.model.registry import FAMILIES
 from dynamo_tokenspeed.worker.model_directory import ARCHITECTURES
 
+# What becomes of each of Dynamo's own flags. A release with another one fails here.
+PASSED_ON = {  # to Dynamo's Worker, or by Dynamo's own validation into the runtime's environment
+    *("namespace", "endpoint", "kv_state_endpoint", "discovery_backend", "request_plane"),
+    *("response_plane", "event_plane", "endpoint_types", "custom_jinja_template"),
+    *("dyn_tool_call_parser", "dyn_reasoning_parser", "dyn_default_thinking_mode"),
+    *("exclude_tools_when_tool_choice_none", "health_check_payload"),
+    *("tcp_tls_cert_path", "tcp_tls_key_path", "tcp_tls_ca_cert_path", "tcp_tls_insecure"),
+    *("tcp_tls_server_name", "tcp_tls_handshake_timeout_secs", "tcp_tls_client_cert_path"),
+    *("tcp_tls_client_key_path", "tcp_tls_client_ca_cert_path"),
+    *("nats_tls_ca_cert_path", "nats_tls_insecure"),
+    *("nats_tls_client_cert_path", "nats_tls_client_key_path"),
+}
+OURS = {"engine_request_limit", "dump_config_to"}  # honoured by this worker itself
+REFUSED = {  # unless they say what happens anyway
+    *("fpm_trace", "connector", "output_modalities"),
+    *("multimodal_embedding_cache_capacity_gb", "multimodal_embedding_cache_publisher"),
+    *("media_output_fs_url", "media_output_http_url"),
+    *("dyn_structural_tag", "dyn_enable_structural_tag"),
+    *("dyn_structural_tag_scope", "dyn_structural_tag_schema"),
+}
+
 FACTS = Path(__file__).with_name("facts.py")
 
 
@@ -54,6 +75,10 @@ def test_the_worker_config_says_what_the_command_line_said(facts: dict[str, Any]
     assert config["request_plane"] == "tcp"
     assert config["event_plane"] == "zmq"
     assert config["enable_kv_routing"] is True
+
+
+def test_every_flag_of_dynamos_is_passed_on_honoured_or_refused(facts: dict[str, Any]) -> None:
+    assert set(facts["dynamos_flags"]) - PASSED_ON - OURS - REFUSED == set()
 
 
 def test_structural_tags_are_advertised_off(facts: dict[str, Any]) -> None:

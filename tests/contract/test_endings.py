@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 from chat import Ending, streaming, whole
-from dynamo_environments import DynamoEnvironment
+from dynamo_environments import ROOT, DynamoEnvironment
 
 from dynamo_tokenspeed.launch.deployment import Deployment
 from dynamo_tokenspeed.launch.errors import ProgramExited
@@ -172,6 +173,24 @@ def test_a_worker_that_still_loads_ends_at_once_when_asked(
     deployment = start({"start_seconds": 60})
     with pytest.raises(ProgramExited) as exited, Stopper(deployment, number):
         deployment.start()
-    assert f"stopped by {number.name} before the engine was ready" in str(exited.value)
+    said = f"stopped by {number.name} before the engine was ready"
+    assert exited.value.program.log().splitlines()[-1] == f"dynamo.tokenspeed: {said}"
+    assert exited.value.program.returncode == 0
     assert "Traceback" not in deployment.logs()["worker-0"]
     assert left_behind(deployment) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_still_imports_ends_at_once_when_asked(
+    dynamo: DynamoEnvironment, number: signal.Signals
+) -> None:
+    command = [dynamo.python, "-m", "dynamo.tokenspeed", "--model", str(ROOT / "recipes/tiny-kimi")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as worker:
+        maps = Path(f"/proc/{worker.pid}/maps")
+        deadline = time.monotonic() + 20
+        while "dynamo/_core" not in maps.read_text() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        worker.send_signal(number)
+        _, stderr = worker.communicate(timeout=20)
+    assert worker.returncode == 0, stderr
+    assert stderr.splitlines()[-1].startswith(f"dynamo.tokenspeed: stopped by {number.name} before")

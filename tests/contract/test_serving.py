@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import Any
 
@@ -113,5 +114,6 @@ async def test_the_health_canary_is_answered(start: Any) -> None:
     with start(None, env=env) as deployment:
         await asyncio.sleep(3)
         assert deployment.workers[0].serves()
-        assert "tokenspeed_generated_tokens_total{" in deployment.workers[0].metrics()
+        metrics = deployment.workers[0].metrics()
+        assert re.search(r"^tokenspeed_generated_tokens_total\{.*\} 0\.0$", metrics, re.MULTILINE)
         assert (await ask(deployment))[0] == 200

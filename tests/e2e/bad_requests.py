@@ -67,6 +67,9 @@ BAD_REQUESTS = [
     BadRequest("logprobs 1000", {"logprobs": 1000}, COMPLETIONS),
     BadRequest("n 2", {"n": 2}, word="n is 2"),
     BadRequest("an unknown sampling field", {"sampling_wizardry": 1}, word="sampling_wizardry"),
+    BadRequest("allowed tokens", {"allowed_token_ids": [5]}, word="allowed_token_ids"),
+    BadRequest("a priority of 71 bits", {"nvext": {"agent_hints": {"priority": 2**70}}}),
+    BadRequest("stop tokens below 0", {"stop_token_ids": [-1]}, word="stop_token_ids"),
     BadRequest("a grammar", {"guided_regex": "a+"}, word="guided decoding"),
     BadRequest("10 MB of tokens", {"prompt": [1000] * (_TEN_MB // 6)}, COMPLETIONS, "2048"),
     BadRequest(

@@ -31,12 +31,15 @@ class Ended:
 
     code: int
     seconds: float  # of CPU, its engine process included
-    said: list[str]  # lines, Dynamo's log left out
+    stderr: str
 
     @property
     def sentence(self) -> str:
-        assert len(self.said) == 1, self.said
-        return self.said[0]
+        """The reason: the last line, and nowhere else; all lines before it are a log's."""
+        *log, last = self.stderr.splitlines()
+        assert all(map(is_log, log)), log
+        assert self.stderr.count(last.removeprefix("dynamo.tokenspeed: ")) == 1, self.stderr
+        return last
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +70,7 @@ def start(tmp_path: Path):
         )
         print(f"{time.monotonic() - began:.1f} s", ended.stderr)
         assert "Traceback" not in ended.stderr + ended.stdout
-        said = [line for line in ended.stderr.splitlines() if not is_log(line)]
-        return Ended(ended.returncode, children_cpu_seconds() - used, said)
+        return Ended(ended.returncode, children_cpu_seconds() - used, ended.stderr)
 
     return run
 
@@ -161,6 +163,27 @@ def test_a_system_port_in_use(start, checkpoint: Path, busy_port: int, version: 
     assert ended.code != 0
     assert f"DYN_SYSTEM_PORT {busy_port}" in ended.sentence
     assert ended.seconds < SECONDS
+
+
+@pytest.mark.parametrize("port", ["40000", "70000", "-2", "web", "80.5"])
+@pytest.mark.parametrize("version", [NEWEST, OLDEST])
+def test_a_system_port_that_dynamo_cannot_read(
+    start, checkpoint: Path, port: str, version: str
+) -> None:
+    ended = start("--model", checkpoint, version=version, DYN_SYSTEM_PORT=port)
+
+    assert ended.code == 2
+    assert f"DYN_SYSTEM_PORT is '{port}'" in ended.sentence
+    assert "32767" in ended.sentence
+    assert "-1 for no system server" in ended.sentence
+
+
+@pytest.mark.parametrize("level", ["error", "warn", "debug"])
+def test_the_reason_stands_at_every_log_level(start, checkpoint: Path, level: str) -> None:
+    ended = start("--model", checkpoint, "--num-pages", "4", DYN_LOG=level)
+
+    assert ended.code == 1
+    assert "--num-pages 4" in ended.sentence
 
 
 def test_a_kv_event_port_in_use(start, checkpoint: Path, busy_port: int) -> None:

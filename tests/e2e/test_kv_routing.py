@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import openai
 import pytest
-from openai_client import WHERE
+import zmq
+from openai_client import WHERE, connect
 from router_index import events_applied
-from tiny_kimi import NUM_PAGES, PAGE_SIZE
+from tiny_kimi import NUM_PAGES, PAGE_SIZE, RECIPE, WORKER_FLAGS
 from worker_metrics import eventually, total
 
+from dynamo_tokenspeed.launch import loopback
 from dynamo_tokenspeed.launch.deployment import Deployment
 
 PROMPT_TOKENS = 40 * PAGE_SIZE
@@ -150,3 +153,34 @@ def test_a_worker_says_what_its_cache_saved(deployment: Deployment, ask) -> None
 
     hits = total(deployment.workers, "prefix_hit_tokens") - saved
     assert hits == PROMPT_TOKENS - PAGE_SIZE
+
+
+def test_the_router_knows_the_cache_after_it_was_announced_again() -> None:
+    """Every subscriber makes the engine say what is cached; the router's view stays true."""
+    endpoint = f"tcp://{loopback.HOST}:{loopback.free_port()}"
+    flags = (*WORKER_FLAGS, "--kv-events-config", json.dumps({"endpoint": endpoint}))
+    with Deployment.from_recipe(RECIPE, workers=1, worker_flags=flags) as deployment:
+        client = connect(deployment)
+        prompt = [1000 + i for i in range(PROMPT_TOKENS)]
+
+        def hit_rate() -> float:
+            answer = client.completions.create(
+                model=deployment.model, prompt=prompt, max_tokens=1, extra_body=WHERE
+            )
+            return float(answer.nvext["timing"]["kv_hit_rate"])
+
+        assert hit_rate() == 0
+        assert eventually(lambda: events_applied(deployment) > 0)
+        before = events_applied(deployment)
+        context = zmq.Context()
+        try:
+            newcomer = context.socket(zmq.SUB)
+            newcomer.connect(endpoint)
+            newcomer.subscribe(b"")
+            assert newcomer.poll(5000)
+            assert b"AllBlocksCleared" in newcomer.recv_multipart()[2]
+        finally:
+            context.destroy(linger=0)
+
+        assert eventually(lambda: events_applied(deployment) >= before + 2)  # cleared, stored
+        assert hit_rate() > 0.9

@@ -128,6 +128,38 @@ def test_a_stop_token_ends_the_answer(client: openai.OpenAI, model: str) -> None
     assert answer.usage.completion_tokens == token_ids.index(stop) + 1
 
 
+def test_logit_bias_arrives_in_a_header(any_dynamo: Deployment) -> None:
+    client, model = connect(any_dynamo), any_dynamo.model
+    request = {"model": model, "messages": QUESTION, "temperature": 0, "max_tokens": 1}
+    fields = {"nvext": {"extra_fields": ["completion_token_ids"]}}
+
+    def first_token(**headers: str) -> int:
+        answer = client.chat.completions.create(**request, extra_body=fields, extra_headers=headers)
+        return int(answer.nvext["completion_token_ids"][0])
+
+    likeliest = first_token()
+
+    banned = first_token(**{"x-dynamo-meta-logit-bias": f'{{"{likeliest}": -100}}'})
+
+    assert banned != likeliest
+    assert first_token(**{"x-dynamo-meta-logit-bias": f'{{"{likeliest}": 100}}'}) == likeliest
+    with pytest.raises(openai.BadRequestError, match="99999999"):
+        first_token(**{"x-dynamo-meta-logit-bias": '{"99999999": 1}'})
+
+
+def test_a_request_that_is_silent_samples_as_the_model_says(
+    client: openai.OpenAI, model: str
+) -> None:
+    def answer(**fields: float) -> str:
+        request = {"model": model, "prompt": CODE, "max_tokens": 24, "seed": 3}
+        return client.completions.create(**request, **fields).choices[0].text
+
+    silent = answer()
+
+    assert silent == answer(temperature=0.6, top_p=0.95)  # its generation_config.json
+    assert silent != answer(temperature=1.0, top_p=1.0)
+
+
 def test_chat_logprobs_with_alternatives(client: openai.OpenAI, model: str) -> None:
     answer = client.chat.completions.create(
         model=model,
@@ -193,6 +225,39 @@ def test_usage_counts_cached_tokens(
     assert cached_tokens() == 0
     assert eventually(lambda: events_applied(deployment) > known)  # the router hears of the pages
     assert cached_tokens() == 96  # six pages of 16
+
+
+@pytest.mark.parametrize("end", ["length", "stop string", "stop token"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("api", ["chat", "completion"])
+def test_cached_tokens_are_reported_however_the_answer_ends(
+    any_dynamo: Deployment, api: str, stream: bool, end: str
+) -> None:
+    client, model = connect(any_dynamo), any_dynamo.model
+    request = {"model": model, "max_tokens": 24, "temperature": 0}
+    if api == "chat":
+        create, request["messages"] = client.chat.completions.create, user(CODE * 4)
+    else:
+        create, request["prompt"] = client.completions.create, CODE * 4  # type: ignore[assignment]
+    free = create(**request, extra_body={"nvext": {"extra_fields": ["completion_token_ids"]}})
+    text = free.choices[0].message.content if api == "chat" else free.choices[0].text
+    if end == "stop string":
+        request["stop"] = [text[len(text) // 2 : len(text) // 2 + 4]]
+    elif end == "stop token":
+        request["extra_body"] = {"stop_token_ids": [free.nvext["completion_token_ids"][8]]}
+    if stream:
+        request |= {"stream": True, "stream_options": {"include_usage": True}}
+
+    def cached_tokens() -> int:
+        answer = create(**request)
+        usage = list(answer)[-1].usage if stream else answer.usage
+        assert usage.prompt_tokens == free.usage.prompt_tokens
+        assert (usage.completion_tokens < 24) == (end != "length")
+        details = usage.prompt_tokens_details
+        return details.cached_tokens if details else 0
+
+    pages = (free.usage.prompt_tokens - 1) // 16
+    assert eventually(lambda: cached_tokens() == 16 * pages)  # once the router sends it there
 
 
 async def test_64_concurrent_streams_say_what_each_says_alone(

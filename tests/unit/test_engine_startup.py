@@ -35,11 +35,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"kv_cache_bytes": 1000}, CapacityError, ["--kv-cache-memory", "--max-model-len"]),
         ({"kv_cache_bytes": 1 << 50}, CapacityError, ["--kv-cache-memory", "available"]),
         ({"max_model_len": 9000}, CapacityError, ["--max-model-len 9000", "8192"]),
+        ({"num_threads": 5000}, CapacityError, ["--num-threads 5000", "1024"]),
         ({"dtype": "float16"}, ModelError, ["float16", "--dtype"]),
         ({"attention_backend": "abacus"}, ts_kernels.NoImplementation, ["abacus"]),
         ({"kv_events_endpoint": "tcp://192.0.2.1:5557"}, OSError, ["192.0.2.1", "--kv-events-"]),
     ],
-    ids=["model", "pages", "memory", "machine", "context", "dtype", "backend", "kv events"],
+    ids=[
+        "model",
+        "pages",
+        "memory",
+        "machine",
+        "context",
+        "threads",
+        "dtype",
+        "backend",
+        "kv events",
+    ],
 )
 def test_one_sentence(
     checkpoint: Path, change: dict[str, Any], kind: type[Exception], words: list[str]

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """One pool of threads computes, the other does not spin beside it."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 import ts_kernels
+from ts_kernels import cgroup
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,19 @@ def test_torchs_pool_has_one_thread_where_native_computes() -> None:
     assert _native.num_threads() == 2
 
 
-def test_fewer_than_one_thread_is_refused() -> None:
-    with pytest.raises(ValueError, match="threads is 0"):
-        ts_kernels.set_num_threads(0, ts_kernels.bind("cpu", torch.float32))
+@pytest.mark.parametrize("threads", [0, 1025])
+def test_a_number_of_threads_that_makes_no_sense_is_refused(threads: int) -> None:
+    with pytest.raises(ValueError, match=f"threads is {threads}.*1..1024"):
+        ts_kernels.set_num_threads(threads, ts_kernels.bind("cpu", torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("affinity", "quota", "cpus"),
+    [(64, None, 64), (64, 2.0, 2), (2, 64.0, 2), (64, 2.5, 2), (64, 0.5, 1), (5000, None, 1024)],
+)
+def test_the_usable_cpus_are_the_least_of_affinity_quota_and_what_a_pool_holds(
+    monkeypatch: pytest.MonkeyPatch, affinity: int, quota: float | None, cpus: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)))
+    monkeypatch.setattr(cgroup, "cpu_quota", lambda: quota)
+    assert ts_kernels.usable_cpus() == cpus

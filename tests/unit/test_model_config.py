@@ -143,6 +143,8 @@ def test_the_published_geometry_of_kimi_k2_is_read(tmp_path: Path) -> None:
     config = load_model_config(write(tmp_path, published))
     assert isinstance(config, DeepseekV3Config)
     assert config.softmax_scale == pytest.approx(192**-0.5 * (0.1 * math.log(32) + 1) ** 2)
+    assert config.moe is not None
+    assert (config.moe.num_groups, config.moe.topk_groups) == (1, 1)
     assert config.moe_of_layer(0) is None
     assert config.moe_of_layer(60) is not None
     assert config.kv_spec.bytes_per_page(1, torch.bfloat16) == 61 * 576 * 2

@@ -9,7 +9,6 @@ that must come.
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 import ts_scheduler
 from hypothesis import HealthCheck, settings
@@ -22,6 +21,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from router_view import RouterView
 from scheduler_device import Ask, Device, oracle
 
 VOCAB = 23
@@ -50,47 +50,13 @@ def configs(draw: st.DrawFn) -> ts_scheduler.SchedulerConfig:
     )
 
 
-class Router:
-    """What a KV-aware router believes the scheduler's prefix cache holds."""
-
-    def __init__(self, page_size: int) -> None:
-        self.page_size = page_size
-        self.blocks: dict[int, int | None] = {}  # hash -> parent
-
-    def receive(self, payload: bytes | None) -> None:
-        if payload is None:
-            return
-        _, events, dp_rank = msgspec.msgpack.decode(payload)
-        assert dp_rank == 0 and events
-        for event in events:
-            match event["type"]:
-                case "BlockStored":
-                    self._store(event)
-                case "BlockRemoved":
-                    for block in event["block_hashes"]:
-                        assert block not in self.blocks.values(), "a parent left before its child"
-                        del self.blocks[block]
-                case "AllBlocksCleared":
-                    self.blocks.clear()
-
-    def _store(self, event: dict) -> None:
-        assert event["block_size"] == self.page_size
-        assert len(event["token_ids"]) == self.page_size * len(event["block_hashes"])
-        parent = event["parent_block_hash"]
-        for block in event["block_hashes"]:
-            assert block not in self.blocks, "a page was stored twice"
-            assert parent is None or parent in self.blocks, "a page came before its parent"
-            self.blocks[block] = parent
-            parent = block
-
-
 class SchedulerMachine(RuleBasedStateMachine):
     @initialize(config=configs(), common=st.lists(tokens, min_size=40, max_size=40))
     def start(self, config: ts_scheduler.SchedulerConfig, common: list[int]) -> None:
         self.config = config
         self.scheduler = ts_scheduler.Scheduler(config)
         self.device = Device(config)
-        self.router = Router(config.page_size)
+        self.router = RouterView(config.page_size)
         self.common = common  # prompts share prefixes of this
         self.asks: dict[int, Ask] = {}
         self.outputs: dict[int, list[int]] = {}
@@ -172,6 +138,18 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule()
     def announce(self) -> None:
         self.router.receive(self.scheduler.kv_events(1.0))
+
+    @rule()
+    def hear_of_the_cache_late(self) -> None:
+        """Who hears of it only now believes what a router believes that heard everything."""
+        self.announce()
+        self.scheduler.announce_cache()
+        payload, late = self.scheduler.kv_events(1.0), RouterView(self.config.page_size)
+        assert (payload is not None) == self.config.enable_prefix_caching
+        late.receive(payload)
+        assert late.blocks == self.router.blocks
+        assert late.content == self.router.content
+        self.router.receive(payload)
 
     @property
     def alive(self) -> set[int]:

@@ -52,13 +52,14 @@ async def spawn(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     started: list[EngineProcess] = []
 
-    async def start(**manners: Any) -> EngineProcess:
+    async def start(step_timeout: float = 0.0, **manners: Any) -> EngineProcess:
         monkeypatch.setenv("STAND_IN", json.dumps(manners))
         process = EngineProcess(
             EngineConfig(model="m"),
             heard.messages.put_nowait,
             heard.death.set_result,
             "stand_in_engine",
+            step_timeout=step_timeout,
         )
         started.append(process)
         await asyncio.wait_for(process.start(), 20)
@@ -132,3 +133,57 @@ async def test_being_stopped_is_no_death(spawn: Spawn, heard: Heard) -> None:
     await process.stop()  # once more changes nothing
     assert not heard.death.done()
     assert not process.send(submit())
+
+
+async def test_an_engine_that_hangs_is_a_death_and_is_killed(spawn: Spawn, heard: Heard) -> None:
+    process = await spawn(step_timeout=0.5, hang_after=2)
+    process.send(submit(max_tokens=100))
+    sentence = await asyncio.wait_for(heard.death, 10)
+    assert "has not moved for 0.5 s (--step-timeout 0.5)" in sentence
+    assert "stopped" not in sentence
+    await process.stop()
+    assert not is_running(process)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_an_engine_that_is_stopped_is_a_death_that_says_so(
+    spawn: Spawn, heard: Heard, busy: bool
+) -> None:
+    process = await spawn(step_timeout=0.5, step_seconds=0.01)
+    assert process.pid is not None
+    if busy:
+        process.send(submit(max_tokens=100_000))
+        await heard.next()
+    os.kill(process.pid, signal.SIGSTOP)
+    process.send(submit(request_id=2))
+    sentence = await asyncio.wait_for(heard.death, 10)
+    assert f"engine process {process.pid} is stopped" in sentence
+    await process.stop()
+    assert not is_running(process)
+
+
+async def test_an_engine_that_works_or_waits_is_left_alone(spawn: Spawn, heard: Heard) -> None:
+    process = await spawn(step_timeout=0.5, step_seconds=0.01)
+    await asyncio.sleep(1)
+    process.send(submit(max_tokens=100))
+    for _ in range(100):
+        await heard.next()
+    assert not heard.death.done()
+
+
+async def test_an_engine_that_does_not_end_when_asked_is_killed(spawn: Spawn, heard: Heard) -> None:
+    process = await spawn()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    await process.stop()
+    assert not is_running(process)
+    assert not heard.death.done()
+
+
+def is_running(process: EngineProcess) -> bool:
+    assert process.pid is not None
+    try:
+        os.kill(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -12,15 +12,22 @@ import pytest
 from dynamo.llm.exceptions import InvalidArgument
 
 from dynamo_tokenspeed.protocol import Submit
-from dynamo_tokenspeed.worker.request import Limits, check_request
+from dynamo_tokenspeed.worker.generation_config import GenerationDefaults
+from dynamo_tokenspeed.worker.request import MAX_STOP_TOKEN_IDS, Limits, check_request
+from dynamo_tokenspeed.worker.sampling_fields import MAX_LOGIT_BIAS
+from dynamo_tokenspeed.worker.token_table import TokenTable
 
-LIMITS = Limits(max_model_len=100, vocab_size=1000)
+LIMITS = Limits(max_model_len=100, table=TokenTable(1000, holes=frozenset({7})))
 
 
-def check(request: dict[str, Any] | None = None, **parts: Any) -> Submit:
+def check(request: dict[str, Any] | None = None, limits: Limits = LIMITS, **parts: Any) -> Submit:
     return check_request(
-        {"token_ids": [1, 2, 3], **(request or {}), **parts}, 7, LIMITS, random.Random(0)
+        {"token_ids": [1, 2, 3], **(request or {}), **parts}, 7, limits, random.Random(0)
     )
+
+
+def with_defaults(**defaults: Any) -> Limits:
+    return Limits(100, LIMITS.table, GenerationDefaults(**defaults))
 
 
 def sampling(**options: Any) -> Submit:
@@ -101,23 +108,73 @@ def test_logit_bias_is_honoured_if_it_ever_arrives() -> None:
     assert sampling(logit_bias={"5": -100, 6: 2.5}).logit_bias == {5: -100.0, 6: 2.5}
 
 
+def test_logit_bias_arrives_in_a_header() -> None:
+    header = {"logit-bias": '{"5": -100, "6": 2.5}'}
+    submit = check_request({"token_ids": [1]}, 7, LIMITS, random.Random(0), header)
+    assert submit.logit_bias == {5: -100.0, 6: 2.5}
+
+
+@pytest.mark.parametrize("text", ["", "5", "[5]", '{"x": 1}', '{"5": 1e400}', '{"5": -101}'])
+def test_a_bad_header_is_refused_like_the_field(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="logit_bias"):
+        check_request({"token_ids": [1]}, 7, LIMITS, random.Random(0), {"logit-bias": text})
+
+
+def test_a_stop_token_that_cannot_be_sampled_is_no_stop() -> None:
+    submit = check(
+        eos_token_ids=[2, 1000, 163_840], stop_conditions={"stop_token_ids": [7, 4, 999, 5000]}
+    )
+    assert submit.eos_token_ids == [2]
+    assert submit.stop_token_ids == [4, 999]
+
+
+def test_min_tokens_needs_a_token_that_does_not_stop() -> None:
+    small = Limits(max_model_len=100, table=TokenTable(4))
+    request = {"token_ids": [1], "eos_token_ids": [0]}
+    stops = {"min_tokens": 1, "stop_token_ids": [1, 2, 3]}
+    with pytest.raises(InvalidArgument, match=r"min_tokens forbids 4 stop tokens.*only 4"):
+        check(request, small, stop_conditions=stops)
+    assert check(request, small, stop_conditions=stops | {"ignore_eos": True}).min_tokens == 1
+    assert check(request, small, stop_conditions=stops | {"min_tokens": 0}).stop_token_ids
+
+
+def test_a_field_that_is_unset_has_the_models_default() -> None:
+    limits = with_defaults(sampling={"temperature": 0.6, "top_k": 5, "top_p": 0.9})
+    silent = check(limits=limits, sampling_options={"temperature": None, "top_k": None}).sampling
+    assert (silent.temperature, silent.top_k, silent.top_p) == (0.6, 5, 0.9)
+
+
+def test_what_the_user_gives_wins_over_the_models_default() -> None:
+    limits = with_defaults(sampling={"temperature": 0.6, "top_k": 5, "top_p": 0.9})
+    given = {"temperature": 0, "top_k": -1, "top_p": 1.0}
+    spoken = check(limits=limits, sampling_options=given).sampling
+    assert (spoken.temperature, spoken.top_k, spoken.top_p) == (0, 0, 1.0)
+
+
+def test_the_servers_limit_of_tokens_holds_for_every_answer() -> None:
+    limits = with_defaults(max_tokens=10)
+    assert check(limits=limits).max_tokens == 10
+    assert check(limits=limits, stop_conditions={"max_tokens": 50}).max_tokens == 10
+    assert check(limits=limits, stop_conditions={"max_tokens": 5}).max_tokens == 5
+    both = check(limits=limits, stop_conditions={"max_tokens": 50, "min_tokens": 20})
+    assert (both.max_tokens, both.min_tokens) == (10, 10)
+
+
+def test_the_models_own_eos_tokens_end_an_answer_too() -> None:
+    limits = with_defaults(eos_token_ids=(3, 5000))
+    assert check(limits=limits, eos_token_ids=[2]).eos_token_ids == [2, 3]
+
+
+def test_what_the_frontend_does_anyway_may_be_asked_for() -> None:
+    assert check(extra_args={"sampling_options": {"detokenize": True}}).request_id == 7
+
+
 def test_stop_strings_are_the_frontends_business() -> None:
     assert stop(stop=["END"]).stop_token_ids == []
 
 
 def test_an_empty_constraint_is_none() -> None:
     assert sampling(guided_decoding={"json": None}).request_id == 7
-
-
-def test_a_health_probe_is_a_request_like_any_other() -> None:
-    probe = {
-        "token_ids": [0],
-        "stop_conditions": {"max_tokens": 1, "ignore_eos": True},
-        "sampling_options": {"temperature": 0.0},
-        "_HEALTH_CHECK": True,
-        "model": "",
-    }
-    assert check(probe).ignore_eos
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -161,6 +218,28 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"sampling_options": {"logit_bias": {"1": 101}}}, "between -100 and 100"),
     ({"output_options": {"logprobs": 1000}}, "top_logprobs is 1000.*at most 20"),
     ({"output_options": {"prompt_logprobs": 1}}, "prompt_logprobs"),
+    (
+        {"sampling_options": {"logit_bias": dict.fromkeys(range(MAX_LOGIT_BIAS + 1), 1)}},
+        f"{MAX_LOGIT_BIAS + 1} entries.*at most {MAX_LOGIT_BIAS}",
+    ),
+    (
+        {"stop_conditions": {"stop_token_ids": list(range(MAX_STOP_TOKEN_IDS + 1))}},
+        f"stop_token_ids holds {MAX_STOP_TOKEN_IDS + 1} token ids.*{MAX_STOP_TOKEN_IDS}",
+    ),
+    (
+        {"eos_token_ids": list(range(MAX_STOP_TOKEN_IDS + 1))},
+        f"eos_token_ids holds {MAX_STOP_TOKEN_IDS + 1} token ids",
+    ),
+    ({"routing": {"priority": 2**70}}, f"priority is {2**70}"),
+    ({"routing": {"priority": -(2**63)}}, f"priority is -{2**63}"),
+    ({"routing": {"priority": "high"}}, "priority is 'high'"),
+    ({"sampling_options": {"temperature": 10**400}}, "temperature is 1000.*finite"),
+    ({"extra_args": {"sampling_options": {"allowed_token_ids": [5]}}}, "allowed_token_ids is not"),
+    ({"extra_args": {"sampling_options": {"detokenize": False}}}, "detokenize is not"),
+    ({"extra_args": {"nvext": {"metadata_upload": {"url": "x"}}}}, "metadata_upload is not"),
+    ({"extra_args": {"nvext": {"extra_fields": ["routed_experts"]}}}, "routed_experts is not"),
+    ({"mm_processor_kwargs": {"a": 1}}, "mm_processor_kwargs.*text only"),
+    ({"media_io_kwargs": {"a": {}}}, "media_io_kwargs.*text only"),
     ({"multi_modal_data": {"image_url": [{"Url": "x"}]}}, "text only"),
     ({"routing": {"lora_name": "adapter"}}, "LoRA adapter 'adapter'"),
     ({"prefill_result": {}}, "prefill_result"),

@@ -50,7 +50,7 @@ async def test_a_late_consumer_gets_several_tokens_in_one_chunk(table: StreamTab
     stream = opened(table, 1)
     table.deliver(step((1, 5, 0)))
     table.deliver(step((1, 6, 0)))
-    assert await stream.next_chunk() == {"token_ids": [5, 6], "index": 0}
+    assert (await stream.next_chunk())["token_ids"] == [5, 6]
 
 
 async def test_a_waiting_consumer_wakes_with_the_token(table: StreamTable) -> None:
@@ -59,6 +59,24 @@ async def test_a_waiting_consumer_wakes_with_the_token(table: StreamTable) -> No
     await asyncio.sleep(0)
     table.deliver(step((1, 5, 0)))
     assert (await waiting)["token_ids"] == [5]
+
+
+async def test_what_is_known_at_the_first_token_goes_with_it_and_not_with_every_other(
+    table: StreamTable,
+) -> None:
+    stream = opened(table, 1)
+    table.deliver(step((1, 5, 0), cached=8))
+    first = await stream.next_chunk()
+    assert first["completion_usage"] == {
+        "prompt_tokens": 10,
+        "completion_tokens": 1,
+        "total_tokens": 11,
+        "prompt_tokens_details": {"cached_tokens": 8},
+    }
+    assert first["engine_data"] == {"kv_cache_hit": {"prompt_tokens": 10, "reused_tokens": 8}}
+    assert "finish_reason" not in first
+    table.deliver(step((1, 6, 0), cached=8))
+    assert await stream.next_chunk() == {"token_ids": [6], "index": 0}
 
 
 async def test_the_last_chunk_carries_reason_usage_and_cache_hit(table: StreamTable) -> None:

@@ -14,6 +14,9 @@ Ops without a native kernel (`embedding`, `sample`, `token_logprobs`) come from 
 
 from __future__ import annotations
 
+import functools
+
+from ts_kernels import threads
 from ts_kernels.registry import BackendUnavailable, Implementation, Registry
 
 _PRIORITY = 10
@@ -29,6 +32,7 @@ def register(registry: Registry) -> None:
 
     if _native.isa() == "baseline":
         raise BackendUnavailable("this CPU has no AVX2, and without it PyTorch is faster")
+    _take_the_usable_cpus()
     for function in (
         dense.linear,
         dense.head_linear,
@@ -51,3 +55,10 @@ def register(registry: Registry) -> None:
                 priority=_PRIORITY,
             )
         )
+
+
+@functools.cache  # a second registry leaves alone what was chosen since
+def _take_the_usable_cpus() -> None:
+    from ts_kernels import _native
+
+    _native.set_num_threads(threads.usable_cpus())

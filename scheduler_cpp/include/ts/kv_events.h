@@ -35,7 +35,10 @@ class KvEventLog {
               std::string_view salt, Medium medium = Medium::kDevice);
   void removed(ContentHash hash, std::string_view salt, Medium medium = Medium::kDevice);
   void cleared();
+  // Forgets what was not drained: what is announced next supersedes it.
+  void forget();
 
+  [[nodiscard]] bool enabled() const { return enabled_; }
   [[nodiscard]] bool empty() const { return records_.empty(); }
 
   // The payload of everything since the last call, which is then forgotten.

@@ -118,6 +118,10 @@ class PrefixCache {
   // Takes a full-attention page out without an event: the caller announces that all is cleared.
   [[nodiscard]] PageLease forget();
 
+  // Tells the events what is cached now, in place of all that they held: that nothing is, then the
+  // device's pages and the host's, in each tier a page behind the ones before it. O(blocks).
+  void announce() const;
+
   [[nodiscard]] std::int32_t evictable(std::size_t group = kFullAttention) const {
     return residents_[group].unreferenced();
   }
@@ -143,6 +147,8 @@ class PrefixCache {
     return parent == nullptr ? kNoBlock : block(*parent);
   }
   [[nodiscard]] PageLease leave(BlockId block);
+  template <class Tier>
+  void announce(const Tier& tier, Medium medium) const;
 
   std::int32_t page_size_;
   std::vector<CacheGroup> groups_;  // [group - 1]

@@ -80,6 +80,10 @@ class Scheduler {
   // The msgpack payload of the events since the last call; empty if there were none.
   [[nodiscard]] std::string drain_kv_events(double timestamp);
 
+  // Begins the events anew: the next payload says what is cached now, to somebody who knows nothing
+  // or something else.
+  void announce_cache() { cache_.announce(); }
+
   // Empties the prefix cache; false (and nothing changes) while a sequence holds pages.
   bool clear_prefix_cache();
 

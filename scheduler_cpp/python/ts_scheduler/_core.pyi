@@ -262,6 +262,10 @@ class Scheduler:
     def kv_events(self, timestamp: float) -> bytes | None:
         """The msgpack payload [timestamp, [events], dp_rank] since the last call, or None."""
 
+    def announce_cache(self) -> None:
+        """Begin the events anew: the next payload clears, then stores all that is cached, parents
+        first. O(pages)."""
+
     def clear_prefix_cache(self) -> bool:
         """Empty the prefix cache; False, and nothing changes, while a sequence holds pages."""
 
