@@ -33,7 +33,7 @@ def plan(step: int, slots: list[int], admitted: dict[int, int] | None = None) ->
     return SimpleNamespace(
         step=step,
         num_rows=len(slots),
-        num_decode_rows=len(slots),
+        num_absorbed_rows=len(slots),
         num_tokens=len(slots),
         row_slot=np.array(slots, np.int32),
         admitted_slot=np.array(list(admitted), np.int32),
