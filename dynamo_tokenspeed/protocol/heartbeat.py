@@ -33,7 +33,7 @@ class StepInFlight(NamedTuple):
 
     number: int
     rows: int
-    decode_rows: int
+    absorbed_rows: int
     tokens: int
     request_ids: list[int]
 
@@ -94,7 +94,7 @@ class Heartbeat:
             self._request_in[admitted] = plan.admitted_request
         self._slots[parity][:rows] = plan.row_slot
         at = 8 * _record(parity)
-        _RECORD.pack_into(self._memory, at, number, rows, plan.num_decode_rows, plan.num_tokens)
+        _RECORD.pack_into(self._memory, at, number, rows, plan.num_absorbed_rows, plan.num_tokens)
         self._words[_STEP] = number
 
     def reads(self, number: int) -> None:
@@ -119,9 +119,9 @@ class Heartbeat:
             return None
         parity = number % _STEPS_IN_FLIGHT
         at = _record(parity)
-        rows, decode_rows, tokens = self._words[at + 1 : at + _RECORD_WORDS]
+        rows, absorbed_rows, tokens = self._words[at + 1 : at + _RECORD_WORDS]
         slots: npt.NDArray[np.int32] = self._slots[parity][:rows]
-        return StepInFlight(number, rows, decode_rows, tokens, self._request_in[slots].tolist())
+        return StepInFlight(number, rows, absorbed_rows, tokens, self._request_in[slots].tolist())
 
 
 def _record(parity: int) -> int:

@@ -70,7 +70,7 @@ class Watchdog:
             return f"the engine {waited}, outside of a step, with {unread} messages unread"
         return (
             f"step {step.number} of the engine {waited}: {step.tokens} tokens in {step.rows} rows, "
-            f"{step.decode_rows} of them decoding, of {_some(step.request_ids, name_request)}"
+            f"{step.absorbed_rows} of them absorbed, of {_some(step.request_ids, name_request)}"
         )
 
 

@@ -202,7 +202,7 @@ async def test_an_engine_that_hangs_in_native_code_ends_its_worker(
     assert worker.returncode == 1
     sentence = last_line(worker)
     assert "has not moved for 2 s (--step-timeout 2)" in sentence
-    what = "1 tokens in 1 rows, 1 of them decoding, of request " if hang == "step" else "outside of"
+    what = "1 tokens in 1 rows, 1 of them absorbed, of request " if hang == "step" else "outside of"
     assert what in sentence
     assert not is_running(engine)
     assert left_behind(frontend) == []

@@ -130,7 +130,7 @@ def test_what_does_not_return_is_named(engine: Engine) -> None:
         SimpleNamespace(
             step=812,
             num_rows=rows,
-            num_decode_rows=9,
+            num_absorbed_rows=9,
             num_tokens=521,
             row_slot=np.arange(rows, dtype=np.int32),
             admitted_slot=np.arange(rows, dtype=np.int32),
@@ -139,7 +139,7 @@ def test_what_does_not_return_is_named(engine: Engine) -> None:
     )
     assert dog.what_does_not_return(lambda request_id: f"ctx-{request_id}") == (
         "step 812 of the engine has not moved for 300 s (--step-timeout 300): 521 tokens in 10 "
-        "rows, 9 of them decoding, of requests ctx-100, ctx-101, ctx-102, ctx-103, ctx-104, "
+        "rows, 9 of them absorbed, of requests ctx-100, ctx-101, ctx-102, ctx-103, ctx-104, "
         "ctx-105, ctx-106, ctx-107 and 2 more"
     )
     engine.heartbeat.has_read()
