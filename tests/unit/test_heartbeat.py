@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import ts_kernels
+import ts_scheduler
 
 from dynamo_tokenspeed.protocol import Heartbeat
 from dynamo_tokenspeed.protocol.heartbeat import StepInFlight
@@ -39,6 +40,20 @@ def plan(step: int, slots: list[int], admitted: dict[int, int] | None = None) ->
         admitted_slot=np.array(list(admitted), np.int32),
         admitted_request=np.array(list(admitted.values()), np.uint64),
     )
+
+
+def test_a_plan_of_the_scheduler_is_recorded(sides: tuple[Heartbeat, Heartbeat]) -> None:
+    engine, worker = sides
+    scheduler = ts_scheduler.Scheduler(ts_scheduler.SchedulerConfig(max_num_seqs=MAX_NUM_SEQS))
+    scheduler.submit(77, np.arange(5, dtype=np.int32), max_tokens=2)
+    planned = scheduler.plan()
+    assert planned is not None
+
+    engine.launches(planned)
+
+    step = worker.step()
+    assert step is not None
+    assert (step.number, step.rows, step.tokens, step.request_ids) == (1, 1, 5, [77])
 
 
 def test_whatever_the_engine_does_is_a_sign(sides: tuple[Heartbeat, Heartbeat]) -> None:
