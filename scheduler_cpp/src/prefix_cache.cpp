@@ -219,25 +219,29 @@ void PrefixCache::announce() const {
   if (host_.enabled()) announce(host_, Medium::kHost);
 }
 
-// From every last page up to what was told already, then down again: a chain is one event.
+// From every last page up to what was told already, then down again: a chain is one event. A page
+// that was withdrawn is there only for those who still read it.
 template <class Tier>
 void PrefixCache::announce(const Tier& tier, Medium medium) const {
   const auto end = static_cast<BlockId>(blocks_.capacity());
   const auto at = [](BlockId block) { return static_cast<std::size_t>(block); };
+  const auto is_cached = [&](BlockId block) {
+    return tier.has(block) && !blocks_.withdrawn(block);
+  };
   std::vector<bool> continued(blocks_.capacity(), false);
   std::vector<bool> told(blocks_.capacity(), false);
   for (BlockId block = 0; block < end; ++block) {
-    if (!tier.has(block)) continue;
+    if (!is_cached(block)) continue;
     const BlockId parent = blocks_.parent(block);
     if (parent != kNoBlock) continued[at(parent)] = true;
   }
   std::vector<BlockId> chain;
   for (BlockId last = 0; last < end; ++last) {
-    if (!tier.has(last) || continued[at(last)]) continue;
+    if (!is_cached(last) || continued[at(last)]) continue;
     for (BlockId block = last; block != kNoBlock && !told[at(block)];
          block = blocks_.parent(block)) {
       told[at(block)] = true;
-      if (tier.has(block)) chain.push_back(block);
+      if (is_cached(block)) chain.push_back(block);
     }
     for (; !chain.empty(); chain.pop_back()) {
       const BlockId block = chain.back();
