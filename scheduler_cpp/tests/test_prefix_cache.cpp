@@ -45,10 +45,11 @@ struct Store {
     return count;
   }
 
-  std::size_t matched(const std::vector<Token>& tokens, std::string_view salt_bytes = "") {
+  std::size_t matched(const std::vector<Token>& tokens, std::string_view salt_bytes = "",
+                      const Forms& forms = kPrompt) {
     const SaltRef salt = salts.intern(salt_bytes);
     PrefixMatch match;
-    cache.match(salt, tokens, kPrompt, static_cast<std::int32_t>(tokens.size()) / kPageSize, match);
+    cache.match(salt, tokens, forms, static_cast<std::int32_t>(tokens.size()) / kPageSize, match);
     return match.blocks.size();
   }
 
@@ -103,6 +104,18 @@ PrefixCacheConfig with_host(std::int32_t pages, ContentHash hash_mask = kWhole) 
 }
 
 }  // namespace
+
+SPEC("what a sequence generated matches pages of its form only, its prompt any") {
+  Store store;
+  store.store({1, 2, 3, 4, 5, 6});  // all expanded
+  const auto with_prompt = [&](std::int32_t length) {
+    return store.matched({1, 2, 3, 4, 5, 6}, "", Forms(length, 1 << 20));
+  };
+  EXPECT(with_prompt(2) == 1);
+  EXPECT(with_prompt(3) == 1);  // the second page would be expanded in its first token only
+  EXPECT(with_prompt(4) == 2);
+  EXPECT(store.matched({1, 2, 3, 4, 5, 6}, "", Forms(6, 0)) == 3);
+}
 
 SPEC("a prefix matches in whole pages") {
   Store store;
