@@ -9,6 +9,10 @@ length and, in attention, on the row's own context: not on how many tokens or ro
 their order, or on the number of threads. So a request's numbers do not change with its batch, and
 a prompt's not with how it is cut into chunks. (Other instruction sets give other bits.)
 
+*Who checks what.* The public functions check sizes and dtypes before they call. A bound op trusts
+its caller with them, since looking at them takes as long as a small kernel, and checks the values
+that it uses as an index: experts, positions, places in the cache.
+
 Ops without a native kernel (`embedding`, `sample`, `token_logprobs`) come from the next backend.
 """
 

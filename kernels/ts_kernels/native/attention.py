@@ -7,28 +7,13 @@ import torch
 from torch import Tensor
 
 from ts_kernels import _native
-from ts_kernels.native.dtypes import BF16, DTYPES
-from ts_kernels.ops import checks
-from ts_kernels.ops.attention import check_mla_cache_write
+
+BF16 = torch.bfloat16
 
 
 def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: Tensor) -> None:
     tokens, rank = latent.shape
     pages, page_size, width = kv.shape
-    kv_page, *kv_inner = kv.stride()
-    dtype = kv.dtype
-    if (
-        rope_key.shape != (tokens, width - rank)
-        or cache_index.numel() != tokens
-        or cache_index.dtype is not torch.int64
-        or not latent.dtype is rope_key.dtype is dtype
-        or dtype not in DTYPES
-        or kv_inner != [width, 1]
-    ):
-        checks.dtype("kv", kv, *DTYPES)
-        check_mla_cache_write(kv, latent, rope_key, cache_index)
-        if kv_inner != [width, 1]:
-            raise ValueError(f"kv's pages are strided {kv_inner}, but must be contiguous")
     latent_token, step = latent.stride()
     if step != 1:
         latent = latent.contiguous()
@@ -39,7 +24,7 @@ def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: T
         rope_token = rope_key.shape[1]
     cache_index = cache_index.contiguous()
     _native.mla_cache_write(
-        dtype is BF16,
+        kv.dtype is BF16,
         kv.data_ptr(),
         latent.data_ptr(),
         rope_key.data_ptr(),
@@ -48,7 +33,7 @@ def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: T
         rank,
         width - rank,
         page_size,
-        kv_page,
+        kv.stride(0),
         latent_token,
         rope_token,
         pages,

@@ -24,7 +24,7 @@ def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: T
     latent: [T, kv_lora_rank]. rope_key: [T, rope_dim]. Both in kv's dtype. cache_index: [T] int64,
     page * page_size + offset, no two alike. ValueError: widths do not add up, or a dtype differs.
     """
-    check_mla_cache_write(kv, latent, rope_key, cache_index)
+    _check_mla_cache_write(kv, latent, rope_key, cache_index)
     ops_for(kv).mla_cache_write(kv, latent, rope_key, cache_index)
 
 
@@ -102,10 +102,12 @@ def _check_rows(block_table: Tensor, slots: Tensor, context_lens: Tensor, rows: 
     checks.dtype("context_lens", context_lens, torch.int32)
 
 
-def check_mla_cache_write(
+def _check_mla_cache_write(
     kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: Tensor
 ) -> None:
     checks.shape("kv", kv, None, None, None)
+    if kv.stride()[1:] != (kv.shape[2], 1):
+        raise ValueError(f"kv's pages are strided {list(kv.stride()[1:])}, but must be contiguous")
     checks.shape("latent", latent, None, None)
     checks.shape("rope_key", rope_key, latent.shape[0], kv.shape[2] - latent.shape[1])
     checks.shape("cache_index", cache_index, latent.shape[0])

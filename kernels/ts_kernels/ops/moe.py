@@ -30,7 +30,7 @@ def moe_route(
     wanted expert first. ValueError: E is not a multiple of n_group, a group has fewer than two
     experts, or fewer than top_k experts remain.
     """
-    check_moe_route(logits, bias, top_k, n_group, topk_group)
+    _check_moe_route(logits, bias, top_k, n_group, topk_group)
     return ops_for(logits).moe_route(
         logits, bias, top_k, n_group, topk_group, norm_topk_prob, routed_scaling_factor
     )
@@ -51,11 +51,13 @@ def moe_experts(
     S = num_shared experts of the stack are shared: every token passes through them with weight 1.
     → [T, D] in x's dtype. ValueError: a size or a dtype differs.
     """
-    check_moe_experts(x, w_gate_up, w_down, weights, ids)
+    _check_moe_experts(x, w_gate_up, w_down, weights, ids)
+    if not 0 <= num_shared <= w_down.shape[0]:
+        raise ValueError(f"num_shared is {num_shared}, but the stack has {len(w_down)} experts")
     return ops_for(x).moe_experts(x, w_gate_up, w_down, weights, ids, num_shared)
 
 
-def check_moe_route(
+def _check_moe_route(
     logits: Tensor, bias: Tensor, top_k: int, n_group: int, topk_group: int
 ) -> None:
     checks.shape("logits", logits, None, None)
@@ -72,7 +74,7 @@ def check_moe_route(
         )
 
 
-def check_moe_experts(
+def _check_moe_experts(
     x: Tensor, w_gate_up: Tensor, w_down: Tensor, weights: Tensor, ids: Tensor
 ) -> None:
     checks.shape("x", x, None, None)

@@ -14,7 +14,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
     x: [T, D], rows may be strided. weight: [D] in x's dtype. → [T, D] in x's dtype.
     """
-    check_rms_norm(x, None, weight)
+    _check_rms_norm(x, None, weight)
     return ops_for(x).rms_norm(x, weight, eps)
 
 
@@ -24,7 +24,7 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
     x, residual: [T, D]. weight: [D]. All of one dtype, the sum is rounded to it before the norm.
     Neither argument is written.
     """
-    check_rms_norm(x, residual, weight)
+    _check_rms_norm(x, residual, weight)
     return ops_for(x).add_rms_norm(x, residual, weight, eps)
 
 
@@ -33,11 +33,11 @@ def silu_and_mul(gate_up: Tensor) -> Tensor:
 
     gate_up: [T, 2I], the gate in columns 0…I-1. → [T, I] in its dtype.
     """
-    check_silu_and_mul(gate_up)
+    _check_silu_and_mul(gate_up)
     return ops_for(gate_up).silu_and_mul(gate_up)
 
 
-def check_rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor) -> None:
+def _check_rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor) -> None:
     checks.shape("x", x, None, None)
     if residual is not None:
         checks.shape("residual", residual, *x.shape)
@@ -47,7 +47,7 @@ def check_rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor) -> None:
     checks.dtype("weight", weight, x.dtype)
 
 
-def check_silu_and_mul(gate_up: Tensor) -> None:
+def _check_silu_and_mul(gate_up: Tensor) -> None:
     checks.shape("gate_up", gate_up, None, None)
     if gate_up.shape[1] % 2:
         raise ValueError(f"gate_up has {gate_up.shape[1]} columns, but must have an even number")

@@ -20,11 +20,11 @@ def rope_interleaved(x: Tensor, positions: Tensor, cos_sin: Tensor) -> Tensor:
     cos_sin: [max_pos, d] fp32, the cosines of pair i in column i, its sine in column d/2 + i.
     → [T, h, d] in x's dtype.
     """
-    check_rope(x, positions, cos_sin)
+    _check_rope(x, positions, cos_sin)
     return ops_for(x).rope_interleaved(x, positions, cos_sin)
 
 
-def check_rope(x: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
+def _check_rope(x: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
     checks.shape("x", x, None, None, None)
     checks.shape("positions", positions, x.shape[0])
     checks.dtype("positions", positions, torch.int64)
