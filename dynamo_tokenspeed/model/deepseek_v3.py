@@ -63,7 +63,7 @@ class Step:
             cache_index=batch.cache_index,
             block_table=batch.block_table,
             token_slots=batch.token_slots,
-            absorbed_context_lens=_own_context(batch.positions[: batch.num_absorbed_tokens]),
+            absorbed_context_lens=batch.absorbed_context_lens,
             expanded_slots=batch.expanded_slots,
             query_start=batch.query_start,
             context_lens=batch.context_lens,

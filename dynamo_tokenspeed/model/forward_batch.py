@@ -24,11 +24,15 @@ class ForwardBatch:
     cache_index: Tensor  # [T] int64, page * page_size + offset where its KV goes
     block_table: Tensor  # [slots, columns] int32, the slot tables' own
     token_slots: Tensor  # [T] int32, each token's row of the block table
-    num_absorbed_tokens: int
+    absorbed_context_lens: Tensor  # [num_absorbed_tokens] int32, what each sees, itself included
     expanded_slots: Tensor  # [E] int32
     query_start: Tensor  # [E+1] int32
     context_lens: Tensor  # [E] int32
     sample_index: Tensor  # [S] int64
+
+    @property
+    def num_absorbed_tokens(self) -> int:
+        return len(self.absorbed_context_lens)
 
     @property
     def is_absorbed_and_sampled(self) -> bool:
