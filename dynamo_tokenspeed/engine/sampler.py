@@ -99,9 +99,10 @@ class Sampler:
             slot=slots,
         )
         token_ids = self._sample(logits, rows)
-        if rows.penalties is not None:
+        sampled = Sampled(token_ids, self._logprobs(logits, token_ids, records["logprobs"]))
+        if rows.penalties is not None:  # last: what failed before is computed again
             self._penalties.append(rows.penalties, token_ids)
-        return Sampled(token_ids, self._logprobs(logits, token_ids, records["logprobs"]))
+        return sampled
 
     def _logprobs(
         self, logits: torch.Tensor, token_ids: torch.Tensor, wanted: npt.NDArray[np.int32]
