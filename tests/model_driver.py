@@ -102,7 +102,7 @@ class ModelDriver:
             cache_index=torch.tensor(cache_index),
             block_table=int32([pages + [0] * (columns - len(pages)) for pages in table]),
             token_slots=int32(slots),
-            num_absorbed_tokens=absorbed,
+            absorbed_context_lens=int32([p + 1 for p in positions[:absorbed]]),
             expanded_slots=int32(range(absorbed, len(rows))),
             query_start=int32([0, *(end - absorbed for end in ends[absorbed:])]),
             context_lens=int32(context[absorbed:]),

@@ -6,19 +6,18 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import ts_scheduler
-from ts_kernels import UNSAMPLEABLE
+from ts_kernels import UNSAMPLEABLE, Ops
 
 from dynamo_tokenspeed.engine.host_tier import HostTier
 from dynamo_tokenspeed.engine.launched_step import LaunchedStep, Readout, RowReadouts
 from dynamo_tokenspeed.engine.rows import Rows
 from dynamo_tokenspeed.engine.sampler import Sampled, Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
+from dynamo_tokenspeed.engine.step_memory import PreparedStep, StepMemory
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
-from dynamo_tokenspeed.model import CausalLM, ForwardBatch, KVPool
+from dynamo_tokenspeed.model import CausalLM, KVPool
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,9 @@ class Executor:
         self,
         model: CausalLM,
         pool: KVPool,
+        ops: Ops,
         tables: SlotTables,
+        memory: StepMemory,
         sampler: Sampler,
         constraints: TokenConstraints,
         host_tier: HostTier | None,
@@ -42,7 +43,10 @@ class Executor:
     ) -> None:
         self.model = model
         self.pool = pool
+        self.ops = ops
+        self.append = ops.append_tokens
         self.tables = tables
+        self.memory = memory
         self.sampler = sampler
         self.constraints = constraints
         self.host_tier = host_tier
@@ -71,29 +75,34 @@ class Executor:
         """
         if self.host_tier is not None:
             self.host_tier.transfer(plan)
-        self.tables.patch(plan)
+        step = self.memory.prepare(plan)
         if len(plan.admitted_slot):
+            self.tables.admit(plan)
+            self.sampler.admit(plan, self.tables)
             self.constraints.take_slots(plan.admitted_request.tolist(), plan.admitted_slot.tolist())
         if not plan.num_rows:  # it only moves pages
             return Readout(None, self._device)
         try:
-            return Readout(self._compute(plan), self._device)
+            return Readout(self._compute(plan, step), self._device)
         except Exception as error:
             log.exception("step %d failed; computing its rows one by one", plan.step)
             return self._compute_one_by_one(plan, error)
 
-    def _compute(self, rows: ts_scheduler.Plan | Rows) -> Sampled | None:
-        """Compute rows, append their sampled tokens; None: they yield none."""
-        batch = forward_batch(rows, self.tables, self.pool.page_size)
-        logits = self.model.forward(batch, self.pool)
+    def _compute(self, rows: ts_scheduler.Plan | Rows, step: PreparedStep) -> Sampled | None:
+        """Compute rows, append their sampled tokens; None: they yield none.
 
-        sampling = rows.row_samples.astype(bool)
-        slots = rows.row_slot[sampling]
-        context = (rows.row_start + rows.row_tokens)[sampling]
-        if not len(slots):
+        With overlap the next step reads a token before anybody knows that it could not be sampled:
+        it finds one, as good as any for a request that has failed.
+        """
+        logits = self.model.forward(step.batch, self.pool)
+        if not step.sample_slots.shape[0]:
             return None
+        slots, context = rows.row_slot, rows.row_start + rows.row_tokens
+        if step.sample_slots.shape[0] < len(slots):
+            sampling = rows.row_samples != 0
+            slots, context = slots[sampling], context[sampling]
         sampled = self.sampler.sample(logits, slots, context, self.tables, self.constraints)
-        self.tables.append(slots, context, sampled.token_ids)
+        self.append(self.tables.tokens, step.sample_slots, step.sample_positions, sampled.token_ids)
         return sampled
 
     def _compute_one_by_one(self, plan: ts_scheduler.Plan, error: Exception) -> RowReadouts:
@@ -103,7 +112,7 @@ class Executor:
         for row in range(plan.num_rows):
             rows = Rows.of(plan, row)
             try:
-                sampled = self._compute(rows)
+                sampled = self._compute(rows, self.memory.prepare(rows))
             except Exception as own:
                 request = int(self.tables.requests[rows.row_slot[0]])
                 log.warning("request %d failed: %r", request, own)
@@ -120,46 +129,12 @@ class Executor:
 
     def _probe(self, plan: ts_scheduler.Plan, error: Exception) -> None:
         """Compute one token where the first row's last one would be: that row has failed."""
+        page_size = self.pool.page_size
         slot, last = int(plan.row_slot[0]), int(plan.row_start[0] + plan.row_tokens[0]) - 1
-        tables = SlotTables(1, 1, self.pool.page_size, self._device)
-        tables.pages[0, 0] = self.tables.pages[slot, last // self.pool.page_size]
+        tables = SlotTables(1, 1, page_size, self._device)
+        tables.pages[0, 0] = self.tables.pages[slot, last // page_size]
         try:
-            batch = forward_batch(Rows.one_token(), tables, self.pool.page_size)
-            self.model.forward(batch, self.pool)
+            memory = StepMemory(self.ops, tables, page_size, self.pool.num_pages, 1, 1, 64)
+            self.model.forward(memory.prepare(Rows.one_token()).batch, self.pool)
         except Exception:
             raise error from None
-
-
-def forward_batch(
-    plan: ts_scheduler.Plan | Rows, tables: SlotTables, page_size: int
-) -> ForwardBatch:
-    """The plan's rows flattened to tokens, read through the slot tables."""
-    device = tables.tokens.device
-    absorbed, tokens = plan.num_absorbed_rows, plan.row_tokens
-    row_end = np.cumsum(tokens, dtype=np.int64)
-    num_absorbed_tokens = int(row_end[absorbed - 1]) if absorbed else 0
-
-    token_slots, positions = plan.row_slot, plan.row_start.astype(np.int64)
-    if plan.num_tokens > plan.num_rows:
-        first = np.repeat(positions - row_end + tokens, tokens)
-        token_slots, positions = np.repeat(token_slots, tokens), first + np.arange(plan.num_tokens)
-    query_start = np.zeros(plan.num_rows - absorbed + 1, np.int32)
-    query_start[1:] = row_end[absorbed:] - num_absorbed_tokens
-
-    def on_device(array: npt.NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(array).to(device, non_blocking=True)
-
-    slot, position = on_device(token_slots), on_device(positions)
-    page = tables.pages[slot, position // page_size].long()
-    return ForwardBatch(
-        token_ids=tables.tokens[slot, position].long(),
-        positions=position,
-        cache_index=page * page_size + position % page_size,
-        block_table=tables.pages,
-        token_slots=slot,
-        num_absorbed_tokens=num_absorbed_tokens,
-        expanded_slots=on_device(plan.row_slot[absorbed:]),
-        query_start=on_device(query_start),
-        context_lens=on_device((plan.row_start + tokens)[absorbed:]),
-        sample_index=on_device(row_end[plan.row_samples.astype(bool)] - 1),
-    )

@@ -68,7 +68,7 @@ class Readout:
             return StepResult(np.empty(0, np.int32), {})
         token_ids, logprobs = self._sampled
         return StepResult(
-            token_ids.to(torch.int32).numpy(), logprobs.by_row() if logprobs is not None else {}
+            token_ids.numpy().astype(np.int32), logprobs.by_row() if logprobs is not None else {}
         )
 
 

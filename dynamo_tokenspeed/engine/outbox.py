@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import ts_scheduler
@@ -26,7 +27,8 @@ NO_TOKEN = (
     "no token could be sampled: every one is banned by min_tokens with the stop tokens or by "
     "logit_bias, or the model's logits are not finite; ask for fewer bans, or report this prompt"
 )
-_STATS = Stats.__struct_fields__[:-1]  # the last is `floor`
+_STATS = attrgetter(*Stats.__struct_fields__[:-1])  # the last is `floor`
+_FLOOR = attrgetter(*FloorReport.__struct_fields__)
 
 
 class Outbox:
@@ -77,8 +79,5 @@ class Outbox:
 
 
 def _stats(scheduler: ts_scheduler.Scheduler) -> Stats:
-    stats, floor = scheduler.stats(), scheduler.floor()
-    return Stats(
-        **{name: getattr(stats, name) for name in _STATS},
-        floor=FloorReport(*(getattr(floor, name) for name in FloorReport.__struct_fields__)),
-    )
+    floor = FloorReport(*_FLOOR(scheduler.floor()))
+    return Stats(*(*_STATS(scheduler.stats()), floor))

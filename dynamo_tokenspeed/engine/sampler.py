@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import ts_scheduler
 from ts_kernels import Ops, SamplingRows
 
+from dynamo_tokenspeed.engine.penalty_counts import PenaltyCounts
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
 from dynamo_tokenspeed.protocol import TokenLogprobs
@@ -23,6 +25,8 @@ class Sampled(NamedTuple):
 
     def to_host(self) -> Sampled:
         """Start the copies to the host; on cuda they are there when the stream has come so far."""
+        if self.token_ids.is_cpu:
+            return self
         logprobs = self.logprobs.to_host() if self.logprobs is not None else None
         return Sampled(self.token_ids.to("cpu", non_blocking=True), logprobs)
 
@@ -51,12 +55,22 @@ class SampledLogprobs(NamedTuple):
         }
 
 
+_GREEDY = SamplingRows()
+
+
 class Sampler:
     """`unknown`: int64 ids that no tokenizer has a text for, which nobody ever gets."""
 
-    def __init__(self, ops: Ops, unknown: torch.Tensor | None = None) -> None:
-        self._ops = ops
+    def __init__(self, ops: Ops, vocab_size: int, unknown: torch.Tensor | None = None) -> None:
+        """vocab_size: columns of the logits."""
+        self._sample = ops.sample
+        self._token_logprobs = ops.token_logprobs
         self._unknown = unknown
+        self._penalties = PenaltyCounts(vocab_size)
+
+    def admit(self, plan: ts_scheduler.Plan, tables: SlotTables) -> None:
+        """The plan has filled slots: `tables` has their histories."""
+        self._penalties.admit(plan, tables)
 
     def sample(
         self,
@@ -73,18 +87,20 @@ class Sampler:
         """
         if self._unknown is not None:
             logits.index_fill_(1, self._unknown, -torch.inf)
+        if constraints.nothing_in_slots and tables.greedy[slots].all():
+            return Sampled(self._sample(logits, _GREEDY), None)
         records = tables.sampling[slots]
-        prompt_tokens = tables.prompt_tokens[slots]
         rows = SamplingRows.of(
             records,
             context,
             device=logits.device,
-            bias=constraints.sparse_logits(slots, context - prompt_tokens),
-            token_table=tables.tokens,
+            bias=constraints.token_bias(slots, context - tables.prompt_tokens[slots]),
+            counts=self._penalties.counts,
             slot=slots,
-            prompt_len=prompt_tokens,
         )
-        token_ids = self._ops.sample(logits, rows)
+        token_ids = self._sample(logits, rows)
+        if rows.penalties is not None:
+            self._penalties.append(rows.penalties, token_ids)
         return Sampled(token_ids, self._logprobs(logits, token_ids, records["logprobs"]))
 
     def _logprobs(
@@ -96,5 +112,5 @@ class Sampler:
         row = torch.from_numpy(asking).to(logits.device, non_blocking=True)
         k = int(wanted[asking].max())
         chosen_ids = token_ids[row].clamp_(min=0)  # what an unsampleable row gets nobody will see
-        chosen, top_ids, top = self._ops.token_logprobs(logits[row], chosen_ids, k)
+        chosen, top_ids, top = self._token_logprobs(logits[row], chosen_ids, k)
         return SampledLogprobs(asking, wanted[asking], chosen, top_ids, top)

@@ -25,6 +25,7 @@ from dynamo_tokenspeed.engine.kv_events import KVEventPublisher
 from dynamo_tokenspeed.engine.load_progress import load_progress
 from dynamo_tokenspeed.engine.sampler import Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
+from dynamo_tokenspeed.engine.step_memory import StepMemory
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
 from dynamo_tokenspeed.model import Checkpoint, KVPool, load_model, resolve_dtype
 from dynamo_tokenspeed.protocol import SAMPLING_DTYPE, Capacity, EngineConfig
@@ -71,16 +72,6 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     pool = KVPool(model.kv_spec, pages, config.page_size, dtype, device)
     tables = SlotTables(config.max_num_seqs, max_model_len, config.page_size, device)
     overlap = device.type == "cuda" if config.overlap_schedule is None else config.overlap_schedule
-    executor = Executor(
-        model,
-        pool,
-        tables,
-        Sampler(ops, _unknown_ids(config, model_config.vocab_size, device)),
-        TokenConstraints(),
-        HostTier(pool, host_pages) if host_pages else None,
-        overlap,
-    )
-
     scheduler = ts_scheduler.Scheduler(
         ts_scheduler.SchedulerConfig(
             page_size=config.page_size,
@@ -99,6 +90,27 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
             params_size=SAMPLING_DTYPE.itemsize,
             dp_rank=config.dp_rank,
         )
+    )
+    executor = Executor(
+        model,
+        pool,
+        ops,
+        tables,
+        StepMemory(
+            ops,
+            tables,
+            config.page_size,
+            pages,
+            max_tokens=config.max_num_batched_tokens,
+            max_rows=config.max_num_seqs,
+            arena_words=scheduler.arena_words,
+        ),
+        Sampler(
+            ops, model_config.vocab_size, _unknown_ids(config, model_config.vocab_size, device)
+        ),
+        TokenConstraints(device),
+        HostTier(pool, host_pages) if host_pages else None,
+        overlap,
     )
     kv_events = None
     if config.kv_events_endpoint:

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import ts_scheduler
+from ts_kernels import TokenBias
 
 from dynamo_tokenspeed.protocol import Submit
 
@@ -23,12 +25,24 @@ class TokenConstraint(NamedTuple):
     stop_ids: list[int]  # not sampled before min_tokens
 
 
-class SparseLogits(NamedTuple):
-    """Changes to logits as triples: `logits[row, token] += value`."""
+class SlotConstraint:
+    """One request's constraint on the device, brought there once.
 
-    row: npt.NDArray[np.int64]
-    token: npt.NDArray[np.int64]
-    value: npt.NDArray[np.float32]
+    tokens, values: [n]: while no more than `min_tokens` are generated all of them count, then the
+    first `kept`, which are the bias.
+    """
+
+    def __init__(self, constraint: TokenConstraint, device: torch.device) -> None:
+        bias, stop_ids = constraint.bias, constraint.stop_ids
+        tokens = np.array([*bias, *stop_ids], np.int64)
+        values = np.array([*bias.values(), *[-np.inf] * len(stop_ids)], np.float32)
+        self.tokens = torch.from_numpy(tokens).to(device, non_blocking=True)
+        self.values = torch.from_numpy(values).to(device, non_blocking=True)
+        self.min_tokens = constraint.min_tokens
+        self.kept = len(bias)
+
+    def size(self, generated: int) -> int:
+        return len(self.tokens) if generated < self.min_tokens else self.kept
 
 
 class TokenConstraints:
@@ -39,9 +53,10 @@ class TokenConstraints:
     will read its tokens any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._by_request: dict[int, TokenConstraint] = {}
-        self._by_slot: dict[int, TokenConstraint] = {}
+        self._by_slot: dict[int, SlotConstraint] = {}
 
     def remember(self, request: Submit) -> None:
         eos = [] if request.ignore_eos else request.eos_token_ids
@@ -68,35 +83,32 @@ class TokenConstraints:
             if constraint is None:
                 self._by_slot.pop(slot, None)
             else:
-                self._by_slot[slot] = constraint
+                self._by_slot[slot] = SlotConstraint(constraint, self._device)
 
-    def sparse_logits(
+    @property
+    def nothing_in_slots(self) -> bool:
+        return not self._by_slot
+
+    def token_bias(
         self, slots: npt.NDArray[np.int32], generated: npt.NDArray[np.int32]
-    ) -> SparseLogits | None:
+    ) -> TokenBias | None:
         """What to add to the logits of these rows, or None when nothing.
 
         `generated` counts the tokens each row has generated so far.
         """
-        if not self._by_slot:
+        found = [
+            (row, constraint, constraint.size(int(generated[row])))
+            for row, slot in enumerate(slots.tolist())
+            if (constraint := self._by_slot.get(slot)) is not None
+        ]
+        rows, constraints, sizes = zip(*found, strict=True) if found else ((), (), ())
+        total = sum(sizes)
+        if not total:
             return None
-        row: list[int] = []
-        token: list[int] = []
-        value: list[float] = []
-        for index, slot in enumerate(slots.tolist()):
-            constraint = self._by_slot.get(slot)
-            if constraint is None:
-                continue
-            for token_id, bias in constraint.bias.items():
-                row.append(index)
-                token.append(token_id)
-                value.append(bias)
-            if generated[index] < constraint.min_tokens:
-                for token_id in constraint.stop_ids:
-                    row.append(index)
-                    token.append(token_id)
-                    value.append(-np.inf)
-        if not row:
-            return None
-        return SparseLogits(
-            np.array(row, np.int64), np.array(token, np.int64), np.array(value, np.float32)
+        row, size = torch.tensor((rows, sizes)).to(self._device, non_blocking=True)
+        of_each = list(zip(constraints, sizes, strict=True))
+        return TokenBias(
+            row.repeat_interleave(size, output_size=total),
+            torch.cat([constraint.tokens[:n] for constraint, n in of_each]),
+            torch.cat([constraint.values[:n] for constraint, n in of_each]),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -24,13 +25,35 @@ class ForwardBatch:
     cache_index: Tensor  # [T] int64, page * page_size + offset where its KV goes
     block_table: Tensor  # [slots, columns] int32, the slot tables' own
     token_slots: Tensor  # [T] int32, each token's row of the block table
-    num_absorbed_tokens: int
+    absorbed_context_lens: Tensor  # [num_absorbed_tokens] int32, what each sees, itself included
     expanded_slots: Tensor  # [E] int32
     query_start: Tensor  # [E+1] int32
     context_lens: Tensor  # [E] int32
     sample_index: Tensor  # [S] int64
 
     @property
+    def num_absorbed_tokens(self) -> int:
+        return len(self.absorbed_context_lens)
+
+    @property
     def is_absorbed_and_sampled(self) -> bool:
         """Every token is: the step decodes, and nothing else."""
         return len(self.sample_index) == self.num_absorbed_tokens == len(self.token_ids)
+
+    def sampled(self) -> ForwardBatch:
+        """The sampled tokens alone, all of them absorbed: what is left to compute once the last
+        layer's cache is written."""
+        tokens = self.sample_index
+        positions = self.positions.index_select(0, tokens)
+        return ForwardBatch(
+            token_ids=self.token_ids.index_select(0, tokens),
+            positions=positions,
+            cache_index=self.cache_index.index_select(0, tokens),
+            block_table=self.block_table,
+            token_slots=self.token_slots.index_select(0, tokens),
+            absorbed_context_lens=(positions + 1).to(torch.int32),
+            expanded_slots=self.expanded_slots[:0],
+            query_start=self.query_start[:1],
+            context_lens=self.context_lens[:0],
+            sample_index=torch.arange(len(tokens), device=tokens.device),
+        )

@@ -7,8 +7,11 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+
 #include "checks.h"
 #include "dispatch.h"
+#include "prepare_step.h"
 #include "router.h"
 #include "thread_pool.h"
 
@@ -132,6 +135,60 @@ void mla_prefill(bool bf16, Address q, Address kv, Address w_kv_b, Address block
        bf16);
 }
 
+void most_likely(Address logits, Address ids, i64 rows, i64 vocab, i64 row) {
+  const nb::gil_scoped_release released;
+  const KernelLock held;
+  kernels().most_likely({at<float>(logits), at<i64>(ids), rows, vocab, row});
+}
+
+void penalise(Address logits, Address counts, Address row, Address slot, Address presence,
+              Address frequency, Address repetition, i64 rows, i64 vocab) {
+  const nb::gil_scoped_release released;
+  const KernelLock held;
+  kernels().penalise({at<float>(logits), at<std::int32_t>(counts), at<i64>(row), at<i64>(slot),
+                      at<float>(presence), at<float>(frequency), at<float>(repetition), rows,
+                      vocab});
+}
+
+void prepare_step_at(Address arena, Address tokens, Address pages, i64 slots, i64 max_tokens,
+                     i64 columns, i64 page_size, i64 num_pages, Address token_ids,
+                     Address positions, Address cache_index, Address token_slots,
+                     Address absorbed_context, Address expanded_slots, Address query_start,
+                     Address expanded_context, Address sample_index, Address sample_slots,
+                     Address sample_positions) {
+  prepare_step({at<const std::int32_t>(arena),
+                at<std::int32_t>(tokens),
+                at<std::int32_t>(pages),
+                slots,
+                max_tokens,
+                columns,
+                page_size,
+                num_pages,
+                at<i64>(token_ids),
+                at<i64>(positions),
+                at<i64>(cache_index),
+                at<std::int32_t>(token_slots),
+                at<std::int32_t>(absorbed_context),
+                at<std::int32_t>(expanded_slots),
+                at<std::int32_t>(query_start),
+                at<std::int32_t>(expanded_context),
+                at<i64>(sample_index),
+                at<i64>(sample_slots),
+                at<i64>(sample_positions)});
+}
+
+void append_tokens(Address tokens, Address slots, Address positions, Address ids, i64 rows,
+                   i64 table_slots, i64 max_tokens) {
+  const auto* slot = at<i64>(slots);
+  const auto* position = at<i64>(positions);
+  check_indices("slots", slot, rows, table_slots);
+  check_indices("positions", position, rows, max_tokens);
+  for (i64 row = 0; row < rows; ++row) {
+    at<std::int32_t>(tokens)[(slot[row] * max_tokens) + position[row]] =
+        static_cast<std::int32_t>(std::max<i64>(at<i64>(ids)[row], 0));
+  }
+}
+
 }  // namespace
 }  // namespace ts
 
@@ -146,6 +203,10 @@ NB_MODULE(_native, m) {
   m.def("mla_cache_write", &ts::mla_cache_write);
   m.def("mla_decode", &ts::mla_decode);
   m.def("mla_prefill", &ts::mla_prefill);
+  m.def("most_likely", &ts::most_likely);
+  m.def("penalise", &ts::penalise);
+  m.def("prepare_step", &ts::prepare_step_at);
+  m.def("append_tokens", &ts::append_tokens);
 
   m.def("num_threads", &ts::num_threads, "Threads that take part in a kernel.");
   m.def("set_num_threads", &ts::set_num_threads, nb::call_guard<nb::gil_scoped_release>(),

@@ -66,6 +66,7 @@ TS_INLINE void assign(bf16& to, float x) {
 #include "kernels/softmax.h"
 #include "kernels/mla_decode.h"
 #include "kernels/mla_prefill.h"
+#include "kernels/sampling.h"
 // clang-format on
 
 }  // namespace ts::TS_ISA
@@ -92,6 +93,8 @@ extern const KernelTable TS_TABLE = {
     .mla_cache_write = TS_BY_DTYPE(CacheWriteArgs, mla_cache_write),
     .mla_decode = TS_BY_DTYPE(MlaDecodeArgs, mla_decode),
     .mla_prefill = TS_BY_DTYPE(MlaPrefillArgs, mla_prefill),
+    .most_likely = TS_ISA::most_likely,
+    .penalise = TS_ISA::penalise,
 };
 
 #undef TS_BY_DTYPE

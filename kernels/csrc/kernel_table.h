@@ -82,6 +82,22 @@ struct MlaPrefillArgs {
   float scale;
 };
 
+// Logits are fp32 rows, `row` apart.
+struct MostLikelyArgs {
+  const float* logits;
+  i64* ids;  // -1: the largest is no finite number
+  i64 rows, vocab, row;
+};
+
+// counts: [slots, vocab]. Of contiguous logits, row[i] is penalised by the counts of slot[i].
+struct PenaliseArgs {
+  float* logits;
+  const std::int32_t* counts;
+  const i64 *row, *slot;
+  const float *presence, *frequency, *repetition;
+  i64 rows, vocab;
+};
+
 struct KernelTable {
   const char* name;
   void (*linear)(const LinearArgs&, DType);
@@ -92,6 +108,8 @@ struct KernelTable {
   void (*mla_cache_write)(const CacheWriteArgs&, DType);
   void (*mla_decode)(const MlaDecodeArgs&, DType);
   void (*mla_prefill)(const MlaPrefillArgs&, DType);
+  void (*most_likely)(const MostLikelyArgs&);
+  void (*penalise)(const PenaliseArgs&);
 };
 
 extern const KernelTable kBaseline;

@@ -83,6 +83,7 @@ class Pool {
     claim_chunks();
     tls_in_job = false;
     wait_for_claimed();
+    count_progress();  // workers may have done every chunk
   }
 
   void count_progress_at(std::uint64_t* word) { progress_.store(word, std::memory_order_relaxed); }

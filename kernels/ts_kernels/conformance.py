@@ -15,15 +15,18 @@ such bound, so every output has at least eight columns: they do not all cancel.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ts_kernels.registry import Implementation
 from ts_kernels.selection import default_registry
+from ts_kernels.step_arena import StepArrays, StepInputs, pack_step
 
 TOLERANCE: Mapping[torch.dtype, float] = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
 """Largest error, relative to the largest magnitude of the expected tensor."""
@@ -113,8 +116,12 @@ def _reference(op: str) -> Callable[..., Any]:
 
 
 def _tensors(values: Any) -> list[Tensor]:
-    items = values if isinstance(values, tuple) else (values,)
-    return [item for item in items if isinstance(item, Tensor)]
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, StepInputs):
+        return [getattr(values, field.name) for field in fields(values)]
+    items = values if isinstance(values, tuple) else ()
+    return [tensor for item in items for tensor in _tensors(item)]
 
 
 def _dense_arguments(make: Maker, n: Sizes) -> tuple[Any, ...]:
@@ -240,6 +247,40 @@ def _logprobs(make: Maker, n: Sizes) -> tuple[Any, ...]:
     return logits, make.integers(n["vocab"], n["rows"]), min(n["k"], n["vocab"])
 
 
+def _step(make: Maker, n: Sizes) -> tuple[Any, ...]:
+    """Rows of half of the slots, in an order of their own, some of them admitted by this step."""
+    rows, longest, page_size = n["rows"], n["context"], n["page_size"]
+    slots = make.permutation(2 * rows).tolist()
+    columns = -(-(longest + 1) // page_size)
+    tokens = make.integers(100, 2 * rows, longest + 1, dtype=torch.int32)
+    pages = make.integers(50, 2 * rows, columns, dtype=torch.int32)
+    ends = make.integers(longest, rows).add(1).tolist()
+    starts = [end - 1 - int(make.integers(end, 1)) for end in ends]
+    admitted = [(slots[i], make.integers(100, ends[i]).tolist()) for i in range(0, rows, 2)]
+    patch = [(slot, column, 49 - column % 50) for slot in slots[::3] for column in range(columns)]
+    arrays = (
+        slots[:rows],
+        starts,
+        [end - start for start, end in zip(starts, ends, strict=True)],
+        make.integers(2, rows).tolist(),
+        [slot for slot, _ in admitted],
+        [0, *itertools.accumulate(len(history) for _, history in admitted)],
+        [token for _, history in admitted for token in history],
+        patch,
+    )
+    arena = torch.zeros(64 + 4 * rows * (longest + columns + 8), dtype=torch.int32)
+    packed = StepArrays(*(np.array(array, np.int32) for array in arrays))
+    pack_step(arena.numpy(), packed, int(make.integers(rows + 1, 1)))
+    inputs = StepInputs.empty(rows * (longest + 1), rows, make.device)
+    return arena, tokens, pages, page_size, 50, inputs
+
+
+def _append(make: Maker, n: Sizes) -> tuple[Any, ...]:
+    tokens = make.integers(100, 2 * n["rows"], n["context"], dtype=torch.int32)
+    slots = make.permutation(2 * n["rows"])[: n["rows"]]
+    return tokens, slots, make.integers(n["context"], n["rows"]), make.integers(9, n["rows"]) - 2
+
+
 _DENSE = {"tokens": (1, 9), "width": (1, 80), "out": (8, 40)}
 _DENSE_REAL = {"tokens": 5, "width": 1024, "out": 768}
 _HEADS = {"tokens": (1, 9), "heads": (1, 5), "width": (1, 40), "out": (8, 40)}
@@ -307,6 +348,20 @@ CASES: Mapping[str, Case] = {
             {"rows": (1, 5), "vocab": (1, 50), "k": (0, 9)},
             {"rows": 3, "vocab": 163840, "k": 20},
             _logprobs,
+        ),
+        (
+            "prepare_step",
+            "prepare_step",
+            {"rows": (1, 6), "context": (1, 40), "page_size": (1, 16)},
+            {"rows": 8, "context": 100, "page_size": 16},
+            _step,
+        ),
+        (
+            "append_tokens",
+            "append_tokens",
+            {"rows": (1, 6), "context": (1, 40)},
+            {"rows": 64, "context": 1000},
+            _append,
         ),
     )
 }

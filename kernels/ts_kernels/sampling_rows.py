@@ -29,7 +29,6 @@ UNSAMPLEABLE = -1
 token is banned, or the model computed a NaN or an infinity."""
 
 IntArray = npt.NDArray[np.integer]
-SparseLogits = tuple[IntArray, IntArray, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +42,17 @@ class TokenBias:
 
 @dataclass(frozen=True, slots=True)
 class Penalties:
-    """The rows with a penalty, and where their history lies in the token table."""
+    """The rows with a penalty, and where what their sequences have seen is counted.
+
+    A count is twice how often a token was generated, plus one if it stands in the prompt.
+    """
 
     row: Tensor  # [n] int64
     presence: Tensor  # [n] fp32, 0: off
     frequency: Tensor  # [n] fp32, 0: off
     repetition: Tensor  # [n] fp32, 1: off
-    token_table: Tensor  # [slots, max_model_len] int32
+    counts: Tensor  # [slots, V] int32, contiguous
     slot: Tensor  # [n] int64
-    prompt_len: Tensor  # [n] int64
-    total_len: Tensor  # [n] int64, prompt and generated
-    longest: int  # max of total_len
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,9 @@ class SamplingRows:
     penalties: Penalties | None = None
     draws: tuple[Draw, ...] = ()
 
+    def all_draw(self, rows: int) -> bool:
+        return sum(draw.row.shape[0] for draw in self.draws) == rows
+
     @classmethod
     def of(
         cls,
@@ -95,26 +97,44 @@ class SamplingRows:
         position: IntArray,
         *,
         device: torch.device | str = "cpu",
-        bias: SparseLogits | None = None,
-        token_table: Tensor | None = None,
+        bias: TokenBias | None = None,
+        counts: Tensor | None = None,
         slot: IntArray | None = None,
-        prompt_len: IntArray | None = None,
     ) -> SamplingRows:
         """Groups the rows of a step by what they ask for.
 
         records: [R] structured, with the fields seed (uint64), temperature, top_p, min_p,
         presence_penalty, frequency_penalty, repetition_penalty (fp32) and top_k (int32).
         position: [R], the index in its sequence of the token to be chosen, which is also the
-        number of tokens before it. bias: (row, token, value), host arrays of one length.
-        token_table: [slots, max_model_len] int32 on the device; slot, prompt_len: [R] on the
-        host. The last three may be left out when no record has a penalty; ValueError otherwise.
+        number of tokens before it. bias: on the device.
+        counts: [slots, V] int32 on the device (`Penalties`); slot: [R] on the host. The last two
+        may be left out when no record has a penalty; ValueError otherwise.
         """
         to = _Mover(device)
         return cls(
-            bias=_bias(bias, to),
-            penalties=_penalties(records, position, token_table, slot, prompt_len, to),
+            bias=bias,
+            penalties=_penalties(records, counts, slot, to),
             draws=_draws(records, position, to),
         )
+
+
+def is_greedy(records: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """[R]: the rows of these records that `SamplingRows()` serves, too."""
+    greedy: npt.NDArray[np.bool_] = ~(_draws_at_all(records) | is_penalised(records))
+    return greedy
+
+
+def _draws_at_all(records: npt.NDArray[Any]) -> Any:
+    return records["temperature"] >= GREEDY_TEMPERATURE
+
+
+def is_penalised(records: npt.NDArray[Any]) -> Any:
+    """[R] bool: the rows of these records that have a penalty."""
+    return (
+        (records["presence_penalty"] != 0)
+        | (records["frequency_penalty"] != 0)
+        | (records["repetition_penalty"] != 1)
+    )
 
 
 class _Mover:
@@ -128,47 +148,28 @@ class _Mover:
         return host if self._device.type == "cpu" else host.to(self._device, non_blocking=True)
 
 
-def _bias(bias: SparseLogits | None, to: _Mover) -> TokenBias | None:
-    if bias is None or len(bias[0]) == 0:
-        return None
-    row, token, value = bias
-    return TokenBias(to(row, np.int64), to(token, np.int64), to(value, np.float32))
-
-
 def _penalties(
-    records: npt.NDArray[Any],
-    position: IntArray,
-    token_table: Tensor | None,
-    slot: IntArray | None,
-    prompt_len: IntArray | None,
-    to: _Mover,
+    records: npt.NDArray[Any], counts: Tensor | None, slot: IntArray | None, to: _Mover
 ) -> Penalties | None:
-    wanted = (
-        (records["presence_penalty"] != 0)
-        | (records["frequency_penalty"] != 0)
-        | (records["repetition_penalty"] != 1)
-    )
+    wanted = is_penalised(records)
     if not wanted.any():
         return None
-    if token_table is None or slot is None or prompt_len is None:
-        raise ValueError("a penalty needs the token history: token_table, slot and prompt_len")
+    if counts is None or slot is None:
+        raise ValueError("a penalty needs to know what was seen: counts and slot")
     row = wanted.nonzero()[0]
-    mine, total = records[row], position[row]
+    mine = records[row]
     return Penalties(
         row=to(row, np.int64),
         presence=to(mine["presence_penalty"], np.float32),
         frequency=to(mine["frequency_penalty"], np.float32),
         repetition=to(mine["repetition_penalty"], np.float32),
-        token_table=token_table,
+        counts=counts,
         slot=to(slot[row], np.int64),
-        prompt_len=to(prompt_len[row], np.int64),
-        total_len=to(total, np.int64),
-        longest=int(total.max()),
     )
 
 
 def _draws(records: npt.NDArray[Any], position: IntArray, to: _Mover) -> tuple[Draw, ...]:
-    draws = records["temperature"] >= GREEDY_TEMPERATURE
+    draws = _draws_at_all(records)
     if not draws.any():
         return ()
     truncates = (records["top_k"] > 0) | (records["top_p"] < 1) | (records["min_p"] > 0)

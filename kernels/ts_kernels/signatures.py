@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ts_kernels.registry import Selection
 from ts_kernels.sampling_rows import SamplingRows
+from ts_kernels.step_arena import StepInputs
 
 
 class Embedding(Protocol):
@@ -119,6 +120,22 @@ class TokenLogprobs(Protocol):
     def __call__(self, logits: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
+class PrepareStep(Protocol):
+    def __call__(
+        self,
+        arena: Tensor,
+        tokens: Tensor,
+        pages: Tensor,
+        page_size: int,
+        num_pages: int,
+        inputs: StepInputs,
+    ) -> None: ...
+
+
+class AppendTokens(Protocol):
+    def __call__(self, tokens: Tensor, slots: Tensor, positions: Tensor, ids: Tensor) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ops:
     """One implementation per op, chosen once by `bind`. Calling one costs no look-up."""
@@ -137,6 +154,8 @@ class Ops:
     moe_experts: MoeExperts
     sample: Sample
     token_logprobs: TokenLogprobs
+    prepare_step: PrepareStep
+    append_tokens: AppendTokens
     selections: Mapping[str, Selection]  # by op: what was chosen, and why
 
     def __str__(self) -> str:

@@ -130,6 +130,7 @@ class SchedulerObject {
     alone([&] { scheduler_->check_invariants(); });
   }
   [[nodiscard]] SchedulerConfig config() const { return scheduler_->config(); }
+  [[nodiscard]] std::size_t arena_words() const { return scheduler_->plan_buffers(0).arena_words(); }
 
  private:
   std::mutex mutex_;
@@ -209,5 +210,7 @@ NB_MODULE(_core, module) {
            "What users attained, and what the floor of tokens/s under them cost.")
       .def("check_invariants", &SchedulerObject::check_invariants,
            "RuntimeError naming the first violated invariant; O(pages), for tests.")
-      .def_prop_ro("config", &SchedulerObject::config);
+      .def_prop_ro("config", &SchedulerObject::config)
+      .def_prop_ro("arena_words", &SchedulerObject::arena_words,
+                   "What Plan.pack() needs at most, in int32 words.");
 }

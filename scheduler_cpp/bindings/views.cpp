@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "views.h"
 
+#include <string>
+
 #include "arguments.h"
 
 namespace ts::python {
@@ -12,7 +14,19 @@ void PlanView::bind(nb::module_& module) {
       .def_prop_ro("num_rows", [](PlanView& self) { return self.plan().row_slot.size(); })
       .def_prop_ro("num_absorbed_rows",
                    [](PlanView& self) { return self.plan().num_absorbed_rows; })
-      .def_prop_ro("num_tokens", [](PlanView& self) { return self.plan().num_tokens; });
+      .def_prop_ro("num_tokens", [](PlanView& self) { return self.plan().num_tokens; })
+      .def(
+          "pack",
+          [](PlanView& self, nb::ndarray<std::int32_t, nb::ndim<1>, nb::c_contig> arena) {
+            const std::size_t words = self.plan().arena_words();
+            if (arena.size() < words) {
+              throw nb::value_error(("arena has " + std::to_string(arena.size()) +
+                                     " words, but a plan may need " + std::to_string(words))
+                                        .c_str());
+            }
+            return self.plan().pack({arena.data(), arena.size()});
+          },
+          nb::arg("arena"), "Write what the device reads into int32 memory; returns its words.");
 
   const auto column = [&plan](const char* name, auto buffer, ArrayView PlanView::* view) {
     plan.def_prop_ro(name, [buffer, view](PlanView& self) {

@@ -2,6 +2,7 @@
 #include "ts/plan.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace ts {
 namespace {
@@ -70,6 +71,45 @@ void Plan::clear() {
   transfer_offset.push(0);
   transfer_device_page.clear();
   transfer_host_page.clear();
+}
+
+std::size_t Plan::arena_words() const {
+  return kArenaHeader + (5 * row_slot.capacity()) + admitted_offset.capacity() +
+         admitted_tokens.capacity() + (3 * page_patch.capacity());
+}
+
+std::size_t Plan::pack(std::span<std::int32_t> arena) const {
+  TS_ASSERT(arena.size() >= arena_words());
+  std::size_t offset = 8;  // of the header's word that says where the next array begins
+  std::size_t end = kArenaHeader;
+  const auto append = [&](const auto* values, std::size_t count) {
+    arena[offset++] = static_cast<std::int32_t>(end);
+    std::copy(values, values + count, arena.data() + end);
+    end += count;
+  };
+  append(row_slot.data(), row_slot.size());
+  append(row_start.data(), row_start.size());
+  append(row_tokens.data(), row_tokens.size());
+  append(row_samples.data(), row_samples.size());
+  append(admitted_slot.data(), admitted_slot.size());
+  append(admitted_offset.data(), admitted_offset.size());
+  append(admitted_tokens.data(), admitted_tokens.size());
+  static_assert(sizeof(PagePatch) == 3 * sizeof(std::int32_t));
+  append(reinterpret_cast<const std::int32_t*>(page_patch.data()), 3 * page_patch.size());
+
+  const auto words = [](std::size_t count) { return static_cast<std::int32_t>(count); };
+  const std::int32_t* tokens = row_tokens.data();
+  const std::uint8_t* samples = row_samples.data();
+  arena[0] = words(end);
+  arena[1] = words(row_slot.size());
+  arena[2] = num_absorbed_rows;
+  arena[3] = num_tokens;
+  arena[4] = std::accumulate(tokens, tokens + num_absorbed_rows, 0);
+  arena[5] = words(row_samples.size()) -
+             words(static_cast<std::size_t>(std::count(samples, samples + row_samples.size(), 0)));
+  arena[6] = words(admitted_slot.size());
+  arena[7] = words(page_patch.size());
+  return end;
 }
 
 Output::Output(const SchedulerConfig& config)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from dynamo_tokenspeed.model import Checkpoint, ForwardBatch
 from dynamo_tokenspeed.model.layers.mla_attention import MlaAttention, MlaConfig
-from dynamo_tokenspeed.model.layers.mla_metadata import MlaMetadata
 from dynamo_tokenspeed.model.layers.mlp import Mlp
 from dynamo_tokenspeed.model.layers.moe import Moe, MoeConfig
 from dynamo_tokenspeed.model.layers.rope import Rope
@@ -150,7 +149,7 @@ def test_the_shards_of_latent_attention_add_up_to_it(
         cache_index=torch.arange(TOKENS),
         block_table=torch.zeros((1, 1), dtype=torch.int32),
         token_slots=torch.zeros(TOKENS, dtype=torch.int32),
-        num_absorbed_tokens=absorbed,
+        absorbed_context_lens=int32[:absorbed] + 1,
         expanded_slots=int32[:1] if absorbed < TOKENS else int32[:0],
         query_start=torch.tensor([0, TOKENS - absorbed][: 1 + (absorbed < TOKENS)]).int(),
         context_lens=int32[-1:] + 1 if absorbed < TOKENS else int32[:0],
@@ -161,7 +160,6 @@ def test_the_shards_of_latent_attention_add_up_to_it(
         shard = replace(config, num_heads=config.num_heads // ranks)
         layer = MlaAttention(shard, new, OPS, rope.table(TOKENS))
         kv = torch.zeros((1, 16, config.cache_width))
-        metadata = MlaMetadata.of(batch)
-        return lambda: layer.attend(layer.write_cache(hidden_states(), metadata, kv), metadata, kv)
+        return lambda: layer.attend(layer.write_cache(hidden_states(), batch, kv), batch, kv)
 
     check_sum(make)

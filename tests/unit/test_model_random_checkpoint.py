@@ -94,7 +94,7 @@ def test_the_null_model_repeats_one_token_and_writes_nothing(tmp_path: Path) -> 
     longs = torch.arange(3)
 
     logits = model.forward(
-        ForwardBatch(longs, longs, longs, ints[:, None], ints, 3, ints, ints, ints, longs), pool
+        ForwardBatch(longs, longs, longs, ints[:, None], ints, ints, ints, ints, ints, longs), pool
     )
 
     tokenizer = transformers.PreTrainedTokenizerFast(

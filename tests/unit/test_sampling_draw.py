@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling_records import records
+from sampling_records import biased, counted, records
 from ts_kernels import SamplingRows, bind, default_registry
 from ts_kernels.uniform import uniform
 
@@ -145,17 +145,17 @@ def test_any_mix_of_requests_agrees_with_reference_alone_and_together(
     n = len(requests)
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(n, 50, generator=generator) * 2
-    table = torch.randint(50, (n, 24), generator=generator).int()
+    table = torch.randint(50, (n, 24), generator=generator)
     batch = np.concatenate([records(1, **request) for request in requests])
-    position, prompt_len, slot = np.arange(n) + 12, np.arange(n) + 3, np.arange(n)[::-1]
+    position, slot = np.arange(n) + 12, np.arange(n)[::-1]
+    counts = counted(table, np.arange(n) + 3, np.arange(n) + 12, 50)
 
     def chosen(function: Any, rows: slice) -> list[int]:
         made = SamplingRows.of(
             batch[rows],
             position[rows],
-            token_table=table,
+            counts=counts,
             slot=slot[rows],
-            prompt_len=prompt_len[rows],
         )
         ids: list[int] = function(logits[rows], made).tolist()
         return ids
@@ -172,10 +172,9 @@ def test_the_logits_are_not_written(sample: Any) -> None:
     rows = SamplingRows.of(
         records(2, temperature=1.0, top_p=0.5, presence_penalty=1.0),
         np.array([5, 5]),
-        bias=(np.array([0]), np.array([3]), np.array([2.0], np.float32)),
-        token_table=torch.zeros(2, 8, dtype=torch.int32),
+        bias=biased([0], [3], [2.0]),
+        counts=torch.ones(2, 20, dtype=torch.int32),
         slot=np.array([0, 1]),
-        prompt_len=np.array([2, 2]),
     )
     sample(logits, rows)
     assert torch.equal(logits, before)

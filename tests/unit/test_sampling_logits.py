@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling_records import records
+from sampling_records import biased, counted, records
 from ts_kernels import SamplingRows, default_registry
 
 NEAR = {"rtol": 1e-6, "atol": 3e-6}  # of fp32 against fp64
@@ -19,10 +19,6 @@ NEAR = {"rtol": 1e-6, "atol": 3e-6}  # of fp32 against fp64
 
 def implementations(op: str) -> list[Any]:
     return [pytest.param(i.function, id=i.backend) for i in default_registry().implementations(op)]
-
-
-def biased(rows: list[int], tokens: list[int], values: list[float]) -> Any:
-    return np.array(rows), np.array(tokens), np.array(values, np.float32)
 
 
 def by_hand(
@@ -48,8 +44,8 @@ def test_penalties_choose_what_their_definition_chooses(
     rows = data.draw(st.integers(1, 4))
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(rows, 12, generator=generator)
-    table = torch.randint(12, (6, 10), generator=generator).int()
-    total = np.array([data.draw(st.integers(0, 10)) for _ in range(rows)])
+    table = torch.randint(12, (6, 10), generator=generator)
+    total = np.array([data.draw(st.integers(0, 10)) for _ in range(6)])
     prompt = np.array([data.draw(st.integers(0, int(n))) for n in total])
     slot = np.array(data.draw(st.permutations(range(6)))[:rows])
     penalty = st.sampled_from([0.0, 0.7, -0.6])
@@ -59,30 +55,18 @@ def test_penalties_choose_what_their_definition_chooses(
         frequency_penalty=[data.draw(penalty) for _ in range(rows)],
         repetition_penalty=[data.draw(st.sampled_from([1.0, 1.9, 0.6])) for _ in range(rows)],
     )
-    made = SamplingRows.of(batch, total, token_table=table, slot=slot, prompt_len=prompt)
+    counts = counted(table, prompt, total, 12)
+    made = SamplingRows.of(batch, total[slot], counts=counts, slot=slot)
     expected = []
-    for row in range(rows):
-        tokens = table[int(slot[row])].tolist()
-        prompt_tokens, generated = tokens[: prompt[row]], tokens[prompt[row] : total[row]]
+    for row, of in enumerate(slot):
+        tokens = table[of].tolist()
+        prompt_tokens, generated = tokens[: prompt[of]], tokens[prompt[of] : total[of]]
         expected.append(by_hand(logits[row].tolist(), prompt_tokens, generated, batch[row]))
     assert sample(logits, made).tolist() == np.argmax(expected, axis=1).tolist()
 
 
-@pytest.mark.parametrize("sample", implementations("sample"))
-def test_the_history_beyond_a_rows_length_does_not_count(sample: Any) -> None:
-    table = torch.tensor([[3, 3, 0, 0]], dtype=torch.int32)
-    made = SamplingRows.of(
-        records(1, repetition_penalty=100.0),
-        np.array([2]),
-        token_table=table,
-        slot=np.array([0]),
-        prompt_len=np.array([2]),
-    )
-    assert sample(torch.tensor([[5.0, 4.0, 0.0, 6.0]]), made).tolist() == [0]
-
-
-def test_a_penalty_without_a_history_is_refused() -> None:
-    with pytest.raises(ValueError, match="a penalty needs the token history"):
+def test_a_penalty_without_counts_is_refused() -> None:
+    with pytest.raises(ValueError, match="a penalty needs to know what was seen"):
         SamplingRows.of(records(1, presence_penalty=1.0), np.array([2]))
 
 

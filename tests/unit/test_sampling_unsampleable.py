@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sampling_records import records
+from sampling_records import biased, records
 from ts_kernels import UNSAMPLEABLE, SamplingRows, default_registry
 
 SAMPLERS = [
@@ -54,7 +54,7 @@ def test_a_row_without_a_largest_finite_logit_has_no_token(
 @pytest.mark.parametrize("sample", SAMPLERS)
 @pytest.mark.parametrize("way", WAYS)
 def test_banning_every_token_leaves_none(sample: Any, way: dict[str, float]) -> None:
-    bias = (np.zeros(VOCAB, int), np.arange(VOCAB), np.full(VOCAB, -np.inf, np.float32))
+    bias = biased([0] * VOCAB, list(range(VOCAB)), [-math.inf] * VOCAB)
     rows = SamplingRows.of(records(2, **way), np.arange(2), bias=bias)
 
     chosen = sample(torch.zeros(2, VOCAB), rows)
@@ -69,8 +69,8 @@ def test_banning_every_token_leaves_none(sample: Any, way: dict[str, float]) -> 
 def test_what_is_left_after_banning_is_chosen(
     sample: Any, way: dict[str, float], last: int
 ) -> None:
-    banned = np.array([token for token in range(VOCAB) if token != last])
-    bias = (np.zeros(VOCAB - 1, int), banned, np.full(VOCAB - 1, -np.inf, np.float32))
+    banned = [token for token in range(VOCAB) if token != last]
+    bias = biased([0] * len(banned), banned, [-math.inf] * len(banned))
     rows = SamplingRows.of(records(1, seed=3, **way), np.array([4]), bias=bias)
 
     assert sample(torch.zeros(1, VOCAB), rows).tolist() == [last]
@@ -84,7 +84,7 @@ def test_the_largest_random_number_draws_a_token_that_is_not_banned(
     monkeypatch.setattr(
         "ts_kernels.sampling_rows.uniform", lambda seed, position: np.full(1, LARGEST_UNIFORM)
     )
-    bias = (np.array([0]), np.array([vocab]), np.array([-np.inf], np.float32))
+    bias = biased([0], [vocab], [-math.inf])
     rows = SamplingRows.of(records(1, temperature=1.0), np.array([0]), bias=bias)
 
     assert sample(torch.zeros(1, vocab + 1), rows).tolist() == [vocab - 1]

@@ -16,7 +16,6 @@ from dynamo_tokenspeed.model.families.deepseek_v3_names import DeepseekV3Names, 
 from dynamo_tokenspeed.model.forward_batch import ForwardBatch
 from dynamo_tokenspeed.model.kv_pool import KVPool
 from dynamo_tokenspeed.model.layers.mla_attention import MlaAttention
-from dynamo_tokenspeed.model.layers.mla_metadata import MlaMetadata
 from dynamo_tokenspeed.model.layers.mlp import Mlp
 from dynamo_tokenspeed.model.layers.moe import Moe
 from dynamo_tokenspeed.model.parameters import Parameters
@@ -80,7 +79,6 @@ class DeepseekV3ForCausalLM(CausalLM):
         """Logits of the sampled tokens. Once the last layer's cache is written, only they go on,
         and absorbed, whatever else is in the batch."""
         ops, eps = self.ops, self.config.rms_norm_eps
-        metadata = MlaMetadata.of(batch)
         residual = ops.embedding(batch.token_ids, self.embedding)
         x = ops.rms_norm(residual, self.layers[0].input_norm, eps)
         last = len(self.layers) - 1
@@ -88,14 +86,14 @@ class DeepseekV3ForCausalLM(CausalLM):
             if i:
                 x, residual = ops.add_rms_norm(x, residual, layer.input_norm, eps)
             kv = pool.layers[i]
-            q = layer.attention.write_cache(x, metadata, kv)
+            q = layer.attention.write_cache(x, batch, kv)
             if i == last and not batch.is_absorbed_and_sampled:
                 if not len(batch.sample_index):
                     return torch.empty((0, len(self.head)), device=self.head.device)
-                metadata = MlaMetadata.of_sampled(batch)
                 q = q.index_select(0, batch.sample_index)
                 residual = residual.index_select(0, batch.sample_index)
-            x = layer.attention.attend(q, metadata, kv)
+                batch = batch.sampled()
+            x = layer.attention.attend(q, batch, kv)
             x, residual = ops.add_rms_norm(x, residual, layer.post_attention_norm, eps)
             x = layer.mlp.forward(x)
         x, _ = ops.add_rms_norm(x, residual, self.norm, eps)

@@ -20,7 +20,7 @@ from ts_kernels.signatures import (
     RopeInterleaved,
 )
 
-from dynamo_tokenspeed.model.layers.mla_metadata import MlaMetadata
+from dynamo_tokenspeed.model.forward_batch import ForwardBatch
 from dynamo_tokenspeed.model.layers.rope import Rope
 from dynamo_tokenspeed.model.parameters import Parameters
 from dynamo_tokenspeed.model.weight import Placement
@@ -143,7 +143,7 @@ class MlaAttention:
         self.w_uv = self.w_kv_b[:, nope:]  # [H, v, rank]
         self.w_o = new((hidden, heads * value), Placement("o_proj.weight", shard=1)).data
 
-    def write_cache(self, x: Tensor, batch: MlaMetadata, kv: Tensor) -> Tensor:
+    def write_cache(self, x: Tensor, batch: ForwardBatch, kv: Tensor) -> Tensor:
         """Cache the latent and rope key of tokens x `[T, D]`; their queries, compressed."""
         ops = self.ops
         down = ops.linear(x, self.w_down, self.b_down)
@@ -153,7 +153,7 @@ class MlaAttention:
         ops.mla_cache_write(kv, latent, key.squeeze(1), batch.cache_index)
         return q
 
-    def attend(self, q: Tensor, batch: MlaMetadata, kv: Tensor) -> Tensor:
+    def attend(self, q: Tensor, batch: ForwardBatch, kv: Tensor) -> Tensor:
         """Compressed queries of `write_cache` → [T, D], reading the cached context."""
         ops = self.ops
         if self.q_up is not None:
@@ -171,7 +171,7 @@ class MlaAttention:
             out = torch.cat([absorbed, self._expanded(q_nope[n:], q_rope[n:], batch, kv)])
         return ops.linear(out, self.w_o, self.b_o)
 
-    def _absorbed(self, q_nope: Tensor, q_rope: Tensor, batch: MlaMetadata, kv: Tensor) -> Tensor:
+    def _absorbed(self, q_nope: Tensor, q_rope: Tensor, batch: ForwardBatch, kv: Tensor) -> Tensor:
         ops = self.ops
         q = torch.cat([ops.head_linear(q_nope, self.w_uk), q_rope], dim=2)
         latent = ops.mla_decode(
@@ -185,7 +185,7 @@ class MlaAttention:
         )
         return ops.head_linear(latent.squeeze(1), self.w_uv).flatten(1)
 
-    def _expanded(self, q_nope: Tensor, q_rope: Tensor, batch: MlaMetadata, kv: Tensor) -> Tensor:
+    def _expanded(self, q_nope: Tensor, q_rope: Tensor, batch: ForwardBatch, kv: Tensor) -> Tensor:
         out = self.ops.mla_prefill(
             torch.cat([q_nope, q_rope], dim=2),
             kv,

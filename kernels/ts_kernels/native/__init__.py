@@ -13,7 +13,7 @@ a prompt's not with how it is cut into chunks. (Other instruction sets give othe
 its caller with them, since looking at them takes as long as a small kernel, and checks the values
 that it uses as an index: experts, positions, places in the cache.
 
-Ops without a native kernel (`embedding`, `sample`, `token_logprobs`) come from the next backend.
+Ops without a native kernel (`embedding`, `token_logprobs`) come from the next backend.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def register(registry: Registry) -> None:
     except ImportError as error:
         raise BackendUnavailable(f"its extension module is not built ({error})") from error
     # They import the extension module.
-    from ts_kernels.native import attention, dense, moe, norm, rope
+    from ts_kernels.native import attention, dense, moe, norm, rope, sampling, step
 
     if _native.isa() == "baseline":
         raise BackendUnavailable("this CPU has no AVX2, and without it PyTorch is faster")
@@ -49,6 +49,9 @@ def register(registry: Registry) -> None:
         attention.mla_prefill,
         moe.moe_route,
         moe.moe_experts,
+        sampling.sample,
+        step.prepare_step,
+        step.append_tokens,
     ):
         registry.register(
             Implementation(

@@ -7,9 +7,11 @@ from ts_kernels.ops.moe import moe_experts, moe_route
 from ts_kernels.ops.norm import add_rms_norm, rms_norm, silu_and_mul
 from ts_kernels.ops.rope import rope_interleaved
 from ts_kernels.ops.sampling import sample, token_logprobs
+from ts_kernels.ops.step import append_tokens, prepare_step
 
 __all__ = [
     "add_rms_norm",
+    "append_tokens",
     "embedding",
     "head_linear",
     "linear",
@@ -18,6 +20,7 @@ __all__ = [
     "mla_prefill",
     "moe_experts",
     "moe_route",
+    "prepare_step",
     "rms_norm",
     "rope_interleaved",
     "sample",

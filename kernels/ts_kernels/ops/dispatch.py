@@ -17,6 +17,11 @@ def ops_for(x: Tensor) -> Ops:
     return _bound(str(x.device), x.dtype)
 
 
+def ops_beside(table: Tensor) -> Ops:
+    """The default choice on this tensor's device for ops that compute with integers only."""
+    return _bound(str(table.device), torch.float32)
+
+
 @cache
 def _bound(device: str, dtype: torch.dtype) -> Ops:
     return bind(device, dtype)

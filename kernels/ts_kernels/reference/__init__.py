@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ts_kernels.reference import attention, dense, moe, norm, rope, sampling
+from ts_kernels.reference import attention, dense, moe, norm, rope, sampling, step
 from ts_kernels.registry import Implementation, Registry
 
 _FUNCTIONS = (
@@ -21,6 +21,8 @@ _FUNCTIONS = (
     moe.moe_experts,
     sampling.sample,
     sampling.token_logprobs,
+    step.prepare_step,
+    step.append_tokens,
 )
 
 

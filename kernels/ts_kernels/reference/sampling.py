@@ -44,16 +44,17 @@ def _add_bias(logits: Tensor, bias: TokenBias) -> None:
 
 def _penalise(logits: Tensor, penalties: Penalties) -> None:
     for index, row in enumerate(penalties.row.tolist()):
-        tokens = penalties.token_table[penalties.slot[index]].tolist()
-        tokens = tokens[: int(penalties.total_len[index])]
+        counts = penalties.counts[penalties.slot[index]].tolist()
         factor = penalties.repetition[index]
-        for token in set(tokens):
+        for token, count in enumerate(counts):
+            if count == 0:
+                continue
             logit = logits[row, token]
             logits[row, token] = logit / factor if logit > 0 else logit * factor
-        generated = tokens[int(penalties.prompt_len[index]) :]
-        for token in set(generated):
-            logits[row, token] -= penalties.frequency[index] * generated.count(token)
-            logits[row, token] -= penalties.presence[index]
+            generated = count // 2
+            if generated:
+                logits[row, token] -= penalties.frequency[index] * generated
+                logits[row, token] -= penalties.presence[index]
 
 
 def _drawn(logits: Tensor, draw: Draw, index: int) -> int:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ts_kernels.registry import Implementation, Registry
-from ts_kernels.torch import attention, dense, moe, norm, rope, sampling
+from ts_kernels.torch import attention, dense, moe, norm, rope, sampling, step
 
 _FUNCTIONS = (
     dense.embedding,
@@ -21,6 +21,8 @@ _FUNCTIONS = (
     moe.moe_experts,
     sampling.sample,
     sampling.token_logprobs,
+    step.prepare_step,
+    step.append_tokens,
 )
 
 

@@ -22,6 +22,7 @@ from ts_kernels.sampling_rows import (
     Draw,
     Penalties,
     SamplingRows,
+    TokenBias,
     Truncation,
 )
 
@@ -32,18 +33,27 @@ def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
     if rows.bias is not None or rows.penalties is not None:
         logits = logits.clone()
     if rows.bias is not None:
-        logits.index_put_((rows.bias.row, rows.bias.token), rows.bias.value, accumulate=True)
+        add_bias(logits, rows.bias)
     if rows.penalties is not None:
         for part in _parts(rows.penalties.row, logits):
             _penalise(logits, rows.penalties, part)
-    if sum(draw.row.shape[0] for draw in rows.draws) < logits.shape[0]:
-        ids = _most_likely(logits)
-    else:
+    if rows.all_draw(logits.shape[0]):
         ids = torch.empty(logits.shape[0], dtype=torch.int64, device=logits.device)
-    for draw in rows.draws:
-        for part in _parts(draw.row, logits):
-            ids[draw.row[part]] = _drawn(logits, draw, part)
+    else:
+        ids = _most_likely(logits)
+    draw(logits, rows.draws, ids)
     return ids
+
+
+def add_bias(logits: Tensor, bias: TokenBias) -> None:
+    logits.index_put_((bias.row, bias.token), bias.value, accumulate=True)
+
+
+def draw(logits: Tensor, draws: tuple[Draw, ...], ids: Tensor) -> None:
+    """Writes the tokens of the rows that draw to ids [R]."""
+    for group in draws:
+        for part in _parts(group.row, logits):
+            ids[group.row[part]] = _drawn(logits, group, part)
 
 
 def token_logprobs(logits: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,20 +74,13 @@ def _penalise(logits: Tensor, penalties: Penalties, part: slice) -> None:
     """Divides (or multiplies) what was seen, then subtracts what was generated, in place."""
     row = penalties.row[part]
     mine = logits[row]
-    history = penalties.token_table[penalties.slot[part], : penalties.longest].long()
-    column = torch.arange(penalties.longest, device=logits.device)
-    exists = column < penalties.total_len[part, None]
-    generated = exists & (column >= penalties.prompt_len[part, None])
-    history = history.masked_fill_(~exists, 0)
-
-    seen = torch.zeros_like(mine).scatter_add_(1, history, exists.to(mine.dtype))
+    counts = penalties.counts[penalties.slot[part]]
     factor = penalties.repetition[part, None]
     repeated = torch.where(mine > 0, mine / factor, mine * factor)
-    mine = torch.where(seen > 0, repeated, mine)
-
-    count = torch.zeros_like(mine).scatter_add_(1, history, generated.to(mine.dtype))
-    mine -= penalties.frequency[part, None] * count
-    mine -= penalties.presence[part, None] * (count > 0)
+    mine = torch.where(counts > 0, repeated, mine)
+    generated = counts >> 1
+    mine -= penalties.frequency[part, None] * generated
+    mine -= penalties.presence[part, None] * (generated > 0)
     logits[row] = mine
 
 

@@ -81,7 +81,15 @@ struct Plan {
   Column<std::int32_t> transfer_offset, transfer_device_page, transfer_host_page;
 
   void clear();
+
+  // What the device reads of the plan, as one piece of memory to be uploaded in one go: a header of
+  // kArenaHeader words, then the arrays, each behind the other, all int32. The header's words are
+  // docs/architecture.md's "arena". Writes fewer than arena_words() words; returns how many.
+  std::size_t pack(std::span<std::int32_t> arena) const;
+  [[nodiscard]] std::size_t arena_words() const;
 };
+
+inline constexpr std::size_t kArenaHeader = 16;
 
 struct Output {
   explicit Output(const SchedulerConfig& config);

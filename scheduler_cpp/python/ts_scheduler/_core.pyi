@@ -103,6 +103,8 @@ class Plan:
     def num_absorbed_rows(self) -> int: ...
     @property
     def num_tokens(self) -> int: ...
+    def pack(self, arena: Int32) -> int:
+        """Write what the device reads into one piece of memory; returns how many words."""
     @property
     def row_slot(self) -> Int32: ...
     @property
@@ -268,6 +270,10 @@ class Scheduler:
 
     def clear_prefix_cache(self) -> bool:
         """Empty the prefix cache; False, and nothing changes, while a sequence holds pages."""
+
+    @property
+    def arena_words(self) -> int:
+        """What `Plan.pack` needs at most, in int32 words."""
 
     def stats(self) -> Stats: ...
     def floor(self) -> FloorReport: ...
