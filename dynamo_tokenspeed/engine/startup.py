@@ -20,7 +20,7 @@ from dynamo_tokenspeed.engine.capacity import (
     num_threads,
 )
 from dynamo_tokenspeed.engine.executor import Executor
-from dynamo_tokenspeed.engine.host_tier import HostTier
+from dynamo_tokenspeed.engine.host_pool import HostPool
 from dynamo_tokenspeed.engine.kv_events import KVEventPublisher
 from dynamo_tokenspeed.engine.load_progress import load_progress
 from dynamo_tokenspeed.engine.sampler import Sampler
@@ -109,7 +109,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
             ops, model_config.vocab_size, _unknown_ids(config, model_config.vocab_size, device)
         ),
         TokenConstraints(device),
-        HostTier(pool, host_pages) if host_pages else None,
+        HostPool(pool, host_pages) if host_pages else None,
         overlap,
     )
     kv_events = None
