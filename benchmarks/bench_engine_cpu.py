@@ -31,7 +31,7 @@ from rich.table import Table
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 MODEL = HERE / ".models" / "bench-51m"
-GENERATOR = ("-m", "dynamo_tokenspeed.model.random_checkpoint")
+GENERATOR = ("-m", "dynamo_tokenspeed.tools.random_checkpoint")
 SETTLE_S = 0.4
 PROMPT, OUTPUT, PREFILL = 128, 64, 2048
 

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dynamo_tokenspeed.engine.offline import OfflineEngine
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
 from dynamo_tokenspeed.protocol import EngineConfig
+from dynamo_tokenspeed.tools.random_checkpoint import write_random_checkpoint
 
 MODEL = Path(__file__).parent / ".models" / "bench-51m-32k"
 CONTEXT = 20_480

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from dynamo_tokenspeed.launch.deployment import PLANE_FLAGS, Deployment
 from dynamo_tokenspeed.launch.dynamo_programs import FrontendCommand, WorkerCommand
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
+from dynamo_tokenspeed.tools.random_checkpoint import write_random_checkpoint
 
 PROMPT_TOKENS = 32
 

@@ -10,7 +10,7 @@ import torch
 import ts_scheduler
 from ts_kernels import UNSAMPLEABLE, Ops
 
-from dynamo_tokenspeed.engine.host_tier import HostTier
+from dynamo_tokenspeed.engine.host_pool import HostPool
 from dynamo_tokenspeed.engine.launched_step import LaunchedStep, Readout, RowReadouts
 from dynamo_tokenspeed.engine.rows import Rows
 from dynamo_tokenspeed.engine.sampler import Sampled, Sampler
@@ -38,7 +38,7 @@ class Executor:
         memory: StepMemory,
         sampler: Sampler,
         constraints: TokenConstraints,
-        host_tier: HostTier | None,
+        host_pool: HostPool | None,
         overlap: bool,
     ) -> None:
         self.model = model
@@ -49,7 +49,7 @@ class Executor:
         self.memory = memory
         self.sampler = sampler
         self.constraints = constraints
-        self.host_tier = host_tier
+        self.host_pool = host_pool
         self._device = tables.tokens.device
         self._thread: ThreadPoolExecutor | None = None
         if overlap and self._device.type == "cpu":
@@ -73,8 +73,8 @@ class Executor:
         is computed by itself: rows write the KV of their own tokens only, and read what is before,
         so computing one again gives the same. Nobody is to blame for what happens before.
         """
-        if self.host_tier is not None:
-            self.host_tier.transfer(plan)
+        if self.host_pool is not None:
+            self.host_pool.transfer(plan)
         step = self.memory.prepare(plan)
         if len(plan.admitted_slot):
             self.tables.admit(plan)

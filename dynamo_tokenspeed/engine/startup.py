@@ -20,14 +20,14 @@ from dynamo_tokenspeed.engine.capacity import (
     num_threads,
 )
 from dynamo_tokenspeed.engine.executor import Executor
-from dynamo_tokenspeed.engine.host_tier import HostTier
+from dynamo_tokenspeed.engine.host_pool import HostPool
 from dynamo_tokenspeed.engine.kv_events import KVEventPublisher
 from dynamo_tokenspeed.engine.load_progress import load_progress
 from dynamo_tokenspeed.engine.sampler import Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
 from dynamo_tokenspeed.engine.step_memory import StepMemory
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
-from dynamo_tokenspeed.model import KVPool, load_model, load_model_config, resolve_dtype
+from dynamo_tokenspeed.model import Checkpoint, KVPool, load_model, resolve_dtype
 from dynamo_tokenspeed.protocol import SAMPLING_DTYPE, Capacity, EngineConfig
 
 log = logging.getLogger("dynamo_tokenspeed.engine")
@@ -49,7 +49,8 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     """
     started = time.perf_counter()
     device = torch.device(config.device)
-    model_config = load_model_config(config.model)
+    checkpoint = Checkpoint(config.model)
+    model_config = checkpoint.config
     dtype = resolve_dtype(model_config, config.dtype)
     max_model_len = _max_model_len(config, model_config.max_position_embeddings)
     # What only pads the model's vocabulary is in nobody's.
@@ -61,12 +62,13 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
     host_pages = num_host_pages(config, pages, bytes_per_page)
     threads = num_threads(config)
 
-    ops = ts_kernels.bind(device.type, dtype, _overrides(config))
+    traits = {**model_config.traits, "page_size": config.page_size}
+    ops = ts_kernels.bind(device.type, dtype, _overrides(config), traits)
     ts_kernels.set_num_threads(threads, ops)
     for op, selection in ops.selections.items():
         log.debug("%s: %s", op, selection)
     with load_progress() as on_progress:
-        model = load_model(config.model, device, dtype, ops, on_progress)
+        model = load_model(checkpoint, device, dtype, ops, on_progress)
     pool = KVPool(model.kv_spec, pages, config.page_size, dtype, device)
     tables = SlotTables(config.max_num_seqs, max_model_len, config.page_size, device)
     overlap = device.type == "cuda" if config.overlap_schedule is None else config.overlap_schedule
@@ -107,7 +109,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
             ops, model_config.vocab_size, _unknown_ids(config, model_config.vocab_size, device)
         ),
         TokenConstraints(device),
-        HostTier(pool, host_pages) if host_pages else None,
+        HostPool(pool, host_pages) if host_pages else None,
         overlap,
     )
     kv_events = None

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 from ts_kernels import Ops
+from ts_kernels.registry import Traits
 
 from dynamo_tokenspeed.model.checkpoint_headers import TensorInfo
 from dynamo_tokenspeed.model.config_file import ConfigFile
 from dynamo_tokenspeed.model.forward_batch import ForwardBatch
 from dynamo_tokenspeed.model.kv_pool import KVPool, KVSpec
-from dynamo_tokenspeed.model.weights import WeightTargets
+from dynamo_tokenspeed.model.parameters import Parameters
+from dynamo_tokenspeed.model.weight_targets import WeightTargets
 
 
 class ModelConfig(Protocol):
@@ -31,12 +33,15 @@ class ModelConfig(Protocol):
     def max_position_embeddings(self) -> int: ...
     @property
     def kv_spec(self) -> KVSpec: ...
+    @property
+    def traits(self) -> Traits:
+        """The sizes by which kernels are chosen (`ts_kernels.registry.Traits`)."""
 
 
 class CausalLM(ABC):
     """A model on one device, holding its parameters and the ops it calls.
 
-    A family is a subclass in a file of its own and a line in `registry.FAMILIES`.
+    A family is a subclass in a file of its own and a line in `families.FAMILIES`.
     """
 
     config: ModelConfig
@@ -54,17 +59,13 @@ class CausalLM(ABC):
         return config
 
     @abstractmethod
-    def __init__(
-        self, config: Any, device: torch.device | str, dtype: torch.dtype, ops: Ops
-    ) -> None:
-        """Allocate the parameters, uninitialized; `weight_targets` says what fills them."""
+    def __init__(self, config: Any, new: Parameters, ops: Ops) -> None:
+        """Declare the parameters, which are allocated and not yet filled."""
 
-    @abstractmethod
-    def weight_targets(self, found: Collection[str] = ()) -> WeightTargets:
-        """Every checkpoint tensor that the family expects, and the view that receives it.
-
-        `found` are the names in the checkpoint, where it may hold the same in several layouts.
-        """
+    @classmethod
+    def weight_targets(cls, config: Any, new: Parameters) -> WeightTargets:
+        """What the parameters of `new` want, and what the family knows of other tensors."""
+        return WeightTargets(new.targets())
 
     @abstractmethod
     def forward(self, batch: ForwardBatch, pool: KVPool) -> Tensor:

@@ -70,9 +70,9 @@ def read_headers(directory: Path) -> dict[str, TensorInfo]:
     )
 
 
-def checkpoint_dtype(directory: Path) -> torch.dtype:
+def stored_dtype(directory: Path, found: Mapping[str, TensorInfo]) -> torch.dtype:
     """The dtype of the first floating tensor, for a config.json that does not state one."""
-    for info in read_headers(directory).values():
+    for info in found.values():
         if info.dtype in LOADABLE_DTYPES:
             return LOADABLE_DTYPES[info.dtype]
     raise WeightsError(

@@ -119,11 +119,11 @@ class ConfigFile:
         self.defaulted[self.prefix + key] = default
 
     def stated(self, key: str) -> str:
-        """A key that has been read, with its value, as a sentence names it."""
+        """A key with the value that counts, as a sentence names it."""
         name = self.prefix + key
         if name in self.defaulted:
-            return f"{key} {self.defaulted[name]} (the default, as it is not stated)"
-        return f"{key} {self.values[key]}"
+            return f"{key} {json.dumps(self.defaulted[name])} (the default, as it is not stated)"
+        return f"{key} {json.dumps(self.values.get(key))}"
 
     def dtype(self) -> torch.dtype | None:
         """The checkpoint's dtype (`dtype`, formerly `torch_dtype`); None when not stated."""

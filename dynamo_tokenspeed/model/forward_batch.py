@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -38,3 +39,21 @@ class ForwardBatch:
     def is_absorbed_and_sampled(self) -> bool:
         """Every token is: the step decodes, and nothing else."""
         return len(self.sample_index) == self.num_absorbed_tokens == len(self.token_ids)
+
+    def sampled(self) -> ForwardBatch:
+        """The sampled tokens alone, all of them absorbed: what is left to compute once the last
+        layer's cache is written."""
+        tokens = self.sample_index
+        positions = self.positions.index_select(0, tokens)
+        return ForwardBatch(
+            token_ids=self.token_ids.index_select(0, tokens),
+            positions=positions,
+            cache_index=self.cache_index.index_select(0, tokens),
+            block_table=self.block_table,
+            token_slots=self.token_slots.index_select(0, tokens),
+            absorbed_context_lens=(positions + 1).to(torch.int32),
+            expanded_slots=self.expanded_slots[:0],
+            query_start=self.query_start[:1],
+            context_lens=self.context_lens[:0],
+            sample_index=torch.arange(len(tokens), device=tokens.device),
+        )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from dynamo_environments import ROOT, DynamoEnvironment
 
-from dynamo_tokenspeed.model.registry import FAMILIES
+from dynamo_tokenspeed.model.families import FAMILIES
 from dynamo_tokenspeed.worker.model_directory import ARCHITECTURES
 
 # What becomes of each of Dynamo's own flags. A release with another one fails here.

@@ -19,7 +19,7 @@ import pytest
 from dynamo_environments import NEWEST, OLDEST, dynamo_environment
 
 from dynamo_tokenspeed.launch import loopback
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
+from dynamo_tokenspeed.tools.random_checkpoint import write_random_checkpoint
 
 SECONDS = 5.0  # the promise, held to in CPU time: this machine may be busy with others
 PATIENCE = 60.0

@@ -14,7 +14,6 @@ import pytest
 import zmq
 from engine_under_test import EngineUnderTest, submit
 
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
 from dynamo_tokenspeed.protocol import (
     Abort,
     Capacity,
@@ -27,6 +26,7 @@ from dynamo_tokenspeed.protocol import (
     Shutdown,
     StepOutput,
 )
+from dynamo_tokenspeed.tools.random_checkpoint import write_random_checkpoint
 
 PAGE_SIZE = 4
 ENDLESS = 100_000  # more than the context: ends at its limit

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dynamo_tokenspeed.engine.offline import OfflineEngine
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
 from dynamo_tokenspeed.protocol import EngineConfig
+from dynamo_tokenspeed.tools.random_checkpoint import write_random_checkpoint
 
 VOCAB_SIZE = 384
 MAX_MODEL_LEN = 160

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import zmq
 from dynamo_tokenspeed.engine import startup
 from dynamo_tokenspeed.engine.capacity import CapacityError
 from dynamo_tokenspeed.model import ModelError
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
+from dynamo_tokenspeed.model import checkpoint as model_checkpoint
+from dynamo_tokenspeed.model.config_file import ConfigFile
 from dynamo_tokenspeed.protocol import EngineConfig
+from dynamo_tokenspeed.tools.random_checkpoint import write_random_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +69,24 @@ def test_one_sentence(
     sentence = str(raised.value)
     assert all(word in sentence for word in words), sentence
     assert "\n" not in sentence
+
+
+def test_the_files_of_a_model_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write_random_checkpoint(tmp_path, tokenizer=False, vocab_size=32)
+    config = json.loads((directory / "config.json").read_text())
+    del config["dtype"], config["torch_dtype"]  # so that the headers say it
+    (directory / "config.json").write_text(json.dumps(config))
+    read: list[str] = []
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: (read.append(name), function(*arguments))[1]
+
+    monkeypatch.setattr(ConfigFile, "read", counted("config.json", ConfigFile.read))
+    monkeypatch.setattr(
+        model_checkpoint, "read_headers", counted("headers", model_checkpoint.read_headers)
+    )
+    startup.build(EngineConfig(model=str(directory), max_model_len=64, num_threads=1))
+
+    assert sorted(read) == ["config.json", "headers"]

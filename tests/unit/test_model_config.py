@@ -12,11 +12,11 @@ import pytest
 import torch
 import transformers
 
-from dynamo_tokenspeed.model import ModelError, load_model_config, resolve_dtype
+from dynamo_tokenspeed.model import Checkpoint, ModelError, resolve_dtype
 from dynamo_tokenspeed.model.config_file import ConfigFile
-from dynamo_tokenspeed.model.deepseek_v3_config import DeepseekV3Config
-from dynamo_tokenspeed.model.random_geometry import Geometry, deepseek_v3_config, kimi_k25_config
-from dynamo_tokenspeed.model.rope import Rope
+from dynamo_tokenspeed.model.families.deepseek_v3_config import DeepseekV3Config
+from dynamo_tokenspeed.model.layers.rope import Rope
+from dynamo_tokenspeed.tools.random_geometry import Geometry, deepseek_v3_config, kimi_k25_config
 
 YARN = Geometry(yarn_factor=8.0, yarn_mscale=0.7)
 
@@ -32,7 +32,7 @@ def valid(geometry: Geometry = Geometry()) -> dict[str, Any]:  # noqa: B008 - fr
 
 def refusal(directory: Path) -> str:
     with pytest.raises(ModelError) as failure:
-        load_model_config(directory)
+        Checkpoint(directory)
     assert "\n" not in str(failure.value)
     return str(failure.value)
 
@@ -42,9 +42,9 @@ def test_the_classic_keys_and_those_of_transformers_5_mean_the_same(tmp_path: Pa
     classic = {key: value for key, value in both.items() if key != "rope_parameters"}
     classic["rope_scaling"].pop("rope_theta")
     newer = {k: v for k, v in both.items() if k not in ("rope_scaling", "rope_theta")}
-    configs = [load_model_config(write(tmp_path, c)) for c in (both, classic, newer)]
+    configs = [Checkpoint(write(tmp_path, c)).config for c in (both, classic, newer)]
     assert isinstance(configs[0], DeepseekV3Config)
-    assert configs[0].rope.yarn is not None
+    assert configs[0].attention.rope.yarn is not None
     assert configs[0] == configs[1] == configs[2]
 
 
@@ -88,7 +88,7 @@ def test_rope_tables_are_those_of_transformers(
 
 
 def test_the_text_half_of_kimi_k25_is_read_from_text_config(tmp_path: Path) -> None:
-    nested = load_model_config(write(tmp_path, kimi_k25_config(YARN, "bfloat16", 0)))
+    nested = Checkpoint(write(tmp_path, kimi_k25_config(YARN, "bfloat16", 0))).config
     assert nested.architecture == "KimiK25ForConditionalGeneration"
     assert nested.dtype == torch.bfloat16
     assert nested.vocab_size == YARN.vocab_size
@@ -140,9 +140,11 @@ def test_the_published_geometry_of_kimi_k2_is_read(tmp_path: Path) -> None:
         "v_head_dim": 128,
         "vocab_size": 163840,
     }
-    config = load_model_config(write(tmp_path, published))
+    config = Checkpoint(write(tmp_path, published)).config
     assert isinstance(config, DeepseekV3Config)
-    assert config.softmax_scale == pytest.approx(192**-0.5 * (0.1 * math.log(32) + 1) ** 2)
+    assert config.attention.softmax_scale == pytest.approx(
+        192**-0.5 * (0.1 * math.log(32) + 1) ** 2
+    )
     assert config.moe is not None
     assert (config.moe.num_groups, config.moe.topk_groups) == (1, 1)
     assert config.moe_of_layer(0) is None
@@ -151,7 +153,7 @@ def test_the_published_geometry_of_kimi_k2_is_read(tmp_path: Path) -> None:
 
 
 def test_the_kv_pool_page_counts_latent_and_rope_key_of_every_layer(tmp_path: Path) -> None:
-    spec = load_model_config(write(tmp_path, valid())).kv_spec
+    spec = Checkpoint(write(tmp_path, valid())).config.kv_spec
     assert spec.bytes_per_page(16, torch.bfloat16) == 3 * 16 * (32 + 8) * 2
 
 
@@ -211,14 +213,13 @@ def test_a_missing_directory_and_a_missing_config_are_told_apart(tmp_path: Path)
 
 
 def test_auto_is_the_dtype_of_the_checkpoint_and_a_name_is_itself(tmp_path: Path) -> None:
-    config = load_model_config(write(tmp_path, valid() | {"dtype": "bfloat16"}))
+    config = Checkpoint(write(tmp_path, valid() | {"dtype": "bfloat16"})).config
     assert resolve_dtype(config) == torch.bfloat16
     assert resolve_dtype(config, "float32") == torch.float32
-    assert resolve_dtype(config, torch.float32) == torch.float32
 
 
 def test_float16_is_loaded_but_not_computed_in(tmp_path: Path) -> None:
-    config = load_model_config(write(tmp_path, valid() | {"dtype": "float16"}))
+    config = Checkpoint(write(tmp_path, valid() | {"dtype": "float16"})).config
     with pytest.raises(ModelError, match="float32 or bfloat16"):
         resolve_dtype(config)
     assert resolve_dtype(config, "bfloat16") == torch.bfloat16

@@ -23,13 +23,13 @@ from model_driver import ModelDriver
 from oracle import Oracle
 from transformers.models.deepseek_v3 import modeling_deepseek_v3
 
-from dynamo_tokenspeed.model import ModelError, load_model
+from dynamo_tokenspeed.model import Checkpoint, ModelError, load_model, resolve_dtype
 from dynamo_tokenspeed.model.config_file import ConfigFile
-from dynamo_tokenspeed.model.deepseek_v3 import DeepseekV3ForCausalLM
-from dynamo_tokenspeed.model.deepseek_v3_config import DeepseekV3Config
-from dynamo_tokenspeed.model.kimi_k25 import KimiK25ForConditionalGeneration
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
-from dynamo_tokenspeed.model.random_geometry import Geometry, deepseek_v3_config, kimi_k25_config
+from dynamo_tokenspeed.model.families.deepseek_v3 import DeepseekV3ForCausalLM
+from dynamo_tokenspeed.model.families.deepseek_v3_config import DeepseekV3Config
+from dynamo_tokenspeed.model.families.kimi_k25 import KimiK25ForConditionalGeneration
+from dynamo_tokenspeed.tools.random_checkpoint import write_random_checkpoint
+from dynamo_tokenspeed.tools.random_geometry import Geometry, deepseek_v3_config, kimi_k25_config
 
 # Every value that has a default here differs from it, so that a wrong default shows.
 GEOMETRY = Geometry(
@@ -127,12 +127,12 @@ def meaning(config: DeepseekV3Config) -> dict[str, Any]:
         "hidden_size": config.hidden_size,
         "max_position_embeddings": config.max_position_embeddings,
         "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "q_lora_rank": config.q_lora_rank,
-        "kv_lora_rank": config.kv_lora_rank,
-        "qk_nope_head_dim": config.qk_nope_head_dim,
-        "qk_rope_head_dim": config.qk_rope_head_dim,
-        "v_head_dim": config.v_head_dim,
+        "num_attention_heads": config.attention.num_heads,
+        "q_lora_rank": config.attention.q_lora_rank,
+        "kv_lora_rank": config.attention.kv_lora_rank,
+        "qk_nope_head_dim": config.attention.qk_nope_head_dim,
+        "qk_rope_head_dim": config.attention.qk_rope_head_dim,
+        "v_head_dim": config.attention.v_head_dim,
         "intermediate_size": config.intermediate_size,
         "moe_intermediate_size": config.moe.intermediate_size,
         "n_routed_experts": config.moe.num_experts,
@@ -144,8 +144,8 @@ def meaning(config: DeepseekV3Config) -> dict[str, Any]:
         "routed_scaling_factor": config.moe.routed_scaling_factor,
         "first_k_dense_replace": config.first_moe_layer,
         "rms_norm_eps": config.rms_norm_eps,
-        "attention_bias": config.attention_bias,
-        "rope_interleave": config.rope_interleave,
+        "attention_bias": config.attention.bias,
+        "rope_interleave": config.attention.rope_interleave,
         "tie_word_embeddings": config.tie_word_embeddings,
         "hidden_act": "silu",  # the only one that this version computes
     }
@@ -156,11 +156,11 @@ def assert_same_meaning(ours: DeepseekV3Config, theirs: Any) -> None:
     assert mine == {key: getattr(theirs, key) for key in mine}
     rope = modeling_deepseek_v3.DeepseekV3RotaryEmbedding(theirs)
     cos, sin = rope(torch.zeros(1), torch.arange(40)[None])
-    half = ours.qk_rope_head_dim // 2
+    half = ours.attention.qk_rope_head_dim // 2
     expected = torch.cat([cos[0, :, :half], sin[0, :, :half]], dim=1)
-    torch.testing.assert_close(ours.rope.table(40), expected)
+    torch.testing.assert_close(ours.attention.rope.table(40), expected)
     attention = modeling_deepseek_v3.DeepseekV3Attention(theirs, 0)
-    assert ours.softmax_scale == pytest.approx(attention.scaling, rel=1e-9)
+    assert ours.attention.softmax_scale == pytest.approx(attention.scaling, rel=1e-9)
 
 
 # Keys that are noted under the name of another that says the same.
@@ -348,7 +348,9 @@ def test_without_the_key_the_logits_are_those_of_transformers_without_it(
     tokens = [random.Random(0).randrange(96) for _ in range(40)]
 
     with caplog.at_level(logging.INFO):
-        model = load_model(tmp_path, "cpu", "auto", ts_kernels.bind("cpu", torch.float32))
+        model = load_model(
+            Checkpoint(tmp_path), "cpu", torch.float32, ts_kernels.bind("cpu", torch.float32)
+        )
     driver = ModelDriver(model, page_size=16)
     (ours,) = driver.step([(driver.sequence(tokens), 40)])
 
@@ -370,7 +372,9 @@ def test_the_dtype_that_is_not_stated_is_that_of_the_weights(
     expected = getattr(torch, dtype)
 
     with caplog.at_level(logging.INFO):
-        model = load_model(tmp_path, "cpu", "auto", ts_kernels.bind("cpu", expected))
+        checkpoint = Checkpoint(tmp_path)
+        served = resolve_dtype(checkpoint.config)
+        model = load_model(checkpoint, "cpu", served, ts_kernels.bind("cpu", expected))
 
     assert isinstance(model, DeepseekV3ForCausalLM)
     assert model.embedding.dtype == expected

@@ -14,10 +14,12 @@ import torch
 import ts_kernels
 from model_driver import CachedSequence, ModelDriver
 from oracle import Oracle
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dynamo_tokenspeed.model import CausalLM, load_model
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
+from dynamo_tokenspeed.model import CausalLM, Checkpoint, load_model
+from dynamo_tokenspeed.model.layers.moe import Moe
+from dynamo_tokenspeed.tools.random_checkpoint import write_random_checkpoint
 
 VOCAB_SIZE = 96
 YARN = {"yarn_factor": 8.0, "yarn_original_max_position_embeddings": 32}
@@ -76,7 +78,7 @@ def checkpoint(directory: Path, dtype: torch.dtype, **geometry: Any) -> Path:
 
 
 def load(directory: Path, dtype: torch.dtype) -> CausalLM:
-    return load_model(directory, "cpu", "auto", ts_kernels.bind("cpu", dtype))
+    return load_model(Checkpoint(directory), "cpu", dtype, ts_kernels.bind("cpu", dtype))
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
@@ -234,8 +236,8 @@ def test_moe_layer_freq_makes_the_layers_between_dense(tmp_path: Path) -> None:
     directory = checkpoint(
         tmp_path, torch.float32, num_hidden_layers=5, first_k_dense_replace=1, moe_layer_freq=2
     )
-    wanted = load(directory, torch.float32).weight_targets().wanted
-    routed = [i for i in range(5) if f"model.layers.{i}.mlp.gate.weight" in wanted]
+    model: Any = load(directory, torch.float32)
+    routed = [i for i, layer in enumerate(model.layers) if isinstance(layer.mlp, Moe)]
     assert routed == [2, 4]
 
 
@@ -245,18 +247,14 @@ def test_without_shared_experts_a_token_passes_through_its_routed_ones_only(
     # transformers has no such checkpoint; zero weights in one are the same function.
     geometry = {"num_hidden_layers": 2, "first_k_dense_replace": 0}
     directory = checkpoint(tmp_path / "without", torch.float32, n_shared_experts=None, **geometry)
-    model = load(directory, torch.float32)
-    twin = load(checkpoint(tmp_path / "with", torch.float32, **geometry), torch.float32)
-    targets, twin_targets = model.weight_targets().wanted, twin.weight_targets().wanted
-    for name in twin_targets:
-        shape = twin_targets[name].shape
-        source = torch.randn(shape) * 0.08 if name in targets else torch.zeros(shape)
-        twin_targets[name].write(source)
-        if name in targets:
-            targets[name].write(source)
+    twin = checkpoint(tmp_path / "with", torch.float32, **geometry)
+    kept = load_file(directory / "model.safetensors")
+    for name, tensor in load_file(twin / "model.safetensors").items():
+        kept.setdefault(name, torch.zeros_like(tensor))
+    save_file(kept, twin / "model.safetensors")
 
     tokens = random_tokens(random.Random(0), 9)
-    drivers = [ModelDriver(m, page_size=4) for m in (model, twin)]
+    drivers = [ModelDriver(load(d, torch.float32), page_size=4) for d in (directory, twin)]
     ours, theirs = (d.step([(d.sequence(tokens), 9)])[0] for d in drivers)
 
     torch.testing.assert_close(ours, theirs)

@@ -12,8 +12,8 @@ import transformers
 import ts_kernels
 from safetensors.torch import load_file
 
-from dynamo_tokenspeed.model import ForwardBatch, KVPool, ModelError, load_model
-from dynamo_tokenspeed.model.random_checkpoint import main, write_random_checkpoint
+from dynamo_tokenspeed.model import Checkpoint, ForwardBatch, KVPool, ModelError, load_model
+from dynamo_tokenspeed.tools.random_checkpoint import main, write_random_checkpoint
 
 
 def test_the_same_arguments_write_the_same_weights(tmp_path: Path) -> None:
@@ -87,13 +87,14 @@ def test_a_vocabulary_without_room_for_all_bytes_needs_no_tokenizer(tmp_path: Pa
 
 def test_the_null_model_repeats_one_token_and_writes_nothing(tmp_path: Path) -> None:
     write_random_checkpoint(tmp_path, arch="null")
-    model = load_model(tmp_path, "cpu", "auto", ts_kernels.bind("cpu", torch.float32))
+    ops = ts_kernels.bind("cpu", torch.float32)
+    model = load_model(Checkpoint(tmp_path), "cpu", torch.float32, ops)
     pool = KVPool(model.kv_spec, 2, 16, torch.float32, "cpu")
     ints = torch.zeros(3, dtype=torch.int32)
     longs = torch.arange(3)
 
     logits = model.forward(
-        ForwardBatch(longs, longs, longs, ints[:, None], ints, 3, ints, ints, ints, longs), pool
+        ForwardBatch(longs, longs, longs, ints[:, None], ints, ints, ints, ints, ints, longs), pool
     )
 
     tokenizer = transformers.PreTrainedTokenizerFast(

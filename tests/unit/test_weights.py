@@ -16,8 +16,8 @@ import ts_kernels
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dynamo_tokenspeed.model import CausalLM, ModelError, WeightsError, load_model
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
+from dynamo_tokenspeed.model import CausalLM, Checkpoint, ModelError, WeightsError, load_model
+from dynamo_tokenspeed.tools.random_checkpoint import write_random_checkpoint
 
 INDEX = "model.safetensors.index.json"
 KV_B = "model.layers.1.self_attn.kv_b_proj.weight"
@@ -26,7 +26,7 @@ TINY = {"tokenizer": False, "vocab_size": 32, "num_hidden_layers": 2, "std": 0.1
 
 def load(directory: Path, dtype: torch.dtype = torch.float32, on_progress: Any = None) -> CausalLM:
     ops = ts_kernels.bind("cpu", dtype)
-    return load_model(directory, "cpu", dtype, ops, on_progress)
+    return load_model(Checkpoint(directory), "cpu", dtype, ops, on_progress)
 
 
 def single_file(directory: Path, **geometry: Any) -> Path:

@@ -22,8 +22,8 @@ from oracle import Oracle
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dynamo_tokenspeed.model import CausalLM, ModelError, load_model
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
+from dynamo_tokenspeed.model import CausalLM, Checkpoint, ModelError, load_model
+from dynamo_tokenspeed.tools.random_checkpoint import write_random_checkpoint
 
 TOKENS = [5, 9, 2, 30, 17, 8, 1]
 Tensors = dict[str, Tensor]
@@ -48,7 +48,7 @@ def change_tensors(directory: Path, change: Callable[[Tensors], object]) -> None
 
 
 def load(directory: Path, dtype: torch.dtype = torch.float32) -> CausalLM:
-    return load_model(directory, "cpu", dtype, ts_kernels.bind("cpu", dtype))
+    return load_model(Checkpoint(directory), "cpu", dtype, ts_kernels.bind("cpu", dtype))
 
 
 def logits(directory: Path) -> Tensor:
@@ -132,7 +132,7 @@ def test_without_a_head_and_without_tying_the_refusal_names_the_key(tmp_path: Pa
         ({}, {"num_hidden_layers": 2}, "num_hidden_layers 2"),
         ({}, {"num_hidden_layers": 2, "num_nextn_predict_layers": 1}, "num_hidden_layers 2"),
         ({}, {"num_hidden_layers": 4}, "num_hidden_layers 4"),
-        ({}, {"n_shared_experts": None}, "n_shared_experts 0"),
+        ({}, {"n_shared_experts": None}, "n_shared_experts null"),
         ({}, {"n_shared_experts": 2}, "n_shared_experts 2"),
         ({"n_shared_experts": None}, {"n_shared_experts": 1}, "n_shared_experts 1"),
         ({}, {"n_routed_experts": 4}, "n_routed_experts 4"),

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from dynamo_tokenspeed.model.checkpoint_headers import (
     INDEX_NAME,
@@ -25,6 +24,7 @@ from dynamo_tokenspeed.model.checkpoint_headers import (
     open_file,
 )
 from dynamo_tokenspeed.model.errors import WeightsError
+from dynamo_tokenspeed.model.weight import Target
 
 log = logging.getLogger(__name__)
 
@@ -33,53 +33,23 @@ WAY_OUT = "correct config.json, or take the weights that belong to it"
 Progress = Callable[[int, int, str], None]  # bytes done, bytes in all, name of the last tensor
 
 
-@dataclass(frozen=True)
-class Target:
-    """One tensor that the model wants, and what to do with it."""
-
-    shape: tuple[int, ...]
-    write: Callable[[Tensor], object]
-    dtype: torch.dtype | None = None  # of the destination, where the tensor is copied as it is
-
-
 @dataclass
 class WeightTargets:
     """The tensors of a checkpoint as a model sees them: wanted, or knowingly left out."""
 
-    found: Collection[str] = ()  # names in the checkpoint, where they decide what is wanted
+    wanted: Mapping[str, Target]
     # name -> why it is left out ("vision tower"), or None when it is not known
     left_out: Callable[[str], str | None] = lambda name: None
     # name -> what decides its place and shape ("config.json has vocab_size 512")
     because: Callable[[str], str] = lambda name: "config.json describes another model"
-    wanted: dict[str, Target] = field(default_factory=dict)
-
-    def holds(self, name: str) -> bool:
-        return name in self.found
-
-    def add(self, name: str, destination: Tensor, shape: tuple[int, ...] | None = None) -> None:
-        """`destination` (any view of a parameter) receives the tensor `name`.
-
-        `shape` is the tensor's shape in the file where it differs from the destination's.
-        """
-        self.wanted[name] = Target(
-            tuple(shape or destination.shape),
-            lambda source: destination.copy_(source.view(destination.shape)),
-            destination.dtype,
-        )
-
-    def add_written_by(
-        self, name: str, shape: tuple[int, ...], write: Callable[[Tensor], object]
-    ) -> None:
-        """`write` receives the tensor `name`, where a single copy does not do."""
-        self.wanted[name] = Target(shape, write)
 
 
 def load_weights(
     found: dict[str, TensorInfo], targets: WeightTargets, on_progress: Progress | None
 ) -> None:
-    """Fill every wanted target from the checked tensors `found`, file by file."""
+    """Fill every wanted target from the checked tensors `found`, in the order of the files."""
     by_file: dict[Path, list[str]] = {}
-    for name in targets.wanted:
+    for name in filter(targets.wanted.__contains__, found):
         by_file.setdefault(found[name].file, []).append(name)
     total = sum(found[name].nbytes for name in targets.wanted)
     done = 0

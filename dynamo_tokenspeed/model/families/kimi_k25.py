@@ -14,10 +14,10 @@ from typing import Any
 
 from dynamo_tokenspeed.model.checkpoint_headers import TensorInfo
 from dynamo_tokenspeed.model.config_file import ConfigFile
-from dynamo_tokenspeed.model.deepseek_v3 import DeepseekV3ForCausalLM
-from dynamo_tokenspeed.model.deepseek_v3_checkpoint import CheckpointNames
-from dynamo_tokenspeed.model.deepseek_v3_config import DeepseekV3Config, refuse_quantized
 from dynamo_tokenspeed.model.errors import ModelError
+from dynamo_tokenspeed.model.families.deepseek_v3 import DeepseekV3ForCausalLM
+from dynamo_tokenspeed.model.families.deepseek_v3_config import DeepseekV3Config, refuse_quantized
+from dynamo_tokenspeed.model.families.deepseek_v3_names import DeepseekV3Names
 
 # What the names of the language model's tensors begin with, and the head's name.
 PUBLISHED_NAMES = ("language_model.model.", "language_model.lm_head.weight")
@@ -32,7 +32,16 @@ VISION_PREFIXES = (
 )
 
 
+class KimiK25Names(DeepseekV3Names):
+    def left_out(self, name: str) -> str | None:
+        if name.startswith(VISION_PREFIXES):
+            return "vision tower and projector; this model serves text"
+        return super().left_out(name)
+
+
 class KimiK25ForConditionalGeneration(DeepseekV3ForCausalLM):
+    names = KimiK25Names
+
     @staticmethod
     def read_config(file: ConfigFile) -> DeepseekV3Config:
         refuse_quantized(file)
@@ -57,8 +66,3 @@ class KimiK25ForConditionalGeneration(DeepseekV3ForCausalLM):
         if any(name.startswith(body) for name in found):
             config = replace(config, body_prefix=body, head_name=head)
         return DeepseekV3ForCausalLM.reconcile(config, found)
-
-    def left_out(self, names: CheckpointNames, name: str) -> str | None:
-        if name.startswith(VISION_PREFIXES):
-            return "vision tower and projector; this model serves text"
-        return super().left_out(names, name)

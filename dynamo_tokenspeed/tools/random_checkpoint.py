@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Random checkpoints in the Hugging Face layout, any geometry, for tests and benchmarks.
 
-    python -m dynamo_tokenspeed.model.random_checkpoint OUT --preset bench-51m --dtype bfloat16
-    python -m dynamo_tokenspeed.model.random_checkpoint OUT --hidden-size 128 --yarn-factor 4
-    python -m dynamo_tokenspeed.model.random_checkpoint OUT --arch null
+    python -m dynamo_tokenspeed.tools.random_checkpoint OUT --preset bench-51m --dtype bfloat16
+    python -m dynamo_tokenspeed.tools.random_checkpoint OUT --hidden-size 128 --yarn-factor 4
+    python -m dynamo_tokenspeed.tools.random_checkpoint OUT --arch null
 
 Writes config.json, generation_config.json, safetensors and a tokenizer with a chat template. The
 same arguments write the same bytes.
@@ -26,9 +26,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from ts_kernels import bind
 
+from dynamo_tokenspeed.model.checkpoint import SERVED_DTYPES, Checkpoint
 from dynamo_tokenspeed.model.checkpoint_headers import INDEX_NAME, SINGLE_NAME
 from dynamo_tokenspeed.model.errors import ModelError
-from dynamo_tokenspeed.model.random_geometry import (
+from dynamo_tokenspeed.model.parameters import Parameters
+from dynamo_tokenspeed.tools.random_geometry import (
     PRESETS,
     VISION_TENSORS,
     Geometry,
@@ -36,14 +38,13 @@ from dynamo_tokenspeed.model.random_geometry import (
     kimi_k25_config,
     null_config,
 )
-from dynamo_tokenspeed.model.random_tokenizer import (
+from dynamo_tokenspeed.tools.random_tokenizer import (
     EOS,
     SMALLEST_VOCABULARY,
     SPECIAL_TOKENS,
     learn_tokenizer,
     write_tokenizer,
 )
-from dynamo_tokenspeed.model.registry import FAMILIES, SERVED_DTYPES, load_model_config
 
 ARCHITECTURES = ("deepseek_v3", "kimi_k25", "null")
 
@@ -122,13 +123,13 @@ class Noise:
 
 def _write_weights(directory: Path, noise: Noise, shards: int) -> None:
     """Fill the tensors that the model of `directory`'s config.json asks for, shard by shard."""
-    config: Any = load_model_config(directory)
-    ops = bind("cpu", noise.dtype)
-    model = FAMILIES[config.architecture](config, "cpu", noise.dtype, ops)
-    shapes = {name: target.shape for name, target in model.weight_targets().wanted.items()}
+    checkpoint = Checkpoint(directory)
+    new = Parameters("meta", noise.dtype)
+    checkpoint.family(checkpoint.config, new, bind("cpu", noise.dtype))
+    shapes = {name: target.shape for name, target in new.targets().items()}
     if not shapes:
         return
-    if config.architecture.startswith("Kimi"):
+    if checkpoint.config.architecture.startswith("Kimi"):
         shapes |= VISION_TENSORS
 
     weight_map: dict[str, str] = {}
@@ -171,7 +172,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m dynamo_tokenspeed.model.random_checkpoint",
+        prog="python -m dynamo_tokenspeed.tools.random_checkpoint",
         description="Write a random checkpoint in the Hugging Face layout.",
     )
     parser.add_argument("out", help="directory to write")

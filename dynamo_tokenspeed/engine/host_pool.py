@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The host tier of the KV cache: pages that the device has no room for."""
+"""The memory behind the host tier of the KV cache: pages that the device has no room for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STORE, LOAD = 0, 1  # `Plan.transfer_kind`: device to host, host to device
 STAGED_BYTES = 64 << 20  # what transfers may take of the device's memory for a moment
 
 
-class HostTier:
+class HostPool:
     """`[host pages, layers, page_size, width]`: a page is one piece, copied in one go.
 
     On the device a page lies in as many pieces as the model has layers, so pages pass through a

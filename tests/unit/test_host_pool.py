@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from dynamo_tokenspeed.engine import host_tier
-from dynamo_tokenspeed.engine.host_tier import LOAD, STORE, HostTier
+from dynamo_tokenspeed.engine import host_pool
+from dynamo_tokenspeed.engine.host_pool import LOAD, STORE, HostPool
 from dynamo_tokenspeed.model import KVPool
 from dynamo_tokenspeed.model.kv_pool import KVSpec
 
@@ -38,38 +38,38 @@ def plan(*transfers: tuple[int, list[int], list[int]]):
 
 
 def test_what_is_stored_comes_back_on_any_page(pool: KVPool) -> None:
-    tier = HostTier(pool, HOST_PAGES)
+    host = HostPool(pool, HOST_PAGES)
     before = pool.kv.clone()
 
-    tier.transfer(plan((STORE, [4, 1], [7, 0]), (STORE, [2], [3])))
+    host.transfer(plan((STORE, [4, 1], [7, 0]), (STORE, [2], [3])))
     pool.kv.zero_()
-    tier.transfer(plan((LOAD, [0, 5, 3], [0, 3, 7])))
+    host.transfer(plan((LOAD, [0, 5, 3], [0, 3, 7])))
 
     assert torch.equal(pool.kv[:, [0, 5, 3]], before[:, [1, 2, 4]])
     assert not pool.kv[:, [1, 2, 4]].any()
 
 
 def test_a_page_is_stored_before_a_load_takes_its_place(pool: KVPool) -> None:
-    tier = HostTier(pool, HOST_PAGES)
+    host = HostPool(pool, HOST_PAGES)
     before = pool.kv.clone()
-    tier.transfer(plan((STORE, [1], [1])))
+    host.transfer(plan((STORE, [1], [1])))
 
-    tier.transfer(plan((LOAD, [2], [1]), (STORE, [2], [5])))
+    host.transfer(plan((LOAD, [2], [1]), (STORE, [2], [5])))
     assert torch.equal(pool.kv[:, 2], before[:, 1])
 
-    tier.transfer(plan((LOAD, [3], [5])))
+    host.transfer(plan((LOAD, [3], [5])))
     assert torch.equal(pool.kv[:, 3], before[:, 2])
 
 
 def test_pages_that_the_staging_buffer_cannot_hold_go_in_portions(
     pool: KVPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_tier, "STAGED_BYTES", 2 * pool.kv[:, 0].nbytes)
-    tier = HostTier(pool, HOST_PAGES)
+    monkeypatch.setattr(host_pool, "STAGED_BYTES", 2 * pool.kv[:, 0].nbytes)
+    host = HostPool(pool, HOST_PAGES)
     before = pool.kv.clone()
 
-    tier.transfer(plan((STORE, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4])))
-    tier.transfer(plan((LOAD, [4, 3, 2, 1, 0], [0, 1, 2, 3, 4])))
+    host.transfer(plan((STORE, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4])))
+    host.transfer(plan((LOAD, [4, 3, 2, 1, 0], [0, 1, 2, 3, 4])))
 
     assert torch.equal(pool.kv[:, :5], before[:, [4, 3, 2, 1, 0]])
 
@@ -77,6 +77,6 @@ def test_pages_that_the_staging_buffer_cannot_hold_go_in_portions(
 def test_a_plan_without_transfers_touches_nothing(pool: KVPool) -> None:
     before = pool.kv.clone()
 
-    HostTier(pool, HOST_PAGES).transfer(plan())
+    HostPool(pool, HOST_PAGES).transfer(plan())
 
     assert torch.equal(pool.kv, before)

@@ -147,7 +147,7 @@ VISION_TENSORS: dict[str, tuple[int, ...]] = {
 def null_config(
     geometry: Geometry, dtype: str, eos_token_id: int, null_token_id: int
 ) -> dict[str, Any]:
-    """config.json of the benchmark model that computes nothing (`model/null.py`)."""
+    """config.json of the benchmark model that computes nothing (`model/families/null.py`)."""
     return {
         "architectures": ["NullForCausalLM"],
         "model_type": "null",

@@ -6,7 +6,6 @@ Tensors that are there are used, or refused by a sentence that names the key the
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Collection, Mapping
@@ -17,10 +16,10 @@ import torch
 from torch import Tensor
 
 from dynamo_tokenspeed.model.checkpoint_headers import TensorInfo, same_values
-from dynamo_tokenspeed.model.deepseek_v3_config import DeepseekV3Config
 from dynamo_tokenspeed.model.errors import WeightsError
-from dynamo_tokenspeed.model.rope import Rope
-from dynamo_tokenspeed.model.weights import WeightTargets
+from dynamo_tokenspeed.model.families.deepseek_v3_config import DeepseekV3Config
+from dynamo_tokenspeed.model.layers.rope import Rope
+from dynamo_tokenspeed.model.weight import Target
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ def keep_head(config: DeepseekV3Config, found: Mapping[str, TensorInfo]) -> Deep
     return replace(config, tie_word_embeddings=False)
 
 
-class CheckpointNames:
+class DeepseekV3Names:
     """The names of a checkpoint's tensors, held against `config`."""
 
     def __init__(self, config: DeepseekV3Config, names: Collection[str]) -> None:
@@ -116,44 +115,21 @@ class CheckpointNames:
         keys = next((keys for end, keys in KEYS.items() if re.search(end + "$", name)), ())
         if not keys:
             return "no DeepSeek-V3 model has one of this name"
-        stated = stated_values(config)
-        return "config.json has " + ", ".join(f"{key} {json.dumps(stated[key])}" for key in keys)
+        return "config.json has " + ", ".join(map(config.file.stated, keys))
+
+    def saved_frequencies(self) -> dict[str, Target]:
+        """Rope frequencies that old checkpoints hold are compared with those of config.json."""
+        rope = self.config.attention.rope
+        return {
+            name: Target((rope.dim // 2,), partial(_compare_frequencies, name, rope))
+            for name in self.names
+            if name.startswith(self.config.body_prefix) and name.endswith("rotary_emb.inv_freq")
+        }
 
     def _layer(self, name: str) -> tuple[int | None, str]:
         """The number of the layer that a tensor is in, and its name within the layer."""
         match = re.match(rf"{re.escape(self.config.body_prefix)}layers\.(\d+)\.(.*)", name)
         return (int(match[1]), match[2]) if match else (None, name)
-
-
-def stated_values(config: DeepseekV3Config) -> dict[str, object]:
-    """The values of `KEYS`, under their names in config.json."""
-    moe = config.moe
-    return {
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "num_attention_heads": config.num_heads,
-        "q_lora_rank": config.q_lora_rank,
-        "kv_lora_rank": config.kv_lora_rank,
-        "qk_nope_head_dim": config.qk_nope_head_dim,
-        "qk_rope_head_dim": config.qk_rope_head_dim,
-        "v_head_dim": config.v_head_dim,
-        "attention_bias": config.attention_bias,
-        "intermediate_size": config.intermediate_size,
-        "first_k_dense_replace": config.first_moe_layer,
-        "moe_layer_freq": config.moe_layer_freq,
-        "n_routed_experts": moe.num_experts if moe else None,
-        "n_shared_experts": moe.num_shared if moe else None,
-        "moe_intermediate_size": moe.intermediate_size if moe else None,
-    }
-
-
-def add_saved_frequencies(targets: WeightTargets, config: DeepseekV3Config) -> None:
-    """Rope frequencies that old checkpoints hold are compared with those of config.json."""
-    for name in targets.found:
-        if name.startswith(config.body_prefix) and name.endswith("rotary_emb.inv_freq"):
-            compare = partial(_compare_frequencies, name, config.rope)
-            targets.add_written_by(name, (config.rope.dim // 2,), compare)
 
 
 def _compare_frequencies(name: str, rope: Rope, saved: Tensor) -> None:

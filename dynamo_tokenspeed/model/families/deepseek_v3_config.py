@@ -8,34 +8,21 @@ value that it computes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from ts_kernels.registry import Traits
 
 from dynamo_tokenspeed.model.config_file import ConfigFile
 from dynamo_tokenspeed.model.errors import ModelError
 from dynamo_tokenspeed.model.kv_pool import KVSpec
-from dynamo_tokenspeed.model.rope import Rope
-
-
-@dataclass(frozen=True)
-class MoeConfig:
-    """Routed and shared experts (DeepSeek-V3, arXiv:2412.19437, section 2.1.2)."""
-
-    num_experts: int
-    num_shared: int
-    intermediate_size: int  # of one expert; shared experts have the same width each
-    top_k: int
-    num_groups: int
-    topk_groups: int
-    norm_topk_prob: bool
-    routed_scaling_factor: float
+from dynamo_tokenspeed.model.layers.mla_attention import MlaConfig
+from dynamo_tokenspeed.model.layers.moe import MoeConfig
+from dynamo_tokenspeed.model.layers.rope import Rope
 
 
 @dataclass(frozen=True)
 class DeepseekV3Config:
-    """One DeepSeek-V3 model; attention as in DeepSeek-V2 (arXiv:2405.04434, section 2.1)."""
-
     architecture: str
     dtype: torch.dtype | None  # the checkpoint's, None when config.json does not say
     vocab_size: int
@@ -47,34 +34,24 @@ class DeepseekV3Config:
     body_prefix: str  # what tensor names begin with, all but the head's
     head_name: str
 
-    num_heads: int
-    q_lora_rank: int | None
-    kv_lora_rank: int
-    qk_nope_head_dim: int
-    qk_rope_head_dim: int
-    v_head_dim: int
-    attention_bias: bool
-    rope: Rope
-    rope_interleave: bool  # pairs (2i, 2i+1) in the checkpoint; otherwise (i, i + dim/2)
-
+    attention: MlaConfig
     intermediate_size: int  # of the dense layers
     moe: MoeConfig | None  # None: every layer is dense
     first_moe_layer: int
     moe_layer_freq: int
-
-    @property
-    def qk_head_dim(self) -> int:
-        return self.qk_nope_head_dim + self.qk_rope_head_dim
-
-    @property
-    def softmax_scale(self) -> float:
-        """1/sqrt(head dim), times YaRN's temperature squared."""
-        scale: float = self.qk_head_dim**-0.5
-        return scale * self.rope.softmax_scale
+    file: ConfigFile = field(compare=False, repr=False)  # what it was read from, for sentences
 
     @property
     def kv_spec(self) -> KVSpec:
-        return KVSpec(self.num_layers, self.kv_lora_rank + self.qk_rope_head_dim)
+        return KVSpec(self.num_layers, self.attention.cache_width)
+
+    @property
+    def traits(self) -> Traits:
+        return {
+            "hidden_size": self.hidden_size,
+            **self.attention.traits,
+            **(self.moe.traits if self.moe else {}),
+        }
 
     def moe_of_layer(self, layer: int) -> MoeConfig | None:
         """The experts of this layer, None where its MLP is dense."""
@@ -94,13 +71,6 @@ class DeepseekV3Config:
             )
         file.choice("hidden_act", ("silu",), "silu")
         max_positions = file.integer("max_position_embeddings")
-        rope_dim = file.integer("qk_rope_head_dim")
-        if "head_dim" in file and file.integer("head_dim") != rope_dim:
-            # What `transformers` sizes its rope table by.
-            raise ModelError(
-                f"{file.path} has head_dim {file.integer('head_dim')}, but qk_rope_head_dim "
-                f"{rope_dim}; the two must be equal, correct one or remove head_dim"
-            )
         return cls(
             architecture=file.architecture()
             if "architectures" in file
@@ -114,19 +84,12 @@ class DeepseekV3Config:
             tie_word_embeddings=file.flag("tie_word_embeddings", False),
             body_prefix=body_prefix,
             head_name=head_name,
-            num_heads=file.integer("num_attention_heads"),
-            q_lora_rank=file.integer_or_null("q_lora_rank"),
-            kv_lora_rank=file.integer("kv_lora_rank"),
-            qk_nope_head_dim=file.integer("qk_nope_head_dim"),
-            qk_rope_head_dim=rope_dim,
-            v_head_dim=file.integer("v_head_dim"),
-            attention_bias=file.flag("attention_bias", False),
-            rope=Rope.from_config(file, rope_dim, max_positions),
-            rope_interleave=file.flag("rope_interleave", True),
+            attention=_attention(file, max_positions),
             intermediate_size=file.integer("intermediate_size"),
             moe=_moe(file),
             first_moe_layer=file.integer("first_k_dense_replace", 3, minimum=0),
             moe_layer_freq=file.integer("moe_layer_freq", 1),
+            file=file,
         )
 
 
@@ -139,6 +102,30 @@ def refuse_quantized(file: ConfigFile) -> None:
             f"{file.path} announces weights quantized by {method}, which this version cannot "
             "load; serve a float32 or bfloat16 checkpoint"
         )
+
+
+def _attention(file: ConfigFile, max_positions: int) -> MlaConfig:
+    rope_dim = file.integer("qk_rope_head_dim")
+    if rope_dim % 2:
+        raise ModelError(f"{file.path} has qk_rope_head_dim {rope_dim}, which must be even")
+    if "head_dim" in file and file.integer("head_dim") != rope_dim:
+        # What `transformers` sizes its rope table by.
+        raise ModelError(
+            f"{file.path} has head_dim {file.integer('head_dim')}, but qk_rope_head_dim "
+            f"{rope_dim}; the two must be equal, correct one or remove head_dim"
+        )
+    return MlaConfig(
+        hidden_size=file.integer("hidden_size"),
+        num_heads=file.integer("num_attention_heads"),
+        q_lora_rank=file.integer_or_null("q_lora_rank"),
+        kv_lora_rank=file.integer("kv_lora_rank"),
+        qk_nope_head_dim=file.integer("qk_nope_head_dim"),
+        qk_rope_head_dim=rope_dim,
+        v_head_dim=file.integer("v_head_dim"),
+        bias=file.flag("attention_bias", False),
+        rope=Rope.from_config(file, rope_dim, max_positions),
+        rope_interleave=file.flag("rope_interleave", True),
+    )
 
 
 def _moe(file: ConfigFile) -> MoeConfig | None:

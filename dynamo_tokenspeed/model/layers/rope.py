@@ -66,8 +66,6 @@ class Rope:
         A non-empty `rope_scaling` wins over `rope_parameters`, and a top-level
         `original_max_position_embeddings` over theirs, as they do in `transformers`.
         """
-        if dim % 2:
-            raise ModelError(f"{config.path} has qk_rope_head_dim {dim}, which must be even")
         scaling = config.nested("rope_scaling")
         if scaling is None or not scaling.values:
             scaling = config.nested("rope_parameters")
@@ -128,6 +126,17 @@ class Rope:
         torch.sin(angles, out=sin)
         return table.mul_(scale) if scale != 1.0 else table
 
+    def interleaved_rows(self, groups: int, width: int) -> Tensor:
+        """The rows of a projection whose rotary rows, the last `dim` of each group of `width`, pair
+        row i with i + dim/2, in the order that pairs (2i, 2i + 1).
+
+        So one rope op serves both kinds of checkpoints; query and key move alike.
+        """
+        rows = torch.arange(groups * width).view(groups, width)
+        plain, rotary = rows.tensor_split((width - self.dim,), dim=1)
+        interleaved = rotary.view(groups, 2, -1).transpose(1, 2).flatten(1)
+        return torch.cat([plain, interleaved], dim=1).flatten()
+
     def _correction_range(self, yarn: Yarn) -> tuple[float, float]:
         """The pairs between which the ramp runs, from the turns they make (paper, eq. 17–18)."""
 
@@ -158,6 +167,6 @@ def _refuse_partial_rotation(config: ConfigFile) -> None:
     factor = config.values.get("partial_rotary_factor")
     if factor is not None and factor != 1:
         raise ModelError(
-            f"{config.path} has partial_rotary_factor {factor}, but this version rotates all of "
-            "qk_rope_head_dim; remove the key or make it 1"
+            f"{config.path} has partial_rotary_factor {factor}, but this version rotates all "
+            "rotary dimensions; remove the key or make it 1"
         )

@@ -9,19 +9,19 @@ the same: `null_token_id` has logit 10, every other token 0, so greedy decoding 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from ts_kernels import Ops
+from ts_kernels.registry import Traits
 
 from dynamo_tokenspeed.model.causal_lm import CausalLM
 from dynamo_tokenspeed.model.config_file import ConfigFile
 from dynamo_tokenspeed.model.errors import ModelError
 from dynamo_tokenspeed.model.forward_batch import ForwardBatch
 from dynamo_tokenspeed.model.kv_pool import KVPool, KVSpec
-from dynamo_tokenspeed.model.weights import WeightTargets
+from dynamo_tokenspeed.model.parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class NullConfig:
     @property
     def kv_spec(self) -> KVSpec:
         return KVSpec(num_layers=1, width=1)
+
+    @property
+    def traits(self) -> Traits:
+        return {}
 
 
 class NullForCausalLM(CausalLM):
@@ -57,16 +61,11 @@ class NullForCausalLM(CausalLM):
             token_id=token_id,
         )
 
-    def __init__(
-        self, config: NullConfig, device: torch.device | str, dtype: torch.dtype, ops: Ops
-    ) -> None:
+    def __init__(self, config: NullConfig, new: Parameters, ops: Ops) -> None:
         self.config = config
-        self.logits = torch.zeros((1, config.vocab_size), dtype=torch.float32, device=device)
+        self.logits = new((1, config.vocab_size), dtype=torch.float32).data.zero_()
         self.logits[0, config.token_id] = 10.0
-        self.weight_bytes = self.logits.nbytes
-
-    def weight_targets(self, found: Collection[str] = ()) -> WeightTargets:
-        return WeightTargets()
+        self.weight_bytes = new.nbytes
 
     def forward(self, batch: ForwardBatch, pool: KVPool) -> Tensor:
         """The same row for every sampled token: a view, stride 0 over rows."""
