@@ -138,10 +138,13 @@ def small_cases(g: Geometry, dtype: torch.dtype, tokens: int) -> Iterator[Case]:
     kv = torch.zeros(tokens // PAGE + 1, PAGE, g.rank + g.rope, dtype=dtype)
     latent = torch.randn(tokens, g.rank).to(dtype)
     key = torch.randn(tokens, g.rope).to(dtype)
+    norm_weight = torch.ones(g.rank, dtype=dtype)
     yield Case(
         "mla_cache_write",
         "",
-        lambda ops, i: ops.mla_cache_write(kv, latent, key, positions),
+        lambda ops, i: ops.mla_cache_write(
+            kv, latent, key, norm_weight, cos_sin, positions, positions, 1e-6
+        ),
         1,
         latent.nbytes + key.nbytes,
     )

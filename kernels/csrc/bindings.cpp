@@ -85,13 +85,16 @@ void rope_interleaved(bool bf16, Address x, Address positions, Address cos_sin, 
        bf16);
 }
 
-void mla_cache_write(bool bf16, Address kv, Address latent, Address rope_key, Address cache_index,
-                     i64 tokens, i64 rank, i64 rope, i64 page_size, i64 kv_page, i64 latent_token,
-                     i64 rope_token, i64 pages) {
+void mla_cache_write(bool bf16, Address kv, Address latent, Address rope_key, Address weight,
+                     Address cos_sin, Address positions, Address cache_index, i64 tokens, i64 rank,
+                     i64 rope, i64 page_size, i64 kv_page, i64 latent_token, i64 rope_token,
+                     i64 pages, i64 max_positions, float eps) {
   check_indices("cache_index", at<i64>(cache_index), tokens, pages * page_size);
+  check_indices("positions", at<i64>(positions), tokens, max_positions);
   call(kernels().mla_cache_write,
-       CacheWriteArgs{at(kv), at(latent), at(rope_key), at<i64>(cache_index), tokens, rank, rope,
-                      page_size, kv_page, latent_token, rope_token},
+       CacheWriteArgs{at(kv), at(latent), at(rope_key), at(weight), at<float>(cos_sin),
+                      at<i64>(positions), at<i64>(cache_index), tokens, rank, rope, page_size,
+                      kv_page, latent_token, rope_token, eps},
        bf16);
 }
 

@@ -56,9 +56,11 @@ struct RopeArgs {
 
 struct CacheWriteArgs {
   void* kv;
-  const void *latent, *rope_key;
-  const i64* cache_index;
+  const void *latent, *rope_key, *weight;
+  const float* cos_sin;
+  const i64 *positions, *cache_index;
   i64 tokens, rank, rope, page_size, kv_page, latent_token, rope_token;
+  float eps;
 };
 
 // Latent attention over pages. q: [rows, q_tokens, heads, rank + rope]. Row r's pages stand in row

@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from ts_kernels.registry import Registry
 
 ENTRY_POINT_GROUP = "ts_kernels.plugins"
-BUILTIN_BACKENDS = ("reference", "torch", "native")
+BUILTIN_BACKENDS = ("reference", "torch", "native", "cutedsl")
 
 
 def load_backends(registry: Registry) -> None:

@@ -56,7 +56,15 @@ class RopeInterleaved(Protocol):
 
 class MlaCacheWrite(Protocol):
     def __call__(
-        self, kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: Tensor
+        self,
+        kv: Tensor,
+        latent: Tensor,
+        rope_key: Tensor,
+        norm_weight: Tensor,
+        cos_sin: Tensor,
+        positions: Tensor,
+        cache_index: Tensor,
+        eps: float,
     ) -> None: ...
 
 

@@ -29,6 +29,7 @@ def _tuple(value: Any) -> tuple[Any, ...]:
 
 X = torch.zeros(3, 8)
 HALF = X.bfloat16()
+LONG = torch.zeros(3, dtype=torch.int64)
 INT32 = torch.ones(2, dtype=torch.int32)
 KV = torch.zeros(4, 2, 8)
 TABLE = torch.zeros(2, 2, dtype=torch.int32)
@@ -61,7 +62,9 @@ PAIRS = torch.zeros(3, 2, dtype=torch.int64)
             "cos_sin is [3, 8], but must be [any, 4]",
         ),
         (
-            lambda: tk.mla_cache_write(KV, X[:, :6], X[:, :3], torch.zeros(3).long()),
+            lambda: tk.mla_cache_write(
+                *(KV, X[:, :6], X[:, :3], X[0, :6], X[:, :3], LONG, LONG), eps=1e-6
+            ),
             "rope_key is [3, 3], but must be [3, 2]",
         ),
         (

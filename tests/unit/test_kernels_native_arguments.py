@@ -33,6 +33,24 @@ def experts(
     return op(**arguments | changed)
 
 
+def cache_write(
+    kv: Tensor = KV, op: Callable[..., None] = attention.mla_cache_write, **changed: Tensor
+) -> None:
+    arguments = {
+        "latent": X[:, :6],
+        "rope_key": X[:, :2],
+        "norm_weight": W[:6],
+        "cos_sin": COS_SIN[:, :2],
+        "positions": POSITIONS,
+        "cache_index": POSITIONS,
+    }
+    op(kv, **arguments | changed, eps=1e-6)
+
+
+def checked_cache_write(kv: Tensor = KV, **changed: Tensor) -> None:
+    cache_write(kv, ts_kernels.mla_cache_write, **changed)
+
+
 def at(index: int, like: Tensor) -> Tensor:
     """Zeros, but for this index at the end."""
     indices = torch.zeros_like(like)
@@ -58,11 +76,14 @@ def at(index: int, like: Tensor) -> Tensor:
             id="position",
         ),
         pytest.param(
-            lambda beyond: attention.mla_cache_write(
-                KV, X[:, :6], X[:, :2], at(beyond(8), POSITIONS)
-            ),
+            lambda beyond: cache_write(cache_index=at(beyond(8), POSITIONS)),
             r"cache_index\[2\] is {}, but",
             id="cache_index",
+        ),
+        pytest.param(
+            lambda beyond: cache_write(positions=at(beyond(5), POSITIONS)),
+            r"positions\[2\] is {}, but",
+            id="position_of_a_key",
         ),
     ],
 )
@@ -84,13 +105,13 @@ def test_the_last_index_of_a_table_is_taken() -> None:
     experts(at(3, IDS))
     experts(at(2, IDS), num_shared=1)
     rope.rope_interleaved(HEADS, at(4, POSITIONS), COS_SIN)
-    attention.mla_cache_write(KV, X[:, :6], X[:, :2], at(7, POSITIONS))
+    cache_write(cache_index=at(7, POSITIONS), positions=at(4, POSITIONS))
 
 
 def test_a_refused_cache_write_has_written_nothing() -> None:
     kv = torch.zeros(4, 2, 8)
     with pytest.raises(IndexError):
-        attention.mla_cache_write(kv, X[:, :6] + 1, X[:, :2] + 1, torch.tensor([0, 1, 8]))
+        cache_write(kv, latent=X[:, :6] + 1, cache_index=torch.tensor([0, 1, 8]))
     assert not kv.any()
 
 
@@ -138,20 +159,26 @@ def test_a_refused_cache_write_has_written_nothing() -> None:
             "cos_sin is [5, 2], but must be [any, 4]",
         ),
         (
-            lambda: ts_kernels.mla_cache_write(KV, X[:, :6], X[:, :3], POSITIONS),
+            lambda: checked_cache_write(rope_key=X[:, :3]),
             "rope_key is [3, 3], but must be [3, 2]",
         ),
         (
-            lambda: ts_kernels.mla_cache_write(KV, X[:, :6], X[:, :2], POSITIONS[:2]),
+            lambda: checked_cache_write(cache_index=POSITIONS[:2]),
             "cache_index is [2], but must be [3]",
         ),
         (
-            lambda: ts_kernels.mla_cache_write(KV, BF16[:, :6], X[:, :2], POSITIONS),
+            lambda: checked_cache_write(latent=BF16[:, :6]),
             "latent is bfloat16, but must be float32",
         ),
         (
-            lambda: ts_kernels.mla_cache_write(KV[..., ::2], X[:, :3], X[:, :1], POSITIONS),
+            lambda: checked_cache_write(KV[..., ::2]),
             "kv's pages are strided [8, 2], but must be contiguous",
+        ),
+        (lambda: checked_cache_write(norm_weight=W), "norm_weight is [8], but must be [6]"),
+        (lambda: checked_cache_write(cos_sin=COS_SIN), "cos_sin is [5, 4], but must be [any, 2]"),
+        (
+            lambda: checked_cache_write(positions=POSITIONS.int()),
+            "positions is int32, but must be int64",
         ),
         (
             lambda: ts_kernels.moe_route(X, torch.zeros(7), 2, 4, 2, True, 1.0),
@@ -199,6 +226,12 @@ def apart(tensor: Tensor) -> Tensor:
     wide = torch.full((*tensor.shape, 2), 77).to(tensor.dtype)
     wide[..., 0] = tensor
     return wide[..., 0]
+
+
+def written(**arguments: Tensor) -> Tensor:
+    kv = torch.zeros(4, 2, 8)
+    cache_write(kv, **arguments)
+    return kv
 
 
 def integers(high: int, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -255,6 +288,19 @@ PREFILL = DECODE | {
             },
             {},
             ["x", "positions", "cos_sin"],
+        ),
+        (
+            written,
+            {
+                "latent": torch.randn(3, 6),
+                "rope_key": torch.randn(3, 2),
+                "norm_weight": torch.randn(6),
+                "cos_sin": torch.randn(5, 2),
+                "positions": integers(5, 3),
+                "cache_index": torch.tensor([7, 0, 3]),
+            },
+            {},
+            ["latent", "rope_key", "norm_weight", "cos_sin", "positions", "cache_index"],
         ),
         (
             attention.mla_decode,

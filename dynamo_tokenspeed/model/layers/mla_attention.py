@@ -148,9 +148,16 @@ class MlaAttention:
         ops = self.ops
         down = ops.linear(x, self.w_down, self.b_down)
         q, latent, key = down.tensor_split((self.q_width, self.q_width + self.rank), dim=1)
-        latent = ops.rms_norm(latent, self.kv_norm, LATENT_NORM_EPS)
-        key = ops.rope_interleaved(key.unsqueeze(1), batch.positions, self.cos_sin)
-        ops.mla_cache_write(kv, latent, key.squeeze(1), batch.cache_index)
+        ops.mla_cache_write(
+            kv,
+            latent,
+            key,
+            self.kv_norm,
+            self.cos_sin,
+            batch.positions,
+            batch.cache_index,
+            LATENT_NORM_EPS,
+        )
         return q
 
     def attend(self, q: Tensor, batch: ForwardBatch, kv: Tensor) -> Tensor:

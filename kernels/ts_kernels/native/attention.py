@@ -11,7 +11,16 @@ from ts_kernels import _native
 BF16 = torch.bfloat16
 
 
-def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: Tensor) -> None:
+def mla_cache_write(
+    kv: Tensor,
+    latent: Tensor,
+    rope_key: Tensor,
+    norm_weight: Tensor,
+    cos_sin: Tensor,
+    positions: Tensor,
+    cache_index: Tensor,
+    eps: float,
+) -> None:
     tokens, rank = latent.shape
     pages, page_size, width = kv.shape
     latent_token, step = latent.stride()
@@ -22,12 +31,16 @@ def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: T
     if step != 1:
         rope_key = rope_key.contiguous()
         rope_token = rope_key.shape[1]
-    cache_index = cache_index.contiguous()
+    norm_weight, cos_sin = norm_weight.contiguous(), cos_sin.contiguous()
+    positions, cache_index = positions.contiguous(), cache_index.contiguous()
     _native.mla_cache_write(
         kv.dtype is BF16,
         kv.data_ptr(),
         latent.data_ptr(),
         rope_key.data_ptr(),
+        norm_weight.data_ptr(),
+        cos_sin.data_ptr(),
+        positions.data_ptr(),
         cache_index.data_ptr(),
         tokens,
         rank,
@@ -37,6 +50,8 @@ def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: T
         latent_token,
         rope_token,
         pages,
+        cos_sin.shape[0],
+        eps,
     )
 
 

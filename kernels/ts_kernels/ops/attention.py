@@ -18,14 +18,36 @@ from ts_kernels.ops import checks
 from ts_kernels.ops.dispatch import ops_for
 
 
-def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: Tensor) -> None:
-    """Stores one entry per token, in place.
+def mla_cache_write(
+    kv: Tensor,
+    latent: Tensor,
+    rope_key: Tensor,
+    norm_weight: Tensor,
+    cos_sin: Tensor,
+    positions: Tensor,
+    cache_index: Tensor,
+    eps: float,
+) -> None:
+    """Norms and turns one entry per token and stores it, in place.
 
-    latent: [T, kv_lora_rank]. rope_key: [T, rope_dim]. Both in kv's dtype. cache_index: [T] int64,
-    page * page_size + offset, no two alike. ValueError: widths do not add up, or a dtype differs.
+    What is stored is rms_norm(latent, norm_weight, eps), then rope_interleaved(rope_key, …), each
+    rounded as these ops round it.
+
+    latent: [T, kv_lora_rank]. rope_key: [T, rope_dim]. norm_weight: [kv_lora_rank]. All in kv's
+    dtype. cos_sin: [max_pos, rope_dim] fp32 and positions: [T] int64, as in `rope_interleaved`.
+    cache_index: [T] int64, page * page_size + offset, no two alike. ValueError: widths do not add
+    up, or a dtype differs.
     """
     _check_mla_cache_write(kv, latent, rope_key, cache_index)
-    ops_for(kv).mla_cache_write(kv, latent, rope_key, cache_index)
+    checks.shape("norm_weight", norm_weight, latent.shape[1])
+    checks.dtype("norm_weight", norm_weight, kv.dtype)
+    checks.shape("cos_sin", cos_sin, None, rope_key.shape[1])
+    checks.dtype("cos_sin", cos_sin, torch.float32)
+    checks.shape("positions", positions, latent.shape[0])
+    checks.dtype("positions", positions, torch.int64)
+    ops_for(kv).mla_cache_write(
+        kv, latent, rope_key, norm_weight, cos_sin, positions, cache_index, eps
+    )
 
 
 def mla_decode(

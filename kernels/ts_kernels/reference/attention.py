@@ -6,11 +6,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ts_kernels.reference.norm import rms_norm
+from ts_kernels.reference.rope import rope_interleaved
 
-def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: Tensor) -> None:
+
+def mla_cache_write(
+    kv: Tensor,
+    latent: Tensor,
+    rope_key: Tensor,
+    norm_weight: Tensor,
+    cos_sin: Tensor,
+    positions: Tensor,
+    cache_index: Tensor,
+    eps: float,
+) -> None:
     page_size = kv.shape[1]
+    latent = rms_norm(latent, norm_weight, eps)
+    key = rope_interleaved(rope_key[:, None], positions, cos_sin)[:, 0]
     for token, index in enumerate(cache_index.tolist()):
-        entry = torch.cat([latent[token], rope_key[token]])
+        entry = torch.cat([latent[token], key[token]])
         kv[index // page_size, index % page_size] = entry
 
 

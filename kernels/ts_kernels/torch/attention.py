@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from ts_kernels.torch.dense import batched_product, product
+from ts_kernels.torch.norm import rms_norm
+from ts_kernels.torch.rope import rope_interleaved
 
 _LATENT_TILE = 2048  # tokens of context gathered at once, 2.3 MB in bf16
 _PREFILL_TILE = 1024  # tokens of context in a tile of several rows
@@ -27,8 +29,19 @@ _ROUNDING = 64  # contexts are padded to a multiple of it: oneDNN compiles for e
 _MASKED = -1e30  # finite, so that a block without a visible entry gets weight 0, not NaN
 
 
-def mla_cache_write(kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: Tensor) -> None:
-    entries = torch.cat([latent, rope_key], dim=-1)
+def mla_cache_write(
+    kv: Tensor,
+    latent: Tensor,
+    rope_key: Tensor,
+    norm_weight: Tensor,
+    cos_sin: Tensor,
+    positions: Tensor,
+    cache_index: Tensor,
+    eps: float,
+) -> None:
+    latent = rms_norm(latent, norm_weight, eps)
+    key = rope_interleaved(rope_key[:, None], positions, cos_sin)[:, 0]
+    entries = torch.cat([latent, key], dim=-1)
     kv.view(-1, kv.shape[-1]).index_copy_(0, cache_index, entries)
 
 
