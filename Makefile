@@ -21,8 +21,8 @@ demo: install  ## a multi-turn conversation through Dynamo's frontend and two wo
 serve: install  ## leave a frontend and a worker running (MODEL=<dir>)
 	@$(PY) -m dynamo_tokenspeed.launch serve $(RECIPE) --model $(MODEL)
 
-test: $(VENV)/.test  ## every test
-	@$(PY) -m pytest
+test: $(VENV)/.test  ## every test, two files at a time
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: install $(VENV)/.test  ## every benchmark, peers beside us where installed
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done

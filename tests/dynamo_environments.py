@@ -8,6 +8,7 @@ from the environment that runs the tests. It takes seconds to make, and is kept.
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import sysconfig
@@ -29,9 +30,12 @@ def dynamo_environment(version: str) -> DynamoEnvironment:
     if version == NEWEST:
         return DynamoEnvironment(version, sys.executable)
     folder = ROOT / ".venvs" / f"dynamo-{version}"
-    if not (folder / "ready").exists():
-        make_environment(folder, f"ai-dynamo=={version}", f"ai-dynamo-runtime=={version}")
-        (folder / "ready").touch()
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:  # tests run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ready").exists():
+            make_environment(folder, f"ai-dynamo=={version}", f"ai-dynamo-runtime=={version}")
+            (folder / "ready").touch()
     return DynamoEnvironment(version, str(folder / "bin/python"))
 
 
