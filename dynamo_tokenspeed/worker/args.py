@@ -25,7 +25,7 @@ from dynamo.common.configuration.groups.runtime_args import (
 from dynamo_tokenspeed.protocol import EngineConfig
 from dynamo_tokenspeed.worker.errors import UsageError
 from dynamo_tokenspeed.worker.flags import FLAGS, add_flags, fields_given
-from dynamo_tokenspeed.worker.kv_events import KvEventsConfig, parse_kv_events_config
+from dynamo_tokenspeed.worker.kv_events import KVEventsConfig, parse_kv_events_config
 from dynamo_tokenspeed.worker.ports import check_system_port
 from dynamo_tokenspeed.worker.refusals import refuse_dynamos
 from dynamo_tokenspeed.worker.worker_args import WorkerArgs
@@ -175,7 +175,7 @@ def _served_names(flags: argparse.Namespace) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _engine_config(flags: argparse.Namespace, kv_events: KvEventsConfig) -> EngineConfig:
+def _engine_config(flags: argparse.Namespace, kv_events: KVEventsConfig) -> EngineConfig:
     config = EngineConfig(
         model=flags.model,
         kv_events_endpoint=kv_events.endpoint,

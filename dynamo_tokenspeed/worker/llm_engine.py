@@ -36,6 +36,7 @@ from dynamo_tokenspeed.protocol import (
     EngineMessage,
     Rejected,
     RequestFailed,
+    Stats,
     StepOutput,
 )
 from dynamo_tokenspeed.worker.args import parse_args
@@ -52,6 +53,7 @@ from dynamo_tokenspeed.worker.kv_events import subscriber_endpoint
 from dynamo_tokenspeed.worker.last_line import end_process
 from dynamo_tokenspeed.worker.metrics import End, RequestMetrics, WorkerMetrics
 from dynamo_tokenspeed.worker.model_directory import resolve_model
+from dynamo_tokenspeed.worker.queue_limit import QueueLimit
 from dynamo_tokenspeed.worker.request import Limits, check_request
 from dynamo_tokenspeed.worker.request_timeout import RequestTimeout
 from dynamo_tokenspeed.worker.snapshots import SnapshotLoop
@@ -84,6 +86,9 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         self._limits: Limits | None = None
         self._metrics = RequestMetrics()
         self._streams = StreamTable(self._metrics)
+        self._queue_limit = QueueLimit(
+            args.max_queued_requests, args.engine.max_num_seqs, self._streams
+        )
         self._by_context: dict[str, Stream] = {}
         self._request_ids = itertools.count(1)
         self._seeds = random.Random(args.seed) if args.seed is not None else random.SystemRandom()
@@ -141,6 +146,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
             raise
         self._capacity = capacity
         self._limits = Limits.of(capacity, self._args.table, self._args.defaults)
+        self._snapshots.stats = Stats(pages_free=capacity.num_pages)
         if self._args.request_timeout:
             timeout = RequestTimeout(self._args.request_timeout, self._streams, self._end_late)
             self._timeout = self._loop.create_task(timeout.run())
@@ -219,7 +225,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         if is_probe(request):
             yield await self._answer_probe()
             return
-        stream = self._open(request, context.metadata.copy())
+        stream = self._take_in(request, context.metadata.copy())
         context_id = context.id()
         self._by_context[context_id] = stream
         try:
@@ -240,7 +246,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         if stream is not None:
             self._abort(stream)
 
-    def _open(self, request: dict[str, Any], metadata: Mapping[str, str]) -> Stream:
+    def _take_in(self, request: dict[str, Any], metadata: Mapping[str, str]) -> Stream:
         try:
             return self._submit(request, metadata)
         except EngineShutdown:
@@ -256,7 +262,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
     def _submit(self, request: dict[str, Any], metadata: Mapping[str, str]) -> Stream:
         if self._gone is not None or self._limits is None:
             raise EngineShutdown(self._gone or "this worker is not ready")
-        self._refuse_if_the_queue_is_full()
+        self._queue_limit.refuse_if_full(self._snapshots.stats)
         submit = check_request(
             request, next(self._request_ids), self._limits, self._seeds, metadata
         )
@@ -271,26 +277,8 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         self._streams.add(stream)  # once nothing can fail; its tokens come in a later turn
         return stream
 
-    def _refuse_if_the_queue_is_full(self) -> None:
-        """503, and no frontend migrates it: what this worker has taken in goes first.
-
-        Free slots are for those that wait, unless the last step has left somebody waiting, for
-        want of pages then.
-        """
-        limit = self._args.max_queued_requests
-        if limit is None:
-            return
-        assert self._capacity is not None
-        waiting = self._streams.waiting
-        free = self._capacity.max_num_seqs - (len(self._streams) - waiting)
-        if waiting >= limit + (0 if self._snapshots.stats.waiting else free):
-            raise HttpError(
-                503,
-                f"{waiting} requests wait at this worker, and no more than {limit} may "
-                "(--max-queued-requests): try again later",
-            )
-
     def _end_late(self, stream: Stream, error: Exception) -> None:
+        logger.warning("request %s: %s", self._name_request(stream.request_id), error)
         self._streams.fail(stream.request_id, error, End.TIMEOUT)
         self._send(Abort([stream.request_id]))
 

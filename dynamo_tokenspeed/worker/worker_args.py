@@ -12,7 +12,7 @@ from dynamo.common.configuration.groups.runtime_args import DynamoRuntimeConfig
 
 from dynamo_tokenspeed.protocol import EngineConfig
 from dynamo_tokenspeed.worker.generation_config import NEUTRAL, GenerationDefaults
-from dynamo_tokenspeed.worker.kv_events import KvEventsConfig
+from dynamo_tokenspeed.worker.kv_events import KVEventsConfig
 from dynamo_tokenspeed.worker.token_table import EMPTY, TokenTable
 
 
@@ -24,7 +24,7 @@ class WorkerArgs:
     model: str  # as given; a directory once `resolve_model` has run
     served_model_names: tuple[str, ...]
     engine: EngineConfig
-    kv_events: KvEventsConfig
+    kv_events: KVEventsConfig
     drain_seconds: float = 20.0
     step_timeout: float = 300.0  # seconds; 0: none
     request_timeout: float = 0.0  # seconds; 0: none
