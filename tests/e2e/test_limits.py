@@ -52,6 +52,21 @@ async def test_beyond_the_queue_a_request_is_refused_and_those_within_it_are_ser
     assert metric(worker, "request_queue_time_seconds_sum") > 0
 
 
+async def test_a_burst_fills_slots_and_queue_and_the_rest_is_refused(one_slot: Deployment) -> None:
+    (worker,) = one_slot.workers
+    refused, served = ended(worker, "queue_full"), ended(worker, "length")
+    request = {"model": one_slot.model, "prompt": PROMPT, "max_tokens": NEW_TOKENS}
+
+    async with connect_async(one_slot) as client:
+        burst = (client.completions.create(**request, extra_body=NO_END) for _ in range(5))
+        answers = await asyncio.gather(*burst, return_exceptions=True)
+
+    errors = [answer for answer in answers if isinstance(answer, openai.APIStatusError)]
+    assert [error.status_code for error in errors] == [503] * 3
+    assert (ended(worker, "queue_full") - refused, ended(worker, "length") - served) == (3, 2)
+    assert metric(worker, "kv_pages_used") == 0
+
+
 def test_a_request_that_lasts_too_long_ends_and_its_pages_are_free() -> None:
     flags = (*WORKER_FLAGS, "--attention-backend", "reference", "--request-timeout", "1")
     with Deployment.from_recipe(RECIPE, workers=1, worker_flags=flags) as deployment:
