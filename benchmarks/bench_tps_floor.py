@@ -119,6 +119,9 @@ def serve_on_cpu(case: Case, load: AgenticLoad, floor: float) -> ts_scheduler.Fl
                 submit(scheduler, Submit(request, turn.prompt.tobytes(), turn.max_tokens))
             return now < case.seconds
 
+        def send_admitted(self, *_: Any) -> None:
+            pass
+
         def send_step(self, output: ts_scheduler.Output, *_: Any) -> None:
             now = time.perf_counter() - begin
             load.receive(output.request, output.token, output.finish, now)

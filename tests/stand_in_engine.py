@@ -31,6 +31,7 @@ import zmq
 
 from dynamo_tokenspeed.protocol import (
     Abort,
+    Admitted,
     Capacity,
     Control,
     ControlReply,
@@ -110,6 +111,7 @@ def main() -> None:
                 if message.priority == -666:
                     outbox.send(encode(Rejected(message.request_id, "no, says the scheduler")))
                     continue
+                outbox.send(encode(Admitted(array("Q", [message.request_id]).tobytes())))
                 prompt = len(message.token_ids) // 4
                 running[message.request_id] = [
                     prompt,

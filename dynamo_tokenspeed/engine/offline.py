@@ -132,6 +132,9 @@ class _Collector:
     def __init__(self, submits: Sequence[Submit]) -> None:
         self.completions = {s.request_id: Completion() for s in submits}
 
+    def send_admitted(self, plan: ts_scheduler.Plan) -> None:
+        pass
+
     def send_step(
         self, output: ts_scheduler.Output, result: StepResult, scheduler: ts_scheduler.Scheduler
     ) -> None:

@@ -10,6 +10,7 @@ import ts_scheduler
 import zmq
 
 from dynamo_tokenspeed.protocol import (
+    Admitted,
     EngineMessage,
     FinishReason,
     FloorReport,
@@ -42,6 +43,11 @@ class Outbox:
 
     def send(self, message: EngineMessage) -> None:
         self._socket.send(encode(message))
+
+    def send_admitted(self, plan: ts_scheduler.Plan) -> None:
+        """Whom this plan gives a slot; nothing where it admits nobody."""
+        if len(plan.admitted_request):
+            self.send(Admitted(plan.admitted_request.tobytes()))
 
     def send_step(
         self, output: ts_scheduler.Output, result: StepResult, scheduler: ts_scheduler.Scheduler

@@ -24,6 +24,8 @@ class Requests(Protocol):
 class Reports(Protocol):
     """Where outputs go."""
 
+    def send_admitted(self, plan: ts_scheduler.Plan) -> None: ...
+
     def send_step(
         self, output: ts_scheduler.Output, result: StepResult, scheduler: ts_scheduler.Scheduler
     ) -> None: ...
@@ -60,6 +62,7 @@ def run(
         plan = scheduler.plan()
         if plan is not None:
             heartbeat.launches(plan)
+            outbox.send_admitted(plan)
             in_flight.append(executor.launch(plan))
         idle = not in_flight
         if idle:

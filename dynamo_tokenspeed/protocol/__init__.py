@@ -9,6 +9,7 @@ from dynamo_tokenspeed.protocol.engine_config import EngineConfig
 from dynamo_tokenspeed.protocol.heartbeat import Heartbeat
 from dynamo_tokenspeed.protocol.messages import (
     Abort,
+    Admitted,
     Capacity,
     Control,
     ControlReply,
@@ -33,6 +34,7 @@ from dynamo_tokenspeed.protocol.sampling import SAMPLING_DTYPE, SamplingParams
 __all__ = [
     "SAMPLING_DTYPE",
     "Abort",
+    "Admitted",
     "Capacity",
     "Control",
     "ControlReply",

@@ -2,9 +2,10 @@
 """The messages, msgpack-encoded tagged structs over one pair of ZMQ sockets.
 
 Worker to engine: `Submit`, `Abort`, `Control`, `Shutdown`.
-Engine to worker: `Capacity` once when it can serve, then one `StepOutput` per
-step (arrays as little-endian bytes, so no Python object per token is encoded),
-`Rejected`, `RequestFailed`, `ControlReply`; `Failed` and then the end when it cannot go on.
+Engine to worker: `Capacity` once when it can serve, then `Admitted` before a step that gives slots
+away and one `StepOutput` after each step (arrays as little-endian bytes, so no Python object per
+token is encoded), `Rejected`, `RequestFailed`, `ControlReply`; `Failed` and then the end when it
+cannot go on.
 """
 
 from __future__ import annotations
@@ -98,11 +99,21 @@ class Stats(msgspec.Struct, array_like=True):
     pages_used: int = 0  # referenced by a running request
     pages_cached: int = 0  # in the prefix cache and referenced by no request
     pages_free: int = 0
+    host_pages_cached: int = 0  # of the host tier
     prefix_query_tokens: int = 0  # prompt tokens looked up, since start
     prefix_hit_tokens: int = 0  # of those, found cached
     retractions: int = 0
     steps: int = 0
     floor: FloorReport = FloorReport()
+
+
+class Admitted(msgspec.Struct, tag="admitted"):
+    """These requests wait no longer: each has a slot in the step that is launched next.
+
+    One that was retracted is admitted again.
+    """
+
+    request_ids: bytes  # uint64 little-endian
 
 
 class TokenLogprobs(msgspec.Struct, array_like=True):
@@ -155,7 +166,7 @@ class Failed(msgspec.Struct, tag="failed"):
     sentence: str
 
 
-EngineMessage = Capacity | StepOutput | Rejected | RequestFailed | ControlReply | Failed
+EngineMessage = Capacity | Admitted | StepOutput | Rejected | RequestFailed | ControlReply | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _worker_decoder: msgspec.msgpack.Decoder[WorkerMessage] = msgspec.msgpack.Decoder(WorkerMessage)

@@ -9,11 +9,10 @@ planes: file discovery, TCP requests, ZMQ events.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,18 +24,14 @@ from dynamo.common.configuration.groups.runtime_args import (
 
 from dynamo_tokenspeed.protocol import EngineConfig
 from dynamo_tokenspeed.worker.errors import UsageError
-from dynamo_tokenspeed.worker.flags import add_flags
-from dynamo_tokenspeed.worker.generation_config import NEUTRAL, GenerationDefaults
-from dynamo_tokenspeed.worker.kv_events import KvEventsConfig, parse_kv_events_config
+from dynamo_tokenspeed.worker.flags import FLAGS, add_flags, fields_given
+from dynamo_tokenspeed.worker.kv_events import KVEventsConfig, parse_kv_events_config
 from dynamo_tokenspeed.worker.ports import check_system_port
-from dynamo_tokenspeed.worker.refusals import refuse_what_is_not_served
-from dynamo_tokenspeed.worker.token_table import EMPTY, TokenTable
+from dynamo_tokenspeed.worker.refusals import refuse_dynamos
+from dynamo_tokenspeed.worker.worker_args import WorkerArgs
 
 PROGRAM = "python -m dynamo.tokenspeed"
 EMBEDDED_PLANES = {"discovery_backend": "file", "request_plane": "tcp", "event_plane": "zmq"}
-DEFAULT_DRAIN_SECONDS = 20.0
-DEFAULT_ABSORB_FROM = EngineConfig(model="").absorb_from
-DEFAULT_STEP_TIMEOUT = 300.0
 _END_SECONDS = 5  # from the end of the drain to the end of the process
 _DYNAMOS_SHUTDOWN_SECONDS = 30
 
@@ -50,41 +45,6 @@ by flag or environment, the worker needs no server: --discovery-backend file,
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class WorkerArgs:
-    """What the command line says, resolved."""
-
-    dynamo: DynamoRuntimeConfig  # namespace, component, endpoint, planes, parsers
-    model: str  # as given; a directory once `resolve_model` has run
-    served_model_names: tuple[str, ...]
-    engine: EngineConfig
-    kv_events: KvEventsConfig
-    drain_seconds: float
-    step_timeout: float  # seconds; 0: none
-    seed: int | None
-    generation_config: str = "auto"  # auto | vllm | a directory
-    override_generation_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    # Read from the model's directory by `resolve_model`.
-    defaults: GenerationDefaults = NEUTRAL
-    table: TokenTable = EMPTY
-
-    def for_dump(self) -> dict[str, Any]:
-        """JSON-encodable, for `--dump-config-to`."""
-        return {
-            "dynamo": dict(vars(self.dynamo)),
-            "model": self.model,
-            "served_model_names": list(self.served_model_names),
-            "engine": msgspec.to_builtins(self.engine),
-            "kv_events": dataclasses.asdict(self.kv_events),
-            "drain_seconds": self.drain_seconds,
-            "step_timeout": self.step_timeout,
-            "seed": self.seed,
-            "generation_config": self.generation_config,
-            "override_generation_config": dict(self.override_generation_config),
-            "generation_defaults": dataclasses.asdict(self.defaults),
-        }
-
-
 def parse_args(argv: Sequence[str] | None = None) -> WorkerArgs:
     """Raises `UsageError` with one sentence that names the flag and the way out."""
     parser = build_parser()
@@ -92,24 +52,20 @@ def parse_args(argv: Sequence[str] | None = None) -> WorkerArgs:
     _check_environment_choices(parser, flags)
     if flags.model is None:
         raise UsageError("--model is missing: give a directory in the Hugging Face layout")
-    refuse_what_is_not_served(flags)
-    dynamo = _dynamo_config(flags)
+    for flag in FLAGS:
+        flag.refuse_what_is_not_served(flags)
+    refuse_dynamos(flags)
     kv_events = parse_kv_events_config(flags.kv_events_config, flags.enable_prefix_caching)
-    check_system_port()
-    drain_seconds = DEFAULT_DRAIN_SECONDS if flags.drain_timeout is None else flags.drain_timeout
-    _allow_for_drain(drain_seconds)
-    return WorkerArgs(
-        dynamo=dynamo,
-        model=flags.model,
-        served_model_names=_names(flags),
+    args = WorkerArgs(
+        dynamo=_dynamo_config(flags),
+        served_model_names=_served_names(flags),
         engine=_engine_config(flags, kv_events),
         kv_events=kv_events,
-        drain_seconds=drain_seconds,
-        step_timeout=DEFAULT_STEP_TIMEOUT if flags.step_timeout is None else flags.step_timeout,
-        seed=flags.seed,
-        generation_config=flags.generation_config or "auto",
-        override_generation_config=flags.override_generation_config or {},
+        **fields_given(flags, WorkerArgs),
     )
+    check_system_port()
+    _allow_for_drain(args.drain_seconds)
+    return args
 
 
 def _allow_for_drain(drain_seconds: float) -> None:
@@ -211,7 +167,7 @@ def _parse_endpoint(endpoint: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
-def _names(flags: argparse.Namespace) -> tuple[str, ...]:
+def _served_names(flags: argparse.Namespace) -> tuple[str, ...]:
     given = flags.served_model_name or [flags.model]
     names = [name for item in given for name in (item if isinstance(item, list) else [item])]
     if not names:
@@ -219,59 +175,41 @@ def _names(flags: argparse.Namespace) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _engine_config(flags: argparse.Namespace, kv_events: KvEventsConfig) -> EngineConfig:
-    page_size = flags.block_size or 16
-    max_num_seqs = flags.max_num_seqs or 64
-    max_num_batched_tokens = flags.max_num_batched_tokens or max(
-        2048, flags.chunked_prefill_size or 0, max_num_seqs
-    )
-    chunked_prefill_size = flags.chunked_prefill_size or min(512, max_num_batched_tokens)
-    _refuse_contradictions(
-        flags, page_size, max_num_seqs, max_num_batched_tokens, chunked_prefill_size
-    )
-    return EngineConfig(
+def _engine_config(flags: argparse.Namespace, kv_events: KVEventsConfig) -> EngineConfig:
+    config = EngineConfig(
         model=flags.model,
-        device="cpu",
-        dtype=flags.dtype or "auto",
-        page_size=page_size,
-        num_pages=flags.num_pages,
-        kv_cache_bytes=flags.kv_cache_memory,
-        kv_offloading_bytes=flags.kv_offloading_size or 0,
-        max_model_len=flags.max_model_len,
-        max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_batched_tokens,
-        chunked_prefill_size=chunked_prefill_size,
-        absorb_from=_absorb_from(flags),
-        min_tps_per_user=flags.min_tps_per_user or 0.0,
-        overlap_schedule=flags.overlap_schedule,
-        enable_prefix_caching=flags.enable_prefix_caching is not False,
         kv_events_endpoint=kv_events.endpoint,
         kv_events_topic=kv_events.topic,
-        attention_backend=flags.attention_backend,
-        moe_backend=flags.moe_backend,
-        num_threads=flags.num_threads,
-        log_level=flags.log_level or "info",
+        **fields_given(flags, EngineConfig),
     )
+    step = config.max_num_batched_tokens
+    if flags.max_num_batched_tokens is None:
+        step = max(step, flags.chunked_prefill_size or 0, config.max_num_seqs)
+    chunk = config.chunked_prefill_size
+    if flags.chunked_prefill_size is None:
+        chunk = min(chunk, step)
+    if flags.deterministic:
+        _refuse_another_form(flags)
+    config = msgspec.structs.replace(
+        config,
+        max_num_batched_tokens=step,
+        chunked_prefill_size=chunk,
+        absorb_from=0 if flags.deterministic else config.absorb_from,
+    )
+    _refuse_contradictions(flags, config)
+    return config
 
 
-def _absorb_from(flags: argparse.Namespace) -> int:
-    if not flags.deterministic:
-        return DEFAULT_ABSORB_FROM if flags.absorb_from is None else int(flags.absorb_from)
+def _refuse_another_form(flags: argparse.Namespace) -> None:
     if flags.absorb_from:
         raise UsageError(
             f"--deterministic computes every token in the absorbed form, and --absorb-from "
             f"{flags.absorb_from} asks for another one before that position: drop one of them"
         )
-    return 0
 
 
-def _refuse_contradictions(
-    flags: argparse.Namespace,
-    page_size: int,
-    max_num_seqs: int,
-    max_num_batched_tokens: int,
-    chunked_prefill_size: int,
-) -> None:
+def _refuse_contradictions(flags: argparse.Namespace, config: EngineConfig) -> None:
+    step = config.max_num_batched_tokens
     if flags.num_pages and flags.kv_cache_memory:
         raise UsageError(
             "--num-pages and --kv-cache-memory both say how large the KV cache is: give one"
@@ -281,23 +219,22 @@ def _refuse_contradictions(
             "--kv-offloading-size keeps cached prefixes in host memory, and "
             "--no-enable-prefix-caching leaves none to keep: drop one of them"
         )
-    if chunked_prefill_size > max_num_batched_tokens:
+    if config.chunked_prefill_size > step:
         raise UsageError(
-            f"--chunked-prefill-size {chunked_prefill_size} is larger than a whole step "
-            f"(--max-num-batched-tokens {max_num_batched_tokens}): lower the one or raise the other"
+            f"--chunked-prefill-size {config.chunked_prefill_size} is larger than a whole step "
+            f"(--max-num-batched-tokens {step}): lower the one or raise the other"
         )
-    if max_num_batched_tokens < max_num_seqs:
+    if step < config.max_num_seqs:
         raise UsageError(
-            f"--max-num-batched-tokens {max_num_batched_tokens} leaves no token for each of "
-            f"--max-num-seqs {max_num_seqs} sequences: raise the one or lower the other"
+            f"--max-num-batched-tokens {step} leaves no token for each of "
+            f"--max-num-seqs {config.max_num_seqs} sequences: raise the one or lower the other"
         )
-    if (
-        flags.num_pages
-        and flags.max_model_len
-        and (flags.num_pages * page_size < flags.max_model_len)
-    ):
+    if not config.num_pages or not config.max_model_len:
+        return
+    held = config.num_pages * config.page_size
+    if held < config.max_model_len:
         raise UsageError(
-            f"--num-pages {flags.num_pages} of --block-size {page_size} hold "
-            f"{flags.num_pages * page_size} tokens, less than one sequence of --max-model-len "
-            f"{flags.max_model_len}: raise --num-pages or lower --max-model-len"
+            f"--num-pages {config.num_pages} of --block-size {config.page_size} hold {held} "
+            f"tokens, less than one sequence of --max-model-len {config.max_model_len}: raise "
+            "--num-pages or lower --max-model-len"
         )

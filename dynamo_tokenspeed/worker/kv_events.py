@@ -14,18 +14,18 @@ _ANY_LOCAL_PORT = "tcp://127.0.0.1:*"
 
 
 @dataclass(frozen=True)
-class KvEventsConfig:
+class KVEventsConfig:
     """`endpoint` is "" when events are off."""
 
     endpoint: str
     topic: str = ""
 
 
-def parse_kv_events_config(text: str | None, enable_prefix_caching: bool | None) -> KvEventsConfig:
+def parse_kv_events_config(text: str | None, enable_prefix_caching: bool | None) -> KVEventsConfig:
     """Raises `UsageError`. Events are on by default while prefix caching is."""
     caching = enable_prefix_caching is not False
     if text is None:
-        return KvEventsConfig(_ANY_LOCAL_PORT if caching else "")
+        return KVEventsConfig(_ANY_LOCAL_PORT if caching else "")
     try:
         given = json.loads(text)
     except ValueError as error:
@@ -42,7 +42,7 @@ def parse_kv_events_config(text: str | None, enable_prefix_caching: bool | None)
     if publisher not in ("zmq", "null"):
         raise UsageError(f"--kv-events-config: publisher {publisher!r} is neither zmq nor null")
     if not given.get("enable_kv_cache_events", publisher == "zmq") or publisher == "null":
-        return KvEventsConfig("")
+        return KVEventsConfig("")
     if not caching:
         raise UsageError(
             "--kv-events-config asks for KV events, but --no-enable-prefix-caching leaves nothing "
@@ -53,7 +53,7 @@ def parse_kv_events_config(text: str | None, enable_prefix_caching: bool | None)
     if not isinstance(endpoint, str) or not isinstance(topic, str):
         raise UsageError("--kv-events-config: endpoint and topic must be strings")
     _check_free(endpoint)
-    return KvEventsConfig(endpoint, topic)
+    return KVEventsConfig(endpoint, topic)
 
 
 def subscriber_endpoint(bound: str) -> str:

@@ -17,26 +17,29 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from dynamo._core import Context
-from dynamo.common.backend.engine import EngineConfig, LLMEngine, LlmRegistration
+from dynamo.common.backend.engine import EngineConfig as Registration
+from dynamo.common.backend.engine import LLMEngine, LlmRegistration
 from dynamo.common.backend.health_check import build_health_check_payload, is_probe
 from dynamo.common.backend.metrics import register_engine_registry
 from dynamo.common.backend.publisher import ZmqSource
 from dynamo.common.backend.worker import WorkerConfig
 from dynamo.common.config_dump import dump_config
 from dynamo.llm import ModelInput
-from dynamo.llm.exceptions import EngineShutdown, InvalidArgument, Unknown
+from dynamo.llm.exceptions import EngineShutdown, HttpError, InvalidArgument, Unknown
 
 from dynamo_tokenspeed.protocol import (
     Abort,
+    Admitted,
     Capacity,
     Control,
     ControlReply,
     EngineMessage,
     Rejected,
     RequestFailed,
+    Stats,
     StepOutput,
 )
-from dynamo_tokenspeed.worker.args import WorkerArgs, parse_args
+from dynamo_tokenspeed.worker.args import parse_args
 from dynamo_tokenspeed.worker.dynamo_versions import construct, fields_of, structural_tags_off
 from dynamo_tokenspeed.worker.engine_deaths import EngineDeaths
 from dynamo_tokenspeed.worker.engine_process import ENGINE_MODULE, EngineProcess
@@ -48,11 +51,14 @@ from dynamo_tokenspeed.worker.errors import (
 )
 from dynamo_tokenspeed.worker.kv_events import subscriber_endpoint
 from dynamo_tokenspeed.worker.last_line import end_process
-from dynamo_tokenspeed.worker.metrics import EngineMetrics, Latencies
+from dynamo_tokenspeed.worker.metrics import End, RequestMetrics, WorkerMetrics
 from dynamo_tokenspeed.worker.model_directory import resolve_model
+from dynamo_tokenspeed.worker.queue_limit import QueueLimit
 from dynamo_tokenspeed.worker.request import Limits, check_request
+from dynamo_tokenspeed.worker.request_timeout import RequestTimeout
 from dynamo_tokenspeed.worker.snapshots import SnapshotLoop
 from dynamo_tokenspeed.worker.streams import Chunk, Stream, StreamTable
+from dynamo_tokenspeed.worker.worker_args import WorkerArgs
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +84,11 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         self._process: EngineProcess | None = None
         self._capacity: Capacity | None = None
         self._limits: Limits | None = None
-        self._latencies = Latencies()
-        self._streams = StreamTable(self._latencies)
+        self._metrics = RequestMetrics()
+        self._streams = StreamTable(self._metrics)
+        self._queue_limit = QueueLimit(
+            args.max_queued_requests, args.engine.max_num_seqs, self._streams
+        )
         self._by_context: dict[str, Stream] = {}
         self._request_ids = itertools.count(1)
         self._seeds = random.Random(args.seed) if args.seed is not None else random.SystemRandom()
@@ -89,6 +98,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         self._endpoint: Any = None
         self._gone: str | None = None  # why no new request is taken
         self._leaving: asyncio.Task[None] | None = None
+        self._timeout: asyncio.Task[None] | None = None
         self._start_error: StartError | None = None
         self._asked_to_stop: Stopped | None = None
 
@@ -99,7 +109,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         cls, argv: list[str] | None = None
     ) -> tuple[TokenSpeedEngine, WorkerConfig]:
         args = await resolve_model(parse_args(argv))
-        if len(args.served_model_names) > 1 and "model_aliases" not in fields_of(EngineConfig):
+        if len(args.served_model_names) > 1 and "model_aliases" not in fields_of(Registration):
             raise UsageError(
                 f"--served-model-name has {len(args.served_model_names)} names, but this "
                 "ai-dynamo serves one: give one, or install ai-dynamo 1.6"
@@ -116,7 +126,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         module = os.environ.get("TS_ENGINE_MODULE", ENGINE_MODULE)
         return cls(args, engine_module=module), config
 
-    async def start(self, worker_id: int) -> EngineConfig:
+    async def start(self, worker_id: int) -> Registration:
         """Raises `StartError` with the engine's own sentence."""
         self._loop = asyncio.get_running_loop()
         self._process = EngineProcess(
@@ -136,6 +146,10 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
             raise
         self._capacity = capacity
         self._limits = Limits.of(capacity, self._args.table, self._args.defaults)
+        self._snapshots.stats = Stats(pages_free=capacity.num_pages)
+        if self._args.request_timeout:
+            timeout = RequestTimeout(self._args.request_timeout, self._streams, self._end_late)
+            self._timeout = self._loop.create_task(timeout.run())
         logger.info("generation defaults: %s", self._args.defaults)
         logger.info(
             "engine process %s: %d pages of %d tokens, context %d, %d sequences, "
@@ -149,7 +163,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
             capacity.kv_bytes / 1e6,
         )
         return construct(
-            EngineConfig,
+            Registration,
             model=self._args.model,
             served_model_name=self._args.served_model_names[0],
             model_aliases=list(self._args.served_model_names[1:]),
@@ -181,6 +195,8 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
             self._gone = "this worker is shutting down"
         if self._streams:
             await self._drain()
+        if self._timeout is not None:
+            self._timeout.cancel()
         await self._snapshots.stop()
         process, self._process = self._process, None
         if process is not None:
@@ -195,7 +211,8 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         except TimeoutError:
             logger.info("handing %d streams to other workers", len(self._streams))
         # EngineShutdown is what makes a frontend migrate a stream.
-        request_ids = self._streams.fail_all(EngineShutdown("this worker is shutting down"))
+        leaving = EngineShutdown("this worker is shutting down")
+        request_ids = self._streams.fail_all(leaving, End.HANDED_ON)
         if request_ids:
             self._send(Abort(request_ids))
         await asyncio.sleep(_FAILING_SECONDS)  # the last chunks and errors leave this process
@@ -208,7 +225,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         if is_probe(request):
             yield await self._answer_probe()
             return
-        stream = self._submit(request, context.metadata.copy())
+        stream = self._take_in(request, context.metadata.copy())
         context_id = context.id()
         self._by_context[context_id] = stream
         try:
@@ -229,9 +246,23 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         if stream is not None:
             self._abort(stream)
 
+    def _take_in(self, request: dict[str, Any], metadata: Mapping[str, str]) -> Stream:
+        try:
+            return self._submit(request, metadata)
+        except EngineShutdown:
+            self._metrics.end(End.HANDED_ON)
+            raise
+        except HttpError:
+            self._metrics.end(End.QUEUE_FULL)
+            raise
+        except Exception:
+            self._metrics.end(End.REFUSED)
+            raise
+
     def _submit(self, request: dict[str, Any], metadata: Mapping[str, str]) -> Stream:
         if self._gone is not None or self._limits is None:
             raise EngineShutdown(self._gone or "this worker is not ready")
+        self._queue_limit.refuse_if_full(self._snapshots.stats)
         submit = check_request(
             request, next(self._request_ids), self._limits, self._seeds, metadata
         )
@@ -245,6 +276,11 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
             raise EngineShutdown("the engine process is not there")
         self._streams.add(stream)  # once nothing can fail; its tokens come in a later turn
         return stream
+
+    def _end_late(self, stream: Stream, error: Exception) -> None:
+        logger.warning("request %s: %s", self._name_request(stream.request_id), error)
+        self._streams.fail(stream.request_id, error, End.TIMEOUT)
+        self._send(Abort([stream.request_id]))
 
     async def _answer_probe(self) -> Chunk:
         """The health canary asks whether the engine still moves, so that is what is tried.
@@ -271,11 +307,14 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         if isinstance(message, StepOutput):
             self._streams.deliver(message)
             self._snapshots.stats = message.stats
+        elif isinstance(message, Admitted):
+            self._streams.admit(memoryview(message.request_ids).cast("Q"))
         elif isinstance(message, Rejected):
-            self._streams.fail(message.request_id, InvalidArgument(message.sentence))
+            refusal = InvalidArgument(message.sentence)
+            self._streams.fail(message.request_id, refusal, End.REFUSED)
         elif isinstance(message, RequestFailed):  # EngineShutdown would let another worker try it
             logger.error("request %d: %s", message.request_id, message.sentence)
-            self._streams.fail(message.request_id, Unknown(message.sentence))
+            self._streams.fail(message.request_id, Unknown(message.sentence), End.FAILED)
         elif isinstance(message, ControlReply):
             call = self._calls.pop(message.call_id, None)
             if call is not None and not call.done():
@@ -285,9 +324,9 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         """Frontends may migrate its requests, but for suspects. Then this process ends."""
         self._gone = sentence
         for context_id in EngineDeaths().record(self._by_context):
-            suspicion = f"{sentence}, as did another one that computed this request"
-            self._streams.fail(self._by_context[context_id].request_id, Unknown(suspicion))
-        self._streams.fail_all(EngineShutdown(sentence))
+            suspicion = Unknown(f"{sentence}, as did another one that computed this request")
+            self._streams.fail(self._by_context[context_id].request_id, suspicion, End.FAILED)
+        self._streams.fail_all(EngineShutdown(sentence), End.HANDED_ON)
         for call in self._calls.values():
             if not call.done():
                 call.set_exception(Unknown(sentence))
@@ -332,7 +371,7 @@ class TokenSpeedEngine(LLMEngine):  # type: ignore[misc]
         self._snapshots.start(self._loop, publisher, self._capacity.num_pages)
 
     async def register_prometheus(self, metrics: Any) -> None:
-        collector = EngineMetrics(self._latencies, lambda: self._snapshots.stats)
+        collector = WorkerMetrics(self._metrics, lambda: self._snapshots.stats)
         register_engine_registry(metrics, collector.registry)
 
     async def health_check_payload(self) -> dict[str, Any]:

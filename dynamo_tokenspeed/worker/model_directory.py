@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from dynamo_tokenspeed.worker.args import WorkerArgs
 from dynamo_tokenspeed.worker.errors import UsageError
 from dynamo_tokenspeed.worker.frontend_files import check_frontend_files
 from dynamo_tokenspeed.worker.generation_config import read_generation_defaults
 from dynamo_tokenspeed.worker.token_table import read_token_table
+from dynamo_tokenspeed.worker.worker_args import WorkerArgs
 
 # What `dynamo_tokenspeed.model` can load. Kept here as well, because the worker
 # process never imports it; tests/contract compares the two.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Flags that recipes use and this version cannot honour: refused by name, never ignored."""
+"""Dynamo's own flags that this version cannot honour: refused by name, never ignored."""
 
 from __future__ import annotations
 
@@ -10,57 +10,10 @@ from typing import Any
 from dynamo_tokenspeed.worker.errors import UsageError
 
 
-def refuse_what_is_not_served(flags: argparse.Namespace) -> None:
+def refuse_dynamos(flags: argparse.Namespace) -> None:
     """Raises `UsageError` for the first flag that asks for something we do not have."""
-    _refuse_ours(flags)
-    _refuse_dynamos(flags)
-
-
-def _refuse_ours(flags: argparse.Namespace) -> None:
-    if flags.device not in (None, "cpu", "auto"):
-        raise UsageError(
-            f"--device {flags.device}: this version serves on the CPU only; "
-            "give --device cpu or leave the flag out"
-        )
-    if flags.quantization not in (None, "none", "None"):
-        raise UsageError(
-            f"--quantization {flags.quantization}: this version serves unquantized weights only; "
-            "give a bf16 or fp32 checkpoint and leave the flag out"
-        )
-    if flags.kv_cache_dtype not in (None, "auto"):
-        raise UsageError(
-            f"--kv-cache-dtype {flags.kv_cache_dtype}: this version's KV cache has the model's "
-            "dtype; give auto or leave the flag out"
-        )
-    if flags.tensor_parallel_size not in (None, 1):
-        raise UsageError(
-            f"--tensor-parallel-size {flags.tensor_parallel_size}: this version serves one rank; "
-            "leave the flag out and start one worker per replica"
-        )
-    if flags.data_parallel_size not in (None, 1):
-        raise UsageError(
-            f"--data-parallel-size {flags.data_parallel_size}: this version serves one rank; "
-            "start one worker per replica, the router knows them all"
-        )
-    if flags.enable_expert_parallel:
-        raise UsageError(
-            "--enable-expert-parallel: experts are spread over the ranks of a worker, and this "
-            "version has one rank; leave the flag out"
-        )
-    if flags.gpu_memory_utilization is not None:
-        raise UsageError(
-            f"--gpu-memory-utilization {flags.gpu_memory_utilization}: this version serves on the "
-            "CPU; say with --kv-cache-memory or --num-pages how large the KV cache is"
-        )
-    if flags.disaggregation_mode not in (None, "agg"):
-        raise UsageError(
-            f"--disaggregation-mode {flags.disaggregation_mode}: this version's workers prefill "
-            "and decode; give agg or leave the flag out"
-        )
-
-
-def _refuse_dynamos(flags: argparse.Namespace) -> None:
     text_only = "this worker serves text only; leave it out"
+    unguided = "guided decoding is not served by this version; leave it out"
     for name, neutral, why in (
         ("fpm_trace", (None, False), "this version records no forward-pass metrics; leave it out"),
         ("connector", (None, [], ["none"], ["null"]), "this engine has no KV connectors"),
@@ -69,21 +22,15 @@ def _refuse_dynamos(flags: argparse.Namespace) -> None:
         ("output_modalities", (None, [], ["text"]), text_only),
         ("media_output_fs_url", (None, "file:///tmp/dynamo_media"), text_only),
         ("media_output_http_url", (None,), text_only),
+        ("dyn_structural_tag", (None, False), unguided),
+        ("dyn_enable_structural_tag", (None, False), unguided),
+        ("dyn_structural_tag_scope", (None, "auto"), unguided),  # of 1.4, as the next
+        ("dyn_structural_tag_schema", (None, "auto"), unguided),
     ):
         value = getattr(flags, name, None)
         if value not in neutral:
-            raise UsageError(f"{_flag(name)} {_shown(value)}: {why}")
-    for name in ("dyn_structural_tag", "dyn_enable_structural_tag"):
-        if getattr(flags, name, None) not in (None, False):
-            raise UsageError(
-                f"{_flag(name)}: guided decoding is not served by this version; leave it out"
-            )
-    for name in ("dyn_structural_tag_scope", "dyn_structural_tag_schema"):  # of 1.4
-        if getattr(flags, name, None) not in (None, "auto"):
-            raise UsageError(
-                f"{_flag(name)}: it shapes structural tags, and guided decoding is not served by "
-                "this version; leave it out"
-            )
+            shown = _flag(name) if value is True else f"{_flag(name)} {_shown(value)}"
+            raise UsageError(f"{shown}: {why}")
 
 
 def _flag(name: str) -> str:

@@ -4,22 +4,24 @@
 This is the worker's hot path. One `StepOutput` carries the tokens of every
 stream; `deliver` hands them out in one pass. A consumer that is late finds
 several tokens waiting and takes them in one chunk.
+
+Whatever ends a stream ends it once, here, and is counted here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from dynamo_tokenspeed.protocol import FinishReason, StepOutput
 from dynamo_tokenspeed.protocol.messages import TokenLogprobs
-from dynamo_tokenspeed.worker.metrics import Latencies
+from dynamo_tokenspeed.worker.metrics import End, RequestMetrics
 
 Chunk = dict[str, Any]  # dynamo.common.backend.engine.GenerateChunk
 
-CANCELLED = "cancelled"
-_FINISH = {int(FinishReason.STOP): "stop", int(FinishReason.LENGTH): "length"}
+_ENDS = {int(FinishReason.STOP): End.STOP, int(FinishReason.LENGTH): End.LENGTH}
 
 
 class Stream:
@@ -31,6 +33,7 @@ class Stream:
         "completion_tokens",
         "error",
         "finish",
+        "first_token_at",
         "last_token_at",
         "logprobs",
         "opened_at",
@@ -55,11 +58,12 @@ class Stream:
         self.wants_logprobs = wants_logprobs
         self.tokens: list[int] = []
         self.logprobs: list[TokenLogprobs] = []
-        self.finish: str | None = None
+        self.finish: End | None = None
         self.error: BaseException | None = None
         self.cached_tokens = 0
         self.completion_tokens = 0
         self.opened_at = time.perf_counter()
+        self.first_token_at = 0.0  # not yet
         self.last_token_at = 0.0
         self._waiter: asyncio.Future[None] | None = None
 
@@ -115,9 +119,10 @@ class Stream:
         }
 
     def _add_end(self, chunk: Chunk) -> None:
-        chunk["finish_reason"] = self.finish
+        assert self.finish is not None
+        chunk["finish_reason"] = self.finish.value
         tokens = chunk["token_ids"]
-        if self.finish == "stop" and tokens and tokens[-1] in self.stop_token_ids:
+        if self.finish is End.STOP and tokens and tokens[-1] in self.stop_token_ids:
             chunk["stop_reason"] = tokens[-1]
 
 
@@ -132,9 +137,10 @@ def _alternatives(record: TokenLogprobs) -> list[dict[str, Any]]:
 class StreamTable:
     """Every stream whose request the engine still works on, by request id."""
 
-    def __init__(self, latencies: Latencies) -> None:
-        self._open: dict[int, Stream] = {}
-        self._latencies = latencies
+    def __init__(self, metrics: RequestMetrics) -> None:
+        self._open: dict[int, Stream] = {}  # oldest first
+        self._waiting: set[int] = set()  # those without a slot so far
+        self._metrics = metrics
         self._all_closed = asyncio.Event()
         self._all_closed.set()
 
@@ -144,9 +150,26 @@ class StreamTable:
     def __contains__(self, stream: Stream) -> bool:
         return stream.request_id in self._open
 
+    @property
+    def waiting(self) -> int:
+        """Streams whose requests have not had a slot yet."""
+        return len(self._waiting)
+
+    def oldest(self) -> Stream | None:
+        return next(iter(self._open.values()), None)
+
     def add(self, stream: Stream) -> None:
         self._open[stream.request_id] = stream
+        self._waiting.add(stream.request_id)
         self._all_closed.clear()
+
+    def admit(self, request_ids: Iterable[int]) -> None:
+        """These requests have a slot; one that was retracted had one before."""
+        now = time.perf_counter()
+        for request_id in request_ids:
+            if request_id in self._waiting:
+                self._waiting.remove(request_id)
+                self._metrics.queue.observe(now - self._open[request_id].opened_at)
 
     def deliver(self, step: StepOutput) -> None:
         """Hand every token of `step` to its stream; those of closed streams are dropped."""
@@ -167,46 +190,57 @@ class StreamTable:
                 continue
             stream.tokens.append(token)
             if stream.last_token_at:
-                self._latencies.inter_token.observe(now - stream.last_token_at)
+                self._metrics.inter_token.observe(now - stream.last_token_at)
             else:
-                self._latencies.first_token.observe(now - stream.opened_at)
+                stream.first_token_at = now
                 stream.cached_tokens = cached_tokens[i]
+                self._metrics.begin(
+                    now - stream.opened_at, stream.prompt_tokens, stream.cached_tokens
+                )
             stream.last_token_at = now
             if finish:
-                stream.finish = _FINISH[finish]
-                del streams[request_id]
+                stream.finish = _ENDS[finish]
+                self._close(stream, _ENDS[finish])
+                self._metrics.finish(
+                    now - stream.opened_at,
+                    now - stream.first_token_at,
+                    stream.prompt_tokens,
+                    stream.completion_tokens + len(stream.tokens),
+                )
             stream.wake()
-        self._latencies.generated_tokens += len(token_ids)
-        self._note_empty()
+        self._metrics.generated_tokens += len(token_ids)
 
     def cancel(self, stream: Stream) -> bool:
         """End the stream as cancelled. False when it had already ended."""
-        if self._open.pop(stream.request_id, None) is None:
+        if stream not in self:
             return False
-        stream.finish = CANCELLED
+        stream.finish = End.CANCELLED
+        self._close(stream, End.CANCELLED)
         stream.wake()
-        self._note_empty()
         return True
 
-    def fail(self, request_id: int, error: BaseException) -> None:
+    def fail(self, request_id: int, error: BaseException, end: End) -> None:
         """End one stream with an exception; unknown ids are ignored."""
-        stream = self._open.pop(request_id, None)
+        stream = self._open.get(request_id)
         if stream is not None:
             stream.error = error
+            self._close(stream, end)
             stream.wake()
-            self._note_empty()
 
-    def fail_all(self, error: BaseException) -> list[int]:
+    def fail_all(self, error: BaseException, end: End) -> list[int]:
         """End every open stream with an exception; returns whose."""
         request_ids = list(self._open)
         for request_id in request_ids:
-            self.fail(request_id, error)
+            self.fail(request_id, error, end)
         return request_ids
 
     async def all_closed(self) -> None:
         """Returns once no stream is open."""
         await self._all_closed.wait()
 
-    def _note_empty(self) -> None:
+    def _close(self, stream: Stream, end: End) -> None:
+        del self._open[stream.request_id]
+        self._waiting.discard(stream.request_id)
+        self._metrics.end(end)
         if not self._open:
             self._all_closed.set()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from chat import ask, streaming, whole
+from dynamo_environments import ROOT
 
 from dynamo_tokenspeed.launch.deployment import Deployment
 
@@ -101,6 +102,16 @@ async def test_metrics_of_engine_and_router_are_on_the_system_port(deployment: D
     assert "tokenspeed_time_to_first_token_seconds_bucket{" in metrics
     assert "dynamo_component_total_blocks{" in metrics
     assert "dynamo_component_kv_cache_hit_rate{" in metrics
+
+
+def test_the_system_port_has_every_metric_that_the_page_tables(deployment: Deployment) -> None:
+    page = (ROOT / "docs/worker.md").read_text()
+    tabled = re.findall(r"^\| `(tokenspeed_\w+)` \|", page, re.MULTILINE)
+    exposed = re.findall(
+        r"^# TYPE (tokenspeed_\w+) ", deployment.workers[0].metrics(), re.MULTILINE
+    )
+
+    assert sorted(exposed) == sorted(tabled)
 
 
 @pytest.mark.parametrize("name", ["clear_kv_blocks", "flush_cache"])

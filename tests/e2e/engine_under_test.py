@@ -14,6 +14,7 @@ import numpy as np
 import zmq
 
 from dynamo_tokenspeed.protocol import (
+    Admitted,
     EngineConfig,
     EngineMessage,
     StepOutput,
@@ -66,9 +67,12 @@ class EngineUnderTest:
         self._sender.send(encode(message))
 
     def receive(self, seconds: float = _SECONDS) -> EngineMessage:
-        """The next message; AssertionError with the engine's log when none comes."""
-        assert self._receiver.poll(seconds * 1000), f"no message; the log:\n{self.log()}"
-        return decode_engine_message(self._receiver.recv())
+        """The next message but for `Admitted`; AssertionError with the log when none comes."""
+        while True:
+            assert self._receiver.poll(seconds * 1000), f"no message; the log:\n{self.log()}"
+            message = decode_engine_message(self._receiver.recv())
+            if not isinstance(message, Admitted):
+                return message
 
     def is_silent(self, seconds: float) -> bool:
         return not self._receiver.poll(seconds * 1000)

@@ -30,3 +30,15 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def ended(worker: Worker, reason: str) -> float:
+    """How many requests ended so."""
+    for line in worker.metrics().splitlines():
+        full_name, _, value = line.rpartition(" ")
+        if (
+            full_name.startswith("tokenspeed_requests_finished_total{")
+            and f'finished_reason="{reason}"' in full_name
+        ):
+            return float(value)
+    raise AssertionError(f"{worker.name} does not count requests that end with {reason}")

@@ -223,6 +223,9 @@ class Streams:
         self._script = script
         self._on_step = on_step
 
+    def send_admitted(self, plan) -> None:
+        pass
+
     def send_step(self, output, result, scheduler) -> None:
         self._on_step()
         for request_id, token in zip(output.request.tolist(), output.token.tolist(), strict=True):

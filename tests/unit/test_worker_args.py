@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from dynamo_tokenspeed.worker.args import WorkerArgs, build_parser, parse_args
+from dynamo_tokenspeed.worker.args import build_parser, parse_args
 from dynamo_tokenspeed.worker.errors import UsageError
 from dynamo_tokenspeed.worker.kv_events import subscriber_endpoint
 from dynamo_tokenspeed.worker.model_directory import check_model_directory, refuse_missing
+from dynamo_tokenspeed.worker.worker_args import WorkerArgs
 
 TINY = Path(__file__).resolve().parents[2] / "recipes/tiny-kimi"
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from dynamo_tokenspeed.protocol import (
+    Admitted,
     Control,
     ControlReply,
     EngineConfig,
@@ -78,8 +79,9 @@ def submit(request_id: int = 1, max_tokens: int = 3) -> Submit:
 async def test_messages_go_both_ways(spawn: Spawn, heard: Heard) -> None:
     process = await spawn()
     assert process.send(submit())
-    step = await heard.next()
-    assert isinstance(step, StepOutput)
+    admitted, step = await heard.next(), await heard.next()
+    assert isinstance(admitted, Admitted) and isinstance(step, StepOutput)
+    assert array("Q", admitted.request_ids).tolist() == [1]
     assert array("Q", step.request_ids).tolist() == [1]
     assert process.send(Control(9, "clear_prefix_cache"))
     while not isinstance(reply := await heard.next(), ControlReply):
@@ -124,7 +126,7 @@ async def test_what_was_sent_before_a_death_is_delivered_first(spawn: Spawn, hea
     process = await spawn(die_after=3)
     process.send(submit(max_tokens=100))
     await asyncio.wait_for(heard.death, 5)
-    assert heard.messages.qsize() == 2
+    assert heard.messages.qsize() == 3  # whom it admitted, and two steps
 
 
 async def test_being_stopped_is_no_death(spawn: Spawn, heard: Heard) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from dynamo.llm.exceptions import EngineShutdown, Unknown
 
 from dynamo_tokenspeed.protocol import RequestFailed
+from dynamo_tokenspeed.worker.args import parse_args
 from dynamo_tokenspeed.worker.engine_deaths import EngineDeaths
 from dynamo_tokenspeed.worker.llm_engine import TokenSpeedEngine
 from dynamo_tokenspeed.worker.streams import Stream
@@ -20,7 +20,7 @@ from dynamo_tokenspeed.worker.streams import Stream
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenSpeedEngine:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    engine = TokenSpeedEngine(SimpleNamespace(seed=None))  # type: ignore[arg-type]
+    engine = TokenSpeedEngine(parse_args(["--model", "m"]))
 
     async def stay(*_: Any) -> None:
         pass
@@ -49,6 +49,18 @@ async def test_a_request_that_failed_keeps_its_tokens_and_is_not_migrated(
         await stream.next_chunk()
     assert other in engine._streams
     assert "no token could be sampled" in caplog.text  # the frontend does not pass it on
+
+
+async def test_a_request_that_lasts_too_long_is_in_the_log_by_the_frontends_name(
+    engine: TokenSpeedEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = opened(engine, 1, "the-context-id")
+
+    engine._end_late(stream, Unknown("no token within 30 s"))
+
+    assert "the-context-id: no token within 30 s" in caplog.text
+    with pytest.raises(Unknown):
+        await stream.next_chunk()
 
 
 async def test_a_request_that_has_ended_cannot_fail(engine: TokenSpeedEngine) -> None:

@@ -10,9 +10,10 @@ import pytest
 from model_directories import REFUSED, SERVED, Case
 
 from dynamo_tokenspeed.tools.random_checkpoint import write_random_checkpoint
-from dynamo_tokenspeed.worker.args import WorkerArgs, parse_args
+from dynamo_tokenspeed.worker.args import parse_args
 from dynamo_tokenspeed.worker.errors import UsageError
 from dynamo_tokenspeed.worker.model_directory import resolve_model
+from dynamo_tokenspeed.worker.worker_args import WorkerArgs
 
 
 @pytest.fixture(autouse=True)

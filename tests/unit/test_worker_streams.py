@@ -10,7 +10,7 @@ import pytest
 
 from dynamo_tokenspeed.protocol import FloorReport, Stats, StepOutput
 from dynamo_tokenspeed.protocol.messages import TokenLogprobs
-from dynamo_tokenspeed.worker.metrics import EngineMetrics, Latencies
+from dynamo_tokenspeed.worker.metrics import End, RequestMetrics, WorkerMetrics
 from dynamo_tokenspeed.worker.streams import Stream, StreamTable
 
 
@@ -30,7 +30,7 @@ def step(
 
 @pytest.fixture
 def table() -> StreamTable:
-    return StreamTable(Latencies())
+    return StreamTable(RequestMetrics())
 
 
 def opened(table: StreamTable, request_id: int, **options: object) -> Stream:
@@ -149,7 +149,7 @@ async def test_a_stream_that_ended_cannot_be_cancelled(table: StreamTable) -> No
 async def test_a_failed_stream_gives_its_tokens_and_then_the_error(table: StreamTable) -> None:
     stream = opened(table, 1)
     table.deliver(step((1, 5, 0)))
-    table.fail_all(RuntimeError("gone"))
+    table.fail_all(RuntimeError("gone"), End.HANDED_ON)
     assert (await stream.next_chunk())["token_ids"] == [5]
     with pytest.raises(RuntimeError, match="gone"):
         await stream.next_chunk()
@@ -167,12 +167,12 @@ async def test_all_closed_waits_for_the_last_stream(table: StreamTable) -> None:
 
 
 async def test_latencies_are_scraped_as_prometheus_histograms(table: StreamTable) -> None:
-    latencies = Latencies()
-    table = StreamTable(latencies)
+    metrics = RequestMetrics()
+    table = StreamTable(metrics)
     opened(table, 1)
     table.deliver(step((1, 5, 0)))
     table.deliver(step((1, 6, 2)))
-    registry = EngineMetrics(latencies, lambda: Stats(running=3, steps=9)).registry
+    registry = WorkerMetrics(metrics, lambda: Stats(running=3, steps=9)).registry
     value = registry.get_sample_value
     assert value("tokenspeed_time_to_first_token_seconds_count") == 1
     assert value("tokenspeed_inter_token_latency_seconds_count") == 1
@@ -183,7 +183,7 @@ async def test_latencies_are_scraped_as_prometheus_histograms(table: StreamTable
 
 def test_the_floors_report_is_scraped() -> None:
     floor = FloorReport(users=8, attained_p1=71.5, attained_p50=90.0, held_prefill_tokens=64)
-    registry = EngineMetrics(Latencies(), lambda: Stats(floor=floor)).registry
+    registry = WorkerMetrics(RequestMetrics(), lambda: Stats(floor=floor)).registry
     value = registry.get_sample_value
     assert value("tokenspeed_users_measured_total") == 8
     assert value("tokenspeed_user_tps_p1") == 71.5

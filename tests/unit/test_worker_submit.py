@@ -82,3 +82,10 @@ async def test_an_engine_process_that_is_not_there_leaves_no_stream_behind(
             await answer(engine, GOOD)
 
     assert await engine.is_quiescent()
+
+
+async def test_before_the_first_request_every_page_is_reported_free(
+    engine: TokenSpeedEngine,
+) -> None:
+    assert engine._capacity is not None
+    assert engine._snapshots.stats.pages_free == engine._capacity.num_pages > 0
