@@ -31,10 +31,11 @@ def dynamo_environment(version: str) -> DynamoEnvironment:
         return DynamoEnvironment(version, sys.executable)
     folder = ROOT / ".venvs" / f"dynamo-{version}"
     folder.parent.mkdir(exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open(
+    lock = folder.parent / f"{folder.name}.lock"
+    with lock.open("w") as held:  # tests run in several processes
         "w"
     ) as lock:  # tests run in several processes
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_EX)
         if not (folder / "ready").exists():
             make_environment(folder, f"ai-dynamo=={version}", f"ai-dynamo-runtime=={version}")
             (folder / "ready").touch()
