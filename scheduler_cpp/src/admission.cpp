@@ -10,12 +10,11 @@ namespace ts {
 namespace {
 
 constexpr std::size_t kWindow = 32;  // requests passed over in one step
+
 // What was received once is computed here if it has to be done again.
 constexpr Role after_admission(Role role) {
   return role == Role::kDecode ? Role::kAggregated : role;
 }
-
-constexpr std::uint64_t kLookAgain = 16;  // steps until one that lacked pages is matched again
 
 }  // namespace
 
@@ -61,38 +60,37 @@ StepShape Scheduler::everyone_decoding() const {
   return shape;
 }
 
-// Leaves the request's cached prefix in match_ if it fits.
+// Leaves the request's cached prefix in match_ if it fits. Who does not is asked again in every
+// step, so nothing before the match depends on how long a prompt is.
 Scheduler::Admission Scheduler::consider(Request& request) {
+  // At least one token must be computed, for its logits.
+  const auto matchable = static_cast<std::size_t>((request.length() - 1) / config_.page_size);
+  const std::span<const ContentHash> names =
+      name_pages(request).first(config_.enable_prefix_caching ? matchable : 0);
+  // What is computed or loaded now is there to be matched soon.
+  const auto is_its_own = [&](const NamedPage& page) {
+    return page.column < names.size() && names[page.column] == page.name;
+  };
+  if (std::ranges::any_of(computing_, is_its_own)) return Admission::kWaits;
   // A page for each running sequence stays available, so that admission causes no retraction.
   const std::int32_t available = pool_.available() - static_cast<std::int32_t>(running_.size());
-  if (available < request.lacking && clock_.launched() - request.looked_up < kLookAgain) {
-    return Admission::kBlocked;
-  }
-  const std::int32_t length = request.length();
-  // At least one token must be computed, for its logits.
-  const std::int32_t matchable = (length - 1) / config_.page_size;
-  match_.blocks.clear();
-  match_.on_device = 0;
-  match_.evictable = 0;
-  if (config_.enable_prefix_caching) {
-    cache_.match(request.salt, request.tokens, request.forms, matchable, match_);
-    // What a running prefill computes in this step is there to be matched after it.
-    const std::int32_t matched = match_.on_device;
-    if (matched < matchable && !computing_.empty()) {
-      const BlockId last =
-          matched == 0 ? kNoBlock : match_.blocks[static_cast<std::size_t>(matched - 1)];
-      const ContentHash next =
-          cache_.chained_hash(request.salt, last, page_tokens(request, matched));
-      if (std::ranges::find(computing_, next) != computing_.end()) return Admission::kWaits;
-    }
-  }
+  if (!groups_fit(request) || !may_fit(request, names, available)) return Admission::kBlocked;
+  cache_.match(request.salt, request.tokens, names, request.forms, match_);
   if (request.role == Role::kDecode) {
     match_.blocks.resize(static_cast<std::size_t>(match_.on_device));  // a peer sends the rest
   }
   const std::int32_t needed = promise_to(request) + match_.evictable;
-  request.looked_up = clock_.launched();
-  request.lacking = needed;
-  return needed <= available && groups_fit(request) ? Admission::kFits : Admission::kBlocked;
+  return needed <= available ? Admission::kFits : Admission::kBlocked;
+}
+
+// What a request does not find in use, it takes from the available pages. False only if it does not
+// find enough.
+bool Scheduler::may_fit(const Request& request, std::span<const ContentHash> names,
+                        std::int32_t available) const {
+  const std::int32_t whole = pages_for(request.length(), config_.page_size);
+  if (whole <= available) return true;
+  const auto to_find = static_cast<std::size_t>(whole - available);
+  return to_find <= names.size() && cache_.may_be_in_use(names.first(to_find));
 }
 
 // Further groups promise nothing: their pages come and go while a prefill runs, and the youngest
@@ -141,7 +139,6 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
     }
   }
   request.overtaken = 0;
-  request.lacking = 0;
   places_.at(request.id).slot = id;
   const auto younger = std::ranges::upper_bound(running_, request.order, {}, [this](SlotId other) {
     return sequence_in(other)->request().order;

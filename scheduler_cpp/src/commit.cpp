@@ -208,14 +208,13 @@ void Scheduler::free_replaced(const StepToken& token) {
 void Scheduler::cache_full_pages(Sequence& sequence, const StepToken& token) {
   SequencePages& pages = sequence.pages();
   if (!pages.cacheable()) return;
-  const Request& request = sequence.request();
+  Request& request = sequence.request();
   const std::int32_t full = sequence.computed() / config_.page_size;
-  const std::int32_t first = pages.shared();
-  cache_.chained_hashes(request.salt, pages.last_shared(), tokens_of(request, first, full),
-                        caching_);
+  const auto names = name_pages(request).first(static_cast<std::size_t>(full));
+  cache_.prefetch(names.subspan(static_cast<std::size_t>(pages.shared())));
   while (pages.shared() < full && pages.landed(token)) {
     const std::int32_t column = pages.shared();
-    const ContentHash hash = caching_[static_cast<std::size_t>(column - first)];
+    const ContentHash hash = names[static_cast<std::size_t>(column)];
     const std::int32_t expanded = sequence.expanded_in(column, config_.page_size);
     // A page that takes this one's place is one less to hand out, and this one comes back only when
     // no step reads it any more: until then there must be one to spare. A later commit caches it.

@@ -151,6 +151,7 @@ void Scheduler::check_invariants() const {
   demand(draining == draining_, "every draining sequence is counted");
   check_transfers(loading, sending);
   check_groups();
+  check_names();
   std::vector<bool> named(static_cast<std::size_t>(config_.max_num_seqs), false);
   for (std::uint64_t step = clock_.oldest_in_flight().number(); step <= clock_.launched(); ++step) {
     for (const Row& row : steps_[step % steps_.size()].rows) {
@@ -185,6 +186,27 @@ void Scheduler::check_transfers(std::int32_t loading, std::int32_t sending) cons
   demand(transfers_.size() + sends_.size() == transfer_clock_.under_way().size(),
          "every transfer is known");
   cache_.host().check(written);
+}
+
+// What admission asks of names alone agrees with what a match finds when all tokens are compared.
+void Scheduler::check_names() const {
+  if (!config_.enable_prefix_caching) return;
+  const auto check = [this](const Request& request) {
+    std::vector<ContentHash> fresh;
+    cache_.name_pages(request.salt, request.tokens, fresh);
+    const std::span<const ContentHash> names = request.page_names;
+    demand(names.size() <= fresh.size() &&
+               std::ranges::equal(names, std::span(fresh).first(names.size())),
+           "a page's name is that of its tokens");
+    PrefixMatch found;
+    cache_.match(request.salt, request.tokens, names, request.forms, found);
+    for (auto pages = static_cast<std::size_t>(found.on_device - found.evictable); pages > 0;
+         --pages) {
+      demand(cache_.may_be_in_use(names.first(pages)), "a match in use is in use by its name");
+    }
+  };
+  for (const SlotId id : running_) check(sequence_in(id)->request());
+  waiting_.each(check);
 }
 
 // Every page of a further group is owned exactly once, too.

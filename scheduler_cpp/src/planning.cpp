@@ -212,21 +212,19 @@ void Scheduler::find_computing() {
   computing_.clear();
   if (waiting_.size() == 0 || (!clock_.in_flight() && transfers_.empty())) return;
   for (const SlotId id : running_) {
-    if (in_flight_in(id)) note_computing(*sequence_in(id));
+    if (!in_flight_in(id)) continue;
+    if (Sequence* const sequence = running_in(id)) name_pages(sequence->request());
+    note_computing(*sequence_in(id));
   }
 }
 
-// The content of the sequence's first page that is not cached yet, if it is known: it is being
-// computed, or loaded.
+// The sequence's first page that is not cached yet, if its content is known: it is being computed,
+// or loaded.
 void Scheduler::note_computing(const Sequence& sequence) {
-  const SequencePages& pages = sequence.pages();
-  const std::int32_t column = pages.shared();
-  if (waiting_.size() == 0 || !pages.cacheable()) return;
-  if (sequence.request().length() < (column + 1) * config_.page_size) return;
-  const SharedPage* parent = pages.last_shared();
-  computing_.push_back(cache_.chained_hash(sequence.request().salt,
-                                           parent == nullptr ? kNoBlock : cache_.block(*parent),
-                                           page_tokens(sequence.request(), column)));
+  const std::vector<ContentHash>& names = sequence.request().page_names;
+  const auto column = static_cast<std::size_t>(sequence.pages().shared());
+  if (waiting_.size() == 0 || !sequence.pages().cacheable() || column >= names.size()) return;
+  computing_.push_back({column, names[column]});
 }
 
 void Scheduler::launch_chunk(const Chunk& chunk) {

@@ -62,6 +62,7 @@ void Scheduler::submit(const Submission& submission) {
                                 ", but a request of that id is still alive; ids must be unique");
   }
   RequestPtr request = make_request(submission, config_, requests_, salts_, arrivals_);
+  name_pages(*request);
   const ServiceOrder order = request->order;
   places_.emplace(submission.id, Place{order, kNoSlot});
   waiting_.push(Lifecycle::submit(std::move(request)));
@@ -155,12 +156,16 @@ void Scheduler::release(Seat&& seat, const StepToken& token) {
   slot_pool_.give_back(std::move(seat->slot));
 }
 
-std::span<const Token> Scheduler::tokens_of(const Request& request, std::int32_t first,
-                                            std::int32_t end) const {
+std::span<const Token> Scheduler::page_tokens(const Request& request, std::int32_t column) const {
   const auto size = static_cast<std::size_t>(config_.page_size);
-  return std::span(request.tokens)
-      .subspan(static_cast<std::size_t>(first) * size,
-               static_cast<std::size_t>(end - first) * size);
+  return std::span(request.tokens).subspan(static_cast<std::size_t>(column) * size, size);
+}
+
+std::span<const ContentHash> Scheduler::name_pages(Request& request) const {
+  if (config_.enable_prefix_caching) {
+    cache_.name_pages(request.salt, request.tokens, request.page_names);
+  }
+  return request.page_names;
 }
 
 }  // namespace ts

@@ -158,6 +158,8 @@ class Scheduler {
   enum class Admission : std::uint8_t { kFits, kBlocked, kWaits };
   [[nodiscard]] Admission consider(Request& request);
   [[nodiscard]] bool groups_fit(const Request& request) const;
+  [[nodiscard]] bool may_fit(const Request& request, std::span<const ContentHash> names,
+                             std::int32_t available) const;
   [[nodiscard]] std::int32_t promise_to(const Request& request) const;
   [[nodiscard]] bool emit_admission(const Request& request);
   void seat(WaitingQueue::Iterator& at);
@@ -199,16 +201,15 @@ class Scheduler {
   // check_invariants()
   void check_transfers(std::int32_t loading, std::int32_t sending) const;
   void check_groups() const;
+  void check_names() const;
   void check_reach(const Sequence& sequence, std::size_t group) const;
 
   void release(Seat&& seat, const StepToken& token);
-  // The tokens of the columns from `first` to before `end`.
-  [[nodiscard]] std::span<const Token> tokens_of(const Request& request, std::int32_t first,
-                                                 std::int32_t end) const;
   [[nodiscard]] std::span<const Token> page_tokens(const Request& request,
-                                                   std::int32_t column) const {
-    return tokens_of(request, column, column + 1);
-  }
+                                                   std::int32_t column) const;
+  // The names of the request's full pages; none without prefix caching. What tokens came since the
+  // last call is hashed now.
+  std::span<const ContentHash> name_pages(Request& request) const;
   [[nodiscard]] Slot& slot(SlotId id) { return slots_[static_cast<std::size_t>(id)]; }
   // The sequence of a slot; null if there is none (empty, or draining).
   [[nodiscard]] const Sequence* sequence_in(SlotId id) const;
@@ -276,13 +277,15 @@ class Scheduler {
   std::size_t able_ = 0;   // running_ from here on give way in this step
   bool shortage_ = false;  // somebody before able_ lacks a page nevertheless
   std::vector<Chunk> chunks_;
-  std::vector<ContentHash> computing_;  // pages that running prefills compute next
+  struct NamedPage {
+    std::size_t column;
+    ContentHash name;
+  };
+  std::vector<NamedPage> computing_;  // of running sequences, the next pages to be cached
   PrefixMatch match_;
   std::vector<Load> loads_;  // the next plan tells the execution plane of these, and of sends
   std::vector<Send> sends_;
   std::vector<Request*> blocked_;
-
-  std::vector<ContentHash> caching_;  // scratch of commit()
 
   std::int32_t draining_ = 0;                 // sequences whose last step is in flight
   std::deque<InFlight<PageLease>> replaced_;  // by a cached page of the same content
