@@ -74,7 +74,9 @@ Scheduler::Admission Scheduler::consider(Request& request) {
   if (std::ranges::any_of(computing_, is_its_own)) return Admission::kWaits;
   // A page for each running sequence stays available, so that admission causes no retraction.
   const std::int32_t available = pool_.available() - static_cast<std::int32_t>(running_.size());
-  if (!groups_fit(request) || !may_fit(request, names, available)) return Admission::kBlocked;
+  if (!groups_.fit(request, static_cast<std::int32_t>(running_.size())) ||
+      !may_fit(request, names, available))
+    return Admission::kBlocked;
   cache_.match(request.salt, request.tokens, names, request.forms, match_);
   if (request.role == Role::kDecode) {
     match_.blocks.resize(static_cast<std::size_t>(match_.on_device));  // a peer sends the rest
@@ -91,18 +93,6 @@ bool Scheduler::may_fit(const Request& request, std::span<const ContentHash> nam
   if (whole <= available) return true;
   const auto to_find = static_cast<std::size_t>(whole - available);
   return to_find <= names.size() && cache_.may_be_in_use(names.first(to_find));
-}
-
-// Further groups promise nothing: their pages come and go while a prefill runs, and the youngest
-// gives way when they run out. But nobody is admitted into a shortage.
-bool Scheduler::groups_fit(const Request& request) const {
-  const auto others = static_cast<std::int32_t>(running_.size());
-  for (std::size_t i = 0; i < config_.cache_groups.size() && others > 0; ++i) {
-    const std::int32_t whole = pages_for(request.length(), config_.page_size);
-    const std::int32_t least = config_.cache_groups[i].least_pages(config_.page_size);
-    if (pools_[i + 1].available() - others < std::min(whole, least)) return false;
-  }
-  return true;
 }
 
 // The pages that finish the prefill of a request whose cached prefix is in match_.
@@ -124,7 +114,7 @@ void Scheduler::seat(WaitingQueue::Iterator& at) {
   const std::span<const BlockId> in_host = std::span(match_.blocks).subspan(on_device);
   for (const BlockId block : here) seat->pages.match(cache_.acquire(kFullAttention, block));
   for (const BlockId block : in_host) cache_.host().pin(block);
-  match_in_groups(seat);
+  seat->groups = groups_.match(match_);
   seat->promised = pool_.reserve(promise_to(request));
   if (!config_.enable_prefix_caching) seat->pages.never_cache();
 
@@ -200,25 +190,11 @@ void Scheduler::begin_receive(WaitingQueue::Entry& entry, Seat&& seat) {
   note_computing(*sequence_in(id));
 }
 
-// What the found prefix has in further groups, as far as computing behind it reads.
-void Scheduler::match_in_groups(Seat& seat) {
-  for (std::size_t i = 0; i < config_.cache_groups.size(); ++i) {
-    const CacheGroup& group = config_.cache_groups[i];
-    GroupPages& pages = seat->groups.emplace_back(group, config_.page_size);
-    const std::int32_t position = match_.pages() * config_.page_size;
-    const std::int32_t first = group.first_column(position, config_.page_size);
-    for (std::int32_t column = first; column < match_.pages(); ++column) {
-      const BlockId block = match_.blocks[static_cast<std::size_t>(column)];
-      pages.match(column, cache_.acquire(i + 1, block));
-    }
-  }
-}
-
 // The first chunk, with a page to begin with in each further group.
 void Scheduler::begin_prefill(SlotId id) {
   while (PagePool* pool = lacking(id)) {
     if (pool->available() == 0) return;
-    give_spare(*pool, *running_in(id));
+    groups_.give_spare(*pool, *running_in(id));
   }
   plan_chunk(*running_in(id));
 }

@@ -154,7 +154,7 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
   const bool fills_pages = sequence->computed() >= next_full;
   if (fills_pages) cache_full_pages(*sequence, token);
   if (row.samples > 0 && (first || fills_pages)) prove_pages(*sequence, token.step());
-  if (!sequence->groups().empty()) give_up_old_pages(*sequence, token);
+  if (!sequence->groups().empty()) groups_.give_up_old(*sequence, token);
   if (finish_reason != FinishReason::kNone) finish(row.slot, token, finish_reason);
 }
 
@@ -236,30 +236,9 @@ void Scheduler::cache_full_pages(Sequence& sequence, const StepToken& token) {
       pages.resend_from(column, clock_.next());
     }
     pages.share(std::move(*inserted.page));
-    attach_to_groups(sequence, column, token);
+    groups_.attach(sequence, column, token);
   }
   pages.compact();
-}
-
-// Further groups' pages of a column that has just entered the cache.
-void Scheduler::attach_to_groups(Sequence& sequence, std::int32_t column, const StepToken& token) {
-  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
-    GroupPages& pages = sequence.groups()[i];
-    if (!pages.landed(column, token)) continue;
-    const BlockId block = cache_.block(*sequence.pages().last_shared());
-    auto attached = cache_.attach(i + 1, block, pages.land(column, token));
-    if (attached.page) pages.share(column, std::move(*attached.page));
-    if (attached.unused) pages.keep(column, std::move(*attached.unused), token.step());
-  }
-}
-
-void Scheduler::give_up_old_pages(Sequence& sequence, const StepToken& token) {
-  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
-    sequence.groups()[i].give_up_old(
-        sequence.computed(), token,
-        [&](PageLease&& page) { pools_[i + 1].give_back(std::move(page)); },
-        [&](SharedPage&& page) { cache_.release(i + 1, std::move(page)); });
-  }
 }
 
 }  // namespace ts

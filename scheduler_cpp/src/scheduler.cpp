@@ -25,14 +25,12 @@ Scheduler::Scheduler(const SchedulerConfig& config, ContentHash hash_mask)
               .num_host_pages = config.num_host_pages,
               .hash_mask = hash_mask},
              salts_, events_),
-      pool_(pools_.emplace_back(config.num_pages, cache_)),
+      pool_(config.num_pages, cache_),
+      groups_(config_, cache_),
       slot_pool_(config.max_num_seqs),
       slots_(static_cast<std::size_t>(config.max_num_seqs)),
       output_(config),
       floor_(config.min_tps_per_user) {
-  for (std::size_t i = 0; i < config.cache_groups.size(); ++i) {
-    pools_.emplace_back(config.cache_groups[i].num_pages, cache_, i + 1);
-  }
   running_.reserve(slots_.size());
   chunks_.reserve(slots_.size());
   steps_.reserve(1 + static_cast<std::size_t>(config.overlap_depth));
@@ -140,12 +138,7 @@ Stats Scheduler::stats() const {
 void Scheduler::release(Seat&& seat, const StepToken& token) {
   pool_.give_back(std::move(seat->promised));
   // Further groups first: a page that is withdrawn leaves them all with the last reference to it.
-  for (std::size_t i = 0; i < seat->groups.size(); ++i) {
-    std::move(seat->groups[i])
-        .vacate(
-            token, [&](PageLease&& page) { pools_[i + 1].give_back(std::move(page)); },
-            [&](SharedPage&& page) { cache_.release(i + 1, std::move(page)); });
-  }
+  groups_.release(std::move(seat->groups), token);
   std::move(seat->pages)
       .vacate(
           token, [this](PageLease&& page) { pool_.give_back(std::move(page)); },

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "ts/config.h"
+#include "ts/further_groups.h"
 #include "ts/in_flight.h"
 #include "ts/kv_events.h"
 #include "ts/lifecycle.h"
@@ -139,9 +140,7 @@ class Scheduler {
   [[nodiscard]] Decodes plan_decodes();
   [[nodiscard]] bool take_pages_to_go_on(std::size_t at, bool& gave_way);
   [[nodiscard]] PagePool* lacking(SlotId id);
-  [[nodiscard]] PagePool* lacking_in_groups(const Sequence& sequence, bool decoding);
   [[nodiscard]] bool can_go_on(SlotId id) { return !shortage_ || lacking(id) == nullptr; }
-  void give_spare(PagePool& pool, Sequence& sequence);
   [[nodiscard]] bool give_way();
   void retract(std::size_t at);
   void plan_decode(InFlight<Decoding>& decoding, std::int32_t younger);
@@ -157,7 +156,6 @@ class Scheduler {
   [[nodiscard]] StepShape everyone_decoding() const;
   enum class Admission : std::uint8_t { kFits, kBlocked, kWaits };
   [[nodiscard]] Admission consider(Request& request);
-  [[nodiscard]] bool groups_fit(const Request& request) const;
   [[nodiscard]] bool may_fit(const Request& request, std::span<const ContentHash> names,
                              std::int32_t available) const;
   [[nodiscard]] std::int32_t promise_to(const Request& request) const;
@@ -165,14 +163,10 @@ class Scheduler {
   void seat(WaitingQueue::Iterator& at);
   void begin_load(WaitingQueue::Entry& entry, Seat&& seat, std::span<const BlockId> in_host);
   void begin_receive(WaitingQueue::Entry& entry, Seat&& seat);
-  void match_in_groups(Seat& seat);
   void begin_prefill(SlotId id);
   void launch_chunk(const Chunk& chunk);
   void launch_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples);
   void emit_page_patches(Sequence& sequence);
-  [[nodiscard]] std::int32_t room_in_groups(const Sequence& sequence, std::int32_t younger) const;
-  void open_in_groups(Sequence& sequence, std::int32_t tokens);
-  [[nodiscard]] std::int32_t end_at_snapshot(const Sequence& sequence, std::int32_t tokens) const;
   void emit_transfers();
 
   // commit() (commit.cpp)
@@ -186,8 +180,6 @@ class Scheduler {
   void drain(SlotId id, const StepToken& token);
   void send(SlotId id, const StepToken& token);
   void free_replaced(const StepToken& token);
-  void attach_to_groups(Sequence& sequence, std::int32_t column, const StepToken& token);
-  void give_up_old_pages(Sequence& sequence, const StepToken& token);
 
   // What a request that fails may have spoilt (suspects.cpp)
   void prove_pages(Sequence& sequence, StepId step);
@@ -202,7 +194,7 @@ class Scheduler {
   void check_transfers(std::int32_t loading, std::int32_t sending) const;
   void check_groups() const;
   void check_names() const;
-  void check_reach(const Sequence& sequence, std::size_t group) const;
+  void check_reach(const Sequence& sequence, const GroupPages& pages) const;
 
   void release(Seat&& seat, const StepToken& token);
   [[nodiscard]] std::span<const Token> page_tokens(const Request& request,
@@ -236,8 +228,8 @@ class Scheduler {
   SaltTable salts_;
   RequestPool requests_;
   PrefixCache cache_;
-  std::deque<PagePool> pools_;  // by cache group
-  PagePool& pool_;              // full attention's
+  PagePool pool_;  // full attention's
+  FurtherGroups groups_;
   SlotPool slot_pool_;
   StepClock clock_;
   TransferClock transfer_clock_;
@@ -322,11 +314,11 @@ inline PagePool* Scheduler::lacking(SlotId id) {
     const Sequence& sequence = decoding->peek();
     if (!may_decode(sequence)) return nullptr;
     if (sequence.launched() >= sequence.pages().columns() * config_.page_size) return &pool_;
-    return sequence.groups().empty() ? nullptr : lacking_in_groups(sequence, true);
+    return sequence.groups().empty() ? nullptr : groups_.lacking(sequence, true);
   }
   const InFlight<Prefilling>* const prefilling = prefilling_in(id);
   if (prefilling == nullptr || prefilling->peek().groups().empty()) return nullptr;
-  return lacking_in_groups(prefilling->peek(), false);
+  return groups_.lacking(prefilling->peek(), false);
 }
 
 inline bool Scheduler::in_flight_in(SlotId id) const {
