@@ -154,7 +154,7 @@ void Scheduler::check_invariants() const {
   check_names();
   std::vector<bool> named(static_cast<std::size_t>(config_.max_num_seqs), false);
   for (std::uint64_t step = clock_.oldest_in_flight().number(); step <= clock_.launched(); ++step) {
-    for (const Row& row : steps_[step % steps_.size()].rows) {
+    for (const PlannedStep::Row& row : steps_[step % steps_.size()].rows) {
       named[static_cast<std::size_t>(row.slot)] = true;
     }
   }

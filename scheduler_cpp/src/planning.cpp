@@ -13,13 +13,11 @@ bool Scheduler::plan() {
                              " is in flight; commit it before planning the next");
   }
   current_ = &steps_[clock_.next().number() % steps_.size()];
-  current_->plan.clear();
-  current_->rows.clear();
-  current_->sampling_rows = 0;
-  current_->shape = {};
+  current_->clear();
   chunks_.clear();
   floor_.begin(
       clock_.in_flight() ? steps_[clock_.newest().number() % steps_.size()].predicted_seconds : 0);
+  admission_.begin();
   find_computing();
   const Decodes decodes = plan_decodes();
   floor_.limit(current_->shape);
@@ -113,7 +111,7 @@ void Scheduler::plan_decode(InFlight<Decoding>& decoding, std::int32_t younger) 
     groups_.open(sequence, 1 + drafts, clock_.next(), current_->plan);
   }
   current_->plan.num_tokens += 1 + drafts;
-  launch_row(sequence, 1 + drafts, 1 + drafts);
+  current_->add_row(sequence, 1 + drafts, 1 + drafts, config_.page_size, clock_.next());
   current_->rows.back().decodes = true;
   decoding.named_by(clock_.next());
 }
@@ -158,7 +156,7 @@ void Scheduler::plan_chunk(Sequence& sequence) {
       end_at_snapshot(sequence, std::min(tokens, groups_.room(sequence, 0)), config_.page_size);
   if (floor_.any()) note_held(sequence, tokens);
   if (tokens == 0) return;
-  note_computing(sequence);
+  admission_.note_computing(sequence);
   SequencePages& pages = sequence.pages();
   if (!sequence.groups().empty()) groups_.open(sequence, tokens, clock_.next(), current_->plan);
   const std::int32_t needed = pages_for(sequence.launched() + tokens, config_.page_size);
@@ -195,22 +193,12 @@ void Scheduler::note_held(Sequence& sequence, std::int32_t tokens) {
 // What steps in flight compute and transfers load is there to be matched soon, so it is better
 // waited for.
 void Scheduler::find_computing() {
-  computing_.clear();
   if (waiting_.size() == 0 || (!clock_.in_flight() && transfers_.empty())) return;
   for (const SlotId id : running_) {
     if (!in_flight_in(id)) continue;
-    if (Sequence* const sequence = running_in(id)) name_pages(sequence->request());
-    note_computing(*sequence_in(id));
+    if (Sequence* const sequence = running_in(id)) admission_.name_pages(sequence->request());
+    admission_.note_computing(*sequence_in(id));
   }
-}
-
-// The sequence's first page that is not cached yet, if its content is known: it is being computed,
-// or loaded.
-void Scheduler::note_computing(const Sequence& sequence) {
-  const std::vector<ContentHash>& names = sequence.request().page_names;
-  const auto column = static_cast<std::size_t>(sequence.pages().shared());
-  if (waiting_.size() == 0 || !sequence.pages().cacheable() || column >= names.size()) return;
-  computing_.push_back({column, names[column]});
 }
 
 void Scheduler::launch_chunk(const Chunk& chunk) {
@@ -218,24 +206,9 @@ void Scheduler::launch_chunk(const Chunk& chunk) {
   auto& prefilling = std::get<InFlight<Prefilling>>(state);
   Sequence& sequence = prefilling.while_in_flight();
   const bool last = sequence.launched() + chunk.tokens == sequence.request().length();
-  launch_row(sequence, chunk.tokens, last ? 1 : 0);
+  current_->add_row(sequence, chunk.tokens, last ? 1 : 0, config_.page_size, clock_.next());
   prefilling.named_by(clock_.next());
   if (last) state = Lifecycle::decode(std::move(prefilling));
-}
-
-void Scheduler::launch_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples) {
-  Plan& plan = current_->plan;
-  plan.row_slot.push(sequence.slot());
-  plan.row_start.push(sequence.launched());
-  plan.row_tokens.push(tokens);
-  plan.row_samples.push(static_cast<std::uint8_t>(samples));
-  plan.num_absorbed_rows += sequence.absorbs() ? 1 : 0;
-  current_->rows.push_back({sequence.slot(), tokens, samples});
-  current_->sampling_rows += samples > 0 ? 1 : 0;
-  SequencePages& pages = sequence.pages();
-  pages.written_from(sequence.launched_at_least(), config_.page_size, clock_.next());
-  if (pages.sent() < pages.columns()) emit_page_patches(sequence);
-  sequence.launch(tokens, std::max(0, samples - 1));
 }
 
 // First what the device evicted is stored, before it is written over; then come the loads.
@@ -278,14 +251,6 @@ void Scheduler::emit_transfers() {
     transfers_.emplace(send.transfer, send);
   }
   sends_.clear();
-}
-
-void Scheduler::emit_page_patches(Sequence& sequence) {
-  SequencePages& pages = sequence.pages();
-  for (std::int32_t column = pages.sent(); column < pages.columns(); ++column) {
-    current_->plan.page_patch.push({sequence.slot(), column, pages.page(column)});
-  }
-  pages.send_up_to(pages.columns());
 }
 
 }  // namespace ts

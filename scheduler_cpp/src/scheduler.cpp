@@ -27,6 +27,7 @@ Scheduler::Scheduler(const SchedulerConfig& config, ContentHash hash_mask)
              salts_, events_),
       pool_(config.num_pages, cache_),
       groups_(config_, cache_),
+      admission_(config_, cache_, pool_, groups_),
       slot_pool_(config.max_num_seqs),
       slots_(static_cast<std::size_t>(config.max_num_seqs)),
       output_(config),
@@ -35,7 +36,7 @@ Scheduler::Scheduler(const SchedulerConfig& config, ContentHash hash_mask)
   chunks_.reserve(slots_.size());
   steps_.reserve(1 + static_cast<std::size_t>(config.overlap_depth));
   for (std::int32_t i = 0; i <= config.overlap_depth; ++i) {
-    steps_.emplace_back(config).rows.reserve(slots_.size());
+    steps_.emplace_back(config);
   }
   current_ = steps_.data();
 }
@@ -46,7 +47,8 @@ Scheduler::~Scheduler() {
   while (clock_.in_flight()) {
     const StepId step = clock_.oldest_in_flight();
     const StepToken token = clock_.retire(step);
-    for (const Row& row : steps_[step.number() % steps_.size()].rows) drain(row.slot, token);
+    for (const PlannedStep::Row& row : steps_[step.number() % steps_.size()].rows)
+      drain(row.slot, token);
     free_replaced(token);
   }
   for (const Send& send : sends_) transfers_.emplace(send.transfer, send);
@@ -60,7 +62,7 @@ void Scheduler::submit(const Submission& submission) {
                                 ", but a request of that id is still alive; ids must be unique");
   }
   RequestPtr request = make_request(submission, config_, requests_, salts_, arrivals_);
-  name_pages(*request);
+  admission_.name_pages(*request);
   const ServiceOrder order = request->order;
   places_.emplace(submission.id, Place{order, kNoSlot});
   waiting_.push(Lifecycle::submit(std::move(request)));
@@ -122,11 +124,8 @@ Stats Scheduler::stats() const {
   stats.running = static_cast<std::int32_t>(running_.size());
   stats.host_pages_cached = cache_.host().pages_held();
   if (!transfers_.empty()) {
-    stats.loading = static_cast<std::int32_t>(std::ranges::count_if(running_, [this](SlotId id) {
-      const Slot& state = slots_[static_cast<std::size_t>(id)];
-      return std::holds_alternative<InFlight<Loading, TransferToken>>(state) ||
-             std::holds_alternative<InFlight<Receiving, TransferToken>>(state);
-    }));
+    stats.loading = static_cast<std::int32_t>(std::ranges::count_if(
+        running_, [this](SlotId id) { return is_loading(slots_[static_cast<std::size_t>(id)]); }));
   }
   stats.pages_cached = cache_.evictable();
   stats.pages_free = pool_.free();
@@ -152,13 +151,6 @@ void Scheduler::release(Seat&& seat, const StepToken& token) {
 std::span<const Token> Scheduler::page_tokens(const Request& request, std::int32_t column) const {
   const auto size = static_cast<std::size_t>(config_.page_size);
   return std::span(request.tokens).subspan(static_cast<std::size_t>(column) * size, size);
-}
-
-std::span<const ContentHash> Scheduler::name_pages(Request& request) const {
-  if (config_.enable_prefix_caching) {
-    cache_.name_pages(request.salt, request.tokens, request.page_names);
-  }
-  return request.page_names;
 }
 
 }  // namespace ts

@@ -15,13 +15,16 @@
 #include <variant>
 #include <vector>
 
+#include "ts/admission_policy.h"
 #include "ts/config.h"
 #include "ts/further_groups.h"
 #include "ts/in_flight.h"
 #include "ts/kv_events.h"
 #include "ts/lifecycle.h"
+#include "ts/occupant.h"
 #include "ts/page_pool.h"
 #include "ts/plan.h"
+#include "ts/planned_step.h"
 #include "ts/prefix_cache.h"
 #include "ts/request.h"
 #include "ts/salt.h"
@@ -103,29 +106,7 @@ class Scheduler {
   void check_invariants() const;
 
  private:
-  // Whoever rests stays InFlight, too: the token of the last step that named it takes it out.
-  using Slot =
-      std::variant<std::monostate, InFlight<Prefilling>, InFlight<Decoding>, InFlight<Draining>,
-                   InFlight<Loading, TransferToken>, InFlight<Receiving, TransferToken>,
-                   InFlight<Draining, TransferToken>, InFlight<Sending, TransferToken>>;
-
-  // A row of a step in flight: what commit needs to know about it.
-  struct Row {
-    SlotId slot;
-    std::int32_t tokens;
-    std::int32_t samples;  // tokens it yields at most: none, one, or one and its drafts
-    bool decodes = false;
-  };
-
-  // A step from its planning to its commit.
-  struct Step {
-    explicit Step(const SchedulerConfig& config) : plan(config) {}
-    Plan plan;
-    std::vector<Row> rows;
-    std::int32_t sampling_rows = 0;
-    StepShape shape;
-    double predicted_seconds = 0;
-  };
+  using Slot = Occupant;
 
   struct Chunk {
     SlotId slot;
@@ -151,30 +132,21 @@ class Scheduler {
   [[nodiscard]] std::int32_t longest_chunk(const Sequence& sequence) const;
   void note_held(Sequence& sequence, std::int32_t tokens);
   void find_computing();
-  void note_computing(const Sequence& sequence);
   void admit_waiting();
   [[nodiscard]] StepShape everyone_decoding() const;
-  enum class Admission : std::uint8_t { kFits, kBlocked, kWaits };
-  [[nodiscard]] Admission consider(Request& request);
-  [[nodiscard]] bool may_fit(const Request& request, std::span<const ContentHash> names,
-                             std::int32_t available) const;
-  [[nodiscard]] std::int32_t promise_to(const Request& request) const;
-  [[nodiscard]] bool emit_admission(const Request& request);
   void seat(WaitingQueue::Iterator& at);
   void begin_load(WaitingQueue::Entry& entry, Seat&& seat, std::span<const BlockId> in_host);
   void begin_receive(WaitingQueue::Entry& entry, Seat&& seat);
   void begin_prefill(SlotId id);
   void launch_chunk(const Chunk& chunk);
-  void launch_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples);
-  void emit_page_patches(Sequence& sequence);
   void emit_transfers();
 
   // commit() (commit.cpp)
   void check_commit(std::uint64_t step, std::span<const Token> sampled,
                     std::span<const std::int32_t> counts, double seconds) const;
-  void prefetch_row(const std::vector<Row>& rows, std::size_t at);
-  void commit_row(const Row& row, const StepToken& token, std::span<const Token> sampled,
-                  std::int32_t sampling_row);
+  void prefetch_row(const std::vector<PlannedStep::Row>& rows, std::size_t at);
+  void commit_row(const PlannedStep::Row& row, const StepToken& token,
+                  std::span<const Token> sampled, std::int32_t sampling_row);
   void cache_full_pages(Sequence& sequence, const StepToken& token);
   void finish(SlotId id, const StepToken& token, FinishReason reason);
   void drain(SlotId id, const StepToken& token);
@@ -199,22 +171,20 @@ class Scheduler {
   void release(Seat&& seat, const StepToken& token);
   [[nodiscard]] std::span<const Token> page_tokens(const Request& request,
                                                    std::int32_t column) const;
-  // The names of the request's full pages; none without prefix caching. What tokens came since the
-  // last call is hashed now.
-  std::span<const ContentHash> name_pages(Request& request) const;
   [[nodiscard]] Slot& slot(SlotId id) { return slots_[static_cast<std::size_t>(id)]; }
-  // The sequence of a slot; null if there is none (empty, or draining).
-  [[nodiscard]] const Sequence* sequence_in(SlotId id) const;
-  // The same, to be changed; null also while it is loading.
-  [[nodiscard]] Sequence* running_in(SlotId id);
+  [[nodiscard]] const Sequence* sequence_in(SlotId id) const {
+    return sequence_of(slots_[static_cast<std::size_t>(id)]);
+  }
+  [[nodiscard]] Sequence* running_in(SlotId id) { return running_sequence_of(slot(id)); }
   [[nodiscard]] InFlight<Decoding>* decoding_in(SlotId id) {
     return std::get_if<InFlight<Decoding>>(&slot(id));
   }
   [[nodiscard]] InFlight<Prefilling>* prefilling_in(SlotId id) {
     return std::get_if<InFlight<Prefilling>>(&slot(id));
   }
-  // Does a step or a transfer under way name the sequence?
-  [[nodiscard]] bool in_flight_in(SlotId id) const;
+  [[nodiscard]] bool in_flight_in(SlotId id) const {
+    return is_in_flight(slots_[static_cast<std::size_t>(id)], clock_.retired());
+  }
   // Is there a token to be decoded that no step in flight already yields?
   [[nodiscard]] static bool may_decode(const Sequence& sequence) {
     return sequence.launched() + 1 < sequence.request().stop.max_length();
@@ -230,6 +200,7 @@ class Scheduler {
   PrefixCache cache_;
   PagePool pool_;  // full attention's
   FurtherGroups groups_;
+  AdmissionPolicy admission_;
   SlotPool slot_pool_;
   StepClock clock_;
   TransferClock transfer_clock_;
@@ -260,8 +231,8 @@ class Scheduler {
   };
   std::unordered_map<RequestId, Place> places_;
 
-  std::vector<Step> steps_;  // buffers: as many as may be in flight
-  Step* current_ = nullptr;  // planned last
+  std::vector<PlannedStep> steps_;  // buffers: as many as may be in flight
+  PlannedStep* current_ = nullptr;  // planned last
   Output output_;
   TpsFloor floor_;
 
@@ -269,42 +240,14 @@ class Scheduler {
   std::size_t able_ = 0;   // running_ from here on give way in this step
   bool shortage_ = false;  // somebody before able_ lacks a page nevertheless
   std::vector<Chunk> chunks_;
-  struct NamedPage {
-    std::size_t column;
-    ContentHash name;
-  };
-  std::vector<NamedPage> computing_;  // of running sequences, the next pages to be cached
-  PrefixMatch match_;
   std::vector<Load> loads_;  // the next plan tells the execution plane of these, and of sends
   std::vector<Send> sends_;
-  std::vector<Request*> blocked_;
 
   std::int32_t draining_ = 0;                 // sequences whose last step is in flight
   std::deque<InFlight<PageLease>> replaced_;  // by a cached page of the same content
   std::uint64_t arrivals_ = 0;
   Stats totals_;
 };
-
-// Asked of every row, several times a step: decoding sequences first.
-
-inline const Sequence* Scheduler::sequence_in(SlotId id) const {
-  const Slot& state = slots_[static_cast<std::size_t>(id)];
-  if (const auto* decoding = std::get_if<InFlight<Decoding>>(&state)) return &decoding->peek();
-  if (const auto* prefilling = std::get_if<InFlight<Prefilling>>(&state)) {
-    return &prefilling->peek();
-  }
-  if (const auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
-    return &loading->peek();
-  }
-  const auto* receiving = std::get_if<InFlight<Receiving, TransferToken>>(&state);
-  return receiving == nullptr ? nullptr : &receiving->peek();
-}
-
-inline Sequence* Scheduler::running_in(SlotId id) {
-  if (InFlight<Decoding>* decoding = decoding_in(id)) return &decoding->while_in_flight();
-  InFlight<Prefilling>* prefilling = prefilling_in(id);
-  return prefilling == nullptr ? nullptr : &prefilling->while_in_flight();
-}
 
 // The pool of a page without which the sequence cannot go on; null if there is none. (What a
 // prefill needs of the full-attention pool is promised to it.)
@@ -319,19 +262,6 @@ inline PagePool* Scheduler::lacking(SlotId id) {
   const InFlight<Prefilling>* const prefilling = prefilling_in(id);
   if (prefilling == nullptr || prefilling->peek().groups().empty()) return nullptr;
   return groups_.lacking(prefilling->peek(), false);
-}
-
-inline bool Scheduler::in_flight_in(SlotId id) const {
-  const Slot& state = slots_[static_cast<std::size_t>(id)];
-  const StepToken token = clock_.retired();
-  if (const auto* decoding = std::get_if<InFlight<Decoding>>(&state)) {
-    return !decoding->landed(token);
-  }
-  if (const auto* prefilling = std::get_if<InFlight<Prefilling>>(&state)) {
-    return !prefilling->landed(token);
-  }
-  return std::holds_alternative<InFlight<Loading, TransferToken>>(state) ||
-         std::holds_alternative<InFlight<Receiving, TransferToken>>(state);
 }
 
 }  // namespace ts
