@@ -14,12 +14,15 @@ Admission is prompt tokens per second from `submit` until every prompt has its f
 token: in the table of steps from an empty prefix cache, in the table of admission in
 rounds of ADMITTED prompts on a scheduler that has served such rounds before.
 
+Fan-out is agents that share one prefix of FAN_OUT_TOKENS: one runs, the others wait, for the prefix
+to be computed or for pages or slots. plan() alone is timed.
+
 Memory per cached page is measured: two processes fill pools of different size with
 cached pages, and the difference of their resident memory is divided by that of the
 pages, less the page's tokens.
 
     pip install --no-deps --target .venvs/tokenspeed-scheduler tokenspeed-scheduler==0.1.42
-    python benchmarks/bench_scheduler.py               # --only decode, admission or memory
+    python benchmarks/bench_scheduler.py     # --only decode, admission, fan-out or memory
 """
 
 from __future__ import annotations
@@ -52,6 +55,9 @@ BLOCK = 5  # steps of one side's turn
 SAMPLED = 5  # the token that every step yields
 # A round is over before another process of a busy machine gets its turn.
 ADMITTED, ADMITTED_TOKENS, ROUNDS = 4, 50_000, 40
+FAN_OUT_TOKENS, FAN_OUT_OWN, FAN_OUT_CHUNK = 50_000, 4_096, 512
+FAN_OUT = (1, 8, 33, 64)  # agents, one of which runs
+LACKS = ("prefix", "pages", "slots")
 POOLS = (133_000, 532_000)  # pages; both just above a power of two, where hash tables are emptiest
 
 
@@ -385,6 +391,88 @@ def measure_admission(peer: Any | None, numbers: dict[str, Any]) -> list[Demand]
     return [Demand("admission, 50K tokens, half shared", "M tokens/s", 300, False, rate)]
 
 
+class FanOut:
+    """Agents with one prefix, each with tokens of its own behind it; the first one runs, and the
+    others wait for `lacks`: the prefix, pages or slots."""
+
+    def __init__(self, lacks: str, agents: int) -> None:
+        self.prefix = np.arange(1, FAN_OUT_TOKENS + 1, dtype=np.int32)
+        self.lacks, self.agents = lacks, agents
+        length = FAN_OUT_TOKENS + FAN_OUT_OWN + 1_024
+        room_for = 1 if lacks == "pages" else agents
+        self.scheduler = ts_scheduler.Scheduler(
+            ts_scheduler.SchedulerConfig(
+                page_size=PAGE_SIZE,
+                num_pages=room_for * (length // PAGE_SIZE) + FAN_OUT_OWN // PAGE_SIZE // 2,
+                max_num_seqs=1 if lacks == "slots" else agents,
+                max_model_len=length,
+                max_num_batched_tokens=FAN_OUT_CHUNK + agents,
+                chunked_prefill_size=FAN_OUT_CHUNK,
+                vocab_size=VOCAB_SIZE,
+            )
+        )
+
+    def submit(self, agent: int) -> None:
+        own = np.full(FAN_OUT_OWN, 70_000 + agent, np.int32)
+        tokens = np.concatenate([self.prefix, own])
+        self.scheduler.submit(agent, tokens, max_tokens=1_000)
+
+    def plans(self) -> list[float]:
+        """µs of every plan() while one agent runs and all others wait."""
+        self.submit(0)
+        if self.lacks != "prefix":
+            while self._step()[1] == 0:
+                pass
+        for agent in range(1, self.agents):
+            self.submit(agent)
+        steps = FAN_OUT_TOKENS // FAN_OUT_CHUNK - 1 if self.lacks == "prefix" else 400
+        gc.disable()
+        seconds = [self._step()[0] for _ in range(steps)]
+        gc.enable()
+        stats = self.scheduler.stats()
+        assert (stats.running, stats.waiting) == (1, self.agents - 1)
+        return [1e6 * s for s in seconds]
+
+    def _step(self) -> tuple[float, int]:
+        begin = time.perf_counter()
+        plan = self.scheduler.plan()
+        seconds = time.perf_counter() - begin
+        assert plan is not None
+        sampling = int(np.count_nonzero(plan.row_samples))
+        self.scheduler.commit(plan.step, np.full(sampling, SAMPLED, np.int32))
+        self.scheduler.kv_events(0.0)
+        return seconds, sampling
+
+
+def measure_fan_out(numbers: dict[str, Any]) -> list[Demand]:
+    print(
+        f"\nplan() in µs, median and longest; agents share {FAN_OUT_TOKENS:,} tokens and one runs"
+    )
+    print(f"{'agents':>8} " + " ".join(f"{f'others lack {w}':>24}" for w in LACKS))
+    medians: dict[tuple[str, int], float] = {}
+    for agents in FAN_OUT:
+        line = f"{agents:>8}"
+        for lacks in LACKS:
+            plans = [us for _ in range(3) for us in FanOut(lacks, agents).plans()]
+            medians[lacks, agents] = statistics.median(plans)
+            line += f" {medians[lacks, agents]:>15.1f} {max(plans):>8.1f}"
+            numbers.setdefault("fan_out", {})[f"{agents} agents, others lack {lacks}"] = {
+                "median": medians[lacks, agents],
+                "longest": max(plans),
+            }
+        print(line, flush=True)
+    return [
+        Demand(
+            f"plan(): what 63 that lack {lacks} add",
+            "µs",
+            2,
+            True,
+            medians[lacks, 64] - medians[lacks, 1],
+        )
+        for lacks in LACKS
+    ]
+
+
 def resident_with_full_cache(num_pages: int) -> int:
     """Bytes of this process once every page of the pool is cached."""
     prompt = 500 * PAGE_SIZE
@@ -436,7 +524,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--peer", type=Path, default=Path(".venvs/tokenspeed-scheduler"))
-    parser.add_argument("--only", choices=["decode", "admission", "memory"])
+    parser.add_argument("--only", choices=["decode", "admission", "fan-out", "memory"])
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
     parser.add_argument("--resident-with", type=int, metavar="PAGES", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -452,6 +540,8 @@ def main() -> None:
         demands += measure_decode(peer, arguments.steps, numbers)
     if arguments.only in (None, "admission"):
         demands += measure_admission(peer, numbers)
+    if arguments.only in (None, "fan-out"):
+        demands += measure_fan_out(numbers)
     if arguments.only in (None, "memory"):
         demands += measure_memory(numbers)
     print()

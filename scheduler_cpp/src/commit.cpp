@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // commit(): a step has retired; its rows advance, full pages enter the cache, requests end.
 #include <algorithm>
-#include <numeric>
 #include <stdexcept>
 
 #include "ts/scheduler.h"
@@ -17,7 +16,7 @@ void Scheduler::commit(std::uint64_t step, std::span<const Token> sampled,
                        std::span<const std::int32_t> counts, double seconds) {
   check_commit(step, sampled, counts, seconds);
   const StepToken token = clock_.retire(StepId(step));
-  const Step& retired = steps_[step % steps_.size()];
+  const PlannedStep& retired = steps_[step % steps_.size()];
   floor_.lasted(retired.shape, seconds);
   output_.clear();
   std::size_t begin = 0;
@@ -25,7 +24,7 @@ void Scheduler::commit(std::uint64_t step, std::span<const Token> sampled,
   std::int64_t decoded = 0;
   for (std::size_t i = 0; i < retired.rows.size(); ++i) {
     prefetch_row(retired.rows, i);
-    const Row& row = retired.rows[i];
+    const PlannedStep::Row& row = retired.rows[i];
     std::size_t count = 0;
     if (row.samples > 0) {
       const auto at = static_cast<std::size_t>(sampling_row);
@@ -51,40 +50,7 @@ void Scheduler::check_commit(std::uint64_t step, std::span<const Token> sampled,
                                 ", but the oldest in flight is " +
                                 std::to_string(clock_.oldest_in_flight().number()));
   }
-  const Step& named = steps_[step % steps_.size()];
-  auto expected = static_cast<std::int64_t>(named.sampling_rows);
-  if (!counts.empty()) {
-    if (counts.size() != static_cast<std::size_t>(named.sampling_rows)) {
-      throw std::invalid_argument("counts has " + std::to_string(counts.size()) +
-                                  " entries, but the step has " +
-                                  std::to_string(named.sampling_rows) + " sampling rows");
-    }
-    std::size_t at = 0;
-    for (const Row& row : named.rows) {
-      if (row.samples == 0) continue;
-      if (counts[at] < 1 || counts[at] > row.samples) {
-        throw std::invalid_argument("counts[" + std::to_string(at) + "] is " +
-                                    std::to_string(counts[at]) + ", but its row yields 1 to " +
-                                    std::to_string(row.samples) + " tokens");
-      }
-      ++at;
-    }
-    expected = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
-  }
-  if (static_cast<std::int64_t>(sampled.size()) != expected) {
-    throw std::invalid_argument(
-        "token_ids has " + std::to_string(sampled.size()) + " entries, but " +
-        (counts.empty() ? "the step has " + std::to_string(expected) + " sampling rows"
-                        : "counts add up to " + std::to_string(expected)));
-  }
-  const auto bad = std::ranges::find_if(
-      sampled, [this](Token token) { return token < kNoToken || token >= config_.vocab_size; });
-  if (bad != sampled.end()) {
-    throw std::invalid_argument("token_ids[" + std::to_string(bad - sampled.begin()) + "] is " +
-                                std::to_string(*bad) + ", but token ids are 0 to " +
-                                std::to_string(config_.vocab_size - 1) +
-                                ", or -1 where none could be sampled");
-  }
+  steps_[step % steps_.size()].check_yield(sampled, counts, config_.vocab_size);
   if (!(seconds >= 0) || seconds > kLongestStep) {
     throw std::invalid_argument(
         "seconds is " + std::to_string(seconds) + "; it must be the step's duration, up to " +
@@ -94,7 +60,7 @@ void Scheduler::check_commit(std::uint64_t step, std::span<const Token> sampled,
 
 // The forward pass between two steps empties the caches of the CPU, so the rows' requests are
 // fetched ahead: the slot, then what it points to, then where the next token goes.
-void Scheduler::prefetch_row(const std::vector<Row>& rows, std::size_t at) {
+void Scheduler::prefetch_row(const std::vector<PlannedStep::Row>& rows, std::size_t at) {
   constexpr std::size_t kStride = 3;
   const auto decoding = [&](std::size_t row) -> const Decoding* {
     if (row >= rows.size()) return nullptr;
@@ -119,8 +85,8 @@ void Scheduler::prefetch_row(const std::vector<Row>& rows, std::size_t at) {
 
 // `sampled`: the row's tokens. Those behind a stop or a missing one are discarded, and so are all
 // of a request that was ended while the step was in flight.
-void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<const Token> sampled,
-                           std::int32_t sampling_row) {
+void Scheduler::commit_row(const PlannedStep::Row& row, const StepToken& token,
+                           std::span<const Token> sampled, std::int32_t sampling_row) {
   Sequence* const sequence = running_in(row.slot);
   if (sequence == nullptr) return drain(row.slot, token);
   Request& request = sequence->request();
@@ -154,7 +120,7 @@ void Scheduler::commit_row(const Row& row, const StepToken& token, std::span<con
   const bool fills_pages = sequence->computed() >= next_full;
   if (fills_pages) cache_full_pages(*sequence, token);
   if (row.samples > 0 && (first || fills_pages)) prove_pages(*sequence, token.step());
-  if (!sequence->groups().empty()) give_up_old_pages(*sequence, token);
+  if (!sequence->groups().empty()) groups_.give_up_old(*sequence, token);
   if (finish_reason != FinishReason::kNone) finish(row.slot, token, finish_reason);
 }
 
@@ -208,14 +174,13 @@ void Scheduler::free_replaced(const StepToken& token) {
 void Scheduler::cache_full_pages(Sequence& sequence, const StepToken& token) {
   SequencePages& pages = sequence.pages();
   if (!pages.cacheable()) return;
-  const Request& request = sequence.request();
+  Request& request = sequence.request();
   const std::int32_t full = sequence.computed() / config_.page_size;
-  const std::int32_t first = pages.shared();
-  cache_.chained_hashes(request.salt, pages.last_shared(), tokens_of(request, first, full),
-                        caching_);
+  const auto names = admission_.name_pages(request).first(static_cast<std::size_t>(full));
+  cache_.prefetch(names.subspan(static_cast<std::size_t>(pages.shared())));
   while (pages.shared() < full && pages.landed(token)) {
     const std::int32_t column = pages.shared();
-    const ContentHash hash = caching_[static_cast<std::size_t>(column - first)];
+    const ContentHash hash = names[static_cast<std::size_t>(column)];
     const std::int32_t expanded = sequence.expanded_in(column, config_.page_size);
     // A page that takes this one's place is one less to hand out, and this one comes back only when
     // no step reads it any more: until then there must be one to spare. A later commit caches it.
@@ -237,30 +202,9 @@ void Scheduler::cache_full_pages(Sequence& sequence, const StepToken& token) {
       pages.resend_from(column, clock_.next());
     }
     pages.share(std::move(*inserted.page));
-    attach_to_groups(sequence, column, token);
+    groups_.attach(sequence, column, token);
   }
   pages.compact();
-}
-
-// Further groups' pages of a column that has just entered the cache.
-void Scheduler::attach_to_groups(Sequence& sequence, std::int32_t column, const StepToken& token) {
-  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
-    GroupPages& pages = sequence.groups()[i];
-    if (!pages.landed(column, token)) continue;
-    const BlockId block = cache_.block(*sequence.pages().last_shared());
-    auto attached = cache_.attach(i + 1, block, pages.land(column, token));
-    if (attached.page) pages.share(column, std::move(*attached.page));
-    if (attached.unused) pages.keep(column, std::move(*attached.unused), token.step());
-  }
-}
-
-void Scheduler::give_up_old_pages(Sequence& sequence, const StepToken& token) {
-  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
-    sequence.groups()[i].give_up_old(
-        sequence.computed(), token,
-        [&](PageLease&& page) { pools_[i + 1].give_back(std::move(page)); },
-        [&](SharedPage&& page) { cache_.release(i + 1, std::move(page)); });
-  }
 }
 
 }  // namespace ts

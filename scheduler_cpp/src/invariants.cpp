@@ -151,9 +151,10 @@ void Scheduler::check_invariants() const {
   demand(draining == draining_, "every draining sequence is counted");
   check_transfers(loading, sending);
   check_groups();
+  check_names();
   std::vector<bool> named(static_cast<std::size_t>(config_.max_num_seqs), false);
   for (std::uint64_t step = clock_.oldest_in_flight().number(); step <= clock_.launched(); ++step) {
-    for (const Row& row : steps_[step % steps_.size()].rows) {
+    for (const PlannedStep::Row& row : steps_[step % steps_.size()].rows) {
       named[static_cast<std::size_t>(row.slot)] = true;
     }
   }
@@ -187,48 +188,44 @@ void Scheduler::check_transfers(std::int32_t loading, std::int32_t sending) cons
   cache_.host().check(written);
 }
 
+// What admission asks of names alone agrees with what a match finds when all tokens are compared.
+void Scheduler::check_names() const {
+  if (!config_.enable_prefix_caching) return;
+  const auto check = [this](const Request& request) {
+    std::vector<ContentHash> fresh;
+    cache_.name_pages(request.salt, request.tokens, fresh);
+    const std::span<const ContentHash> names = request.page_names;
+    demand(names.size() <= fresh.size() &&
+               std::ranges::equal(names, std::span(fresh).first(names.size())),
+           "a page's name is that of its tokens");
+    PrefixMatch found;
+    cache_.match(request.salt, request.tokens, names, request.forms, found);
+    for (auto pages = static_cast<std::size_t>(found.on_device - found.evictable); pages > 0;
+         --pages) {
+      demand(cache_.may_be_in_use(names.first(pages)), "a match in use is in use by its name");
+    }
+  };
+  for (const SlotId id : running_) check(sequence_in(id)->request());
+  waiting_.each(check);
+}
+
 // Every page of a further group is owned exactly once, too.
 void Scheduler::check_groups() const {
-  for (std::size_t group = 1; group < pools_.size(); ++group) {
-    const auto pages = static_cast<std::size_t>(config_.cache_groups[group - 1].num_pages);
-    std::vector<std::int32_t> owners(pages, 0);
-    std::vector<std::int32_t> references(pages, 0);
-    const auto own = [&owners](PageId page) { ++owners[static_cast<std::size_t>(page)]; };
-    for (const PageId page : pools_[group].free_pages()) own(page);
-    for (const PageId page : cache_.orphans(group)) own(page);
-    for (PageId page = 0; page < static_cast<PageId>(pages); ++page) {
-      if (cache_.holds(group, page)) own(page);
-    }
-    const auto see = [&](const std::vector<GroupPages>& groups) {
-      groups[group - 1].each([&](PageId page, bool shared) {
-        if (shared) {
-          ++references[static_cast<std::size_t>(page)];
-        } else {
-          own(page);
-        }
-      });
-    };
-    for (SlotId id = 0; id < config_.max_num_seqs; ++id) {
-      if (const Sequence* sequence = sequence_in(id)) {
-        see(sequence->groups());
-        check_reach(*sequence, group);
-      } else if (const auto* draining =
-                     std::get_if<InFlight<Draining>>(&slots_[static_cast<std::size_t>(id)])) {
-        see(draining->peek().holdings().groups);
-      }
-    }
-    for (std::size_t page = 0; page < pages; ++page) {
-      const auto id = static_cast<PageId>(page);
-      demand(owners[page] == 1, "a further group's page has one owner");
-      demand(references[page] == (cache_.holds(group, id) ? cache_.references(group, id) : 0),
-             "a further group's shared page is counted once per sequence that holds it");
+  std::vector<const std::vector<GroupPages>*> held;
+  for (SlotId id = 0; id < config_.max_num_seqs; ++id) {
+    const Slot& state = slots_[static_cast<std::size_t>(id)];
+    if (const Sequence* sequence = sequence_in(id)) {
+      held.push_back(&sequence->groups());
+      for (const GroupPages& pages : sequence->groups()) check_reach(*sequence, pages);
+    } else if (const auto* draining = std::get_if<InFlight<Draining>>(&state)) {
+      held.push_back(&draining->peek().holdings().groups);
     }
   }
+  if (!config_.cache_groups.empty()) groups_.check(held);
 }
 
 // What computing the next token reads is there.
-void Scheduler::check_reach(const Sequence& sequence, std::size_t group) const {
-  const GroupPages& pages = sequence.groups()[group - 1];
+void Scheduler::check_reach(const Sequence& sequence, const GroupPages& pages) const {
   const CacheGroup& kind = pages.group();
   const std::int32_t computed = sequence.computed();
   const std::int32_t end = pages_for(computed, config_.page_size);

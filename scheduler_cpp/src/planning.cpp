@@ -13,13 +13,11 @@ bool Scheduler::plan() {
                              " is in flight; commit it before planning the next");
   }
   current_ = &steps_[clock_.next().number() % steps_.size()];
-  current_->plan.clear();
-  current_->rows.clear();
-  current_->sampling_rows = 0;
-  current_->shape = {};
+  current_->clear();
   chunks_.clear();
   floor_.begin(
       clock_.in_flight() ? steps_[clock_.newest().number() % steps_.size()].predicted_seconds : 0);
+  admission_.begin();
   find_computing();
   const Decodes decodes = plan_decodes();
   floor_.limit(current_->shape);
@@ -71,27 +69,10 @@ bool Scheduler::take_pages_to_go_on(std::size_t at, bool& gave_way) {
     if (pool == &pool_) {
       running_in(running_[at])->pages().append(pool->take());
     } else {
-      give_spare(*pool, *running_in(running_[at]));
+      groups_.give_spare(*pool, *running_in(running_[at]));
     }
   }
   return true;
-}
-
-PagePool* Scheduler::lacking_in_groups(const Sequence& sequence, bool decoding) {
-  const std::int32_t next = sequence.launched();
-  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
-    const GroupPages& pages = sequence.groups()[i];
-    // Where a prefill's chunk will end is not known yet: it gets a page for a column to open.
-    const bool opens = !decoding || pages.to_open(next, next + 1).count() > 0;
-    if (opens && !pages.has_spare()) return &pools_[i + 1];
-  }
-  return nullptr;
-}
-
-void Scheduler::give_spare(PagePool& pool, Sequence& sequence) {
-  for (std::size_t group = 1; group < pools_.size(); ++group) {
-    if (&pool == &pools_[group]) sequence.groups()[group - 1].keep_spare(pool.take());
-  }
 }
 
 // The youngest sequence gives its pages back. If a step in flight names it, or others' pages are
@@ -126,9 +107,11 @@ void Scheduler::plan_decode(InFlight<Decoding>& decoding, std::int32_t younger) 
       config_.num_speculative_tokens == 0 ? 0 : room_for_drafts(sequence, younger);
   current_->shape.add_decode(sequence.launched() + 1 + drafts);
   if (floor_.any()) heed_floor(sequence);
-  if (!sequence.groups().empty()) open_in_groups(sequence, 1 + drafts);
+  if (!sequence.groups().empty()) {
+    groups_.open(sequence, 1 + drafts, clock_.next(), current_->plan);
+  }
   current_->plan.num_tokens += 1 + drafts;
-  launch_row(sequence, 1 + drafts, 1 + drafts);
+  current_->add_row(sequence, 1 + drafts, 1 + drafts, config_.page_size, clock_.next());
   current_->rows.back().decodes = true;
   decoding.named_by(clock_.next());
 }
@@ -144,7 +127,7 @@ std::int32_t Scheduler::room_for_drafts(Sequence& sequence, std::int32_t younger
     pages.append(pool_.take());
   }
   return std::min({most, pages.columns() * config_.page_size - sequence.launched() - 1,
-                   room_in_groups(sequence, younger) - 1});
+                   groups_.room(sequence, younger) - 1});
 }
 
 void Scheduler::heed_floor(const Sequence& sequence) {
@@ -169,12 +152,13 @@ void Scheduler::plan_chunk(Sequence& sequence) {
   const std::int32_t wanted = std::min(longest_chunk(sequence), budget_left());
   std::int32_t tokens =
       floor_.grant(current_->shape, sequence.launched(), wanted, config_.page_size);
-  tokens = end_at_snapshot(sequence, std::min(tokens, room_in_groups(sequence, 0)));
+  tokens =
+      end_at_snapshot(sequence, std::min(tokens, groups_.room(sequence, 0)), config_.page_size);
   if (floor_.any()) note_held(sequence, tokens);
   if (tokens == 0) return;
-  note_computing(sequence);
+  admission_.note_computing(sequence);
   SequencePages& pages = sequence.pages();
-  if (!sequence.groups().empty()) open_in_groups(sequence, tokens);
+  if (!sequence.groups().empty()) groups_.open(sequence, tokens, clock_.next(), current_->plan);
   const std::int32_t needed = pages_for(sequence.launched() + tokens, config_.page_size);
   while (pages.columns() < needed) pages.append(pool_.take(sequence.promised()));
   current_->shape.add_chunk(sequence.launched(), tokens);
@@ -209,24 +193,12 @@ void Scheduler::note_held(Sequence& sequence, std::int32_t tokens) {
 // What steps in flight compute and transfers load is there to be matched soon, so it is better
 // waited for.
 void Scheduler::find_computing() {
-  computing_.clear();
   if (waiting_.size() == 0 || (!clock_.in_flight() && transfers_.empty())) return;
   for (const SlotId id : running_) {
-    if (in_flight_in(id)) note_computing(*sequence_in(id));
+    if (!in_flight_in(id)) continue;
+    if (Sequence* const sequence = running_in(id)) admission_.name_pages(sequence->request());
+    admission_.note_computing(*sequence_in(id));
   }
-}
-
-// The content of the sequence's first page that is not cached yet, if it is known: it is being
-// computed, or loaded.
-void Scheduler::note_computing(const Sequence& sequence) {
-  const SequencePages& pages = sequence.pages();
-  const std::int32_t column = pages.shared();
-  if (waiting_.size() == 0 || !pages.cacheable()) return;
-  if (sequence.request().length() < (column + 1) * config_.page_size) return;
-  const SharedPage* parent = pages.last_shared();
-  computing_.push_back(cache_.chained_hash(sequence.request().salt,
-                                           parent == nullptr ? kNoBlock : cache_.block(*parent),
-                                           page_tokens(sequence.request(), column)));
 }
 
 void Scheduler::launch_chunk(const Chunk& chunk) {
@@ -234,68 +206,9 @@ void Scheduler::launch_chunk(const Chunk& chunk) {
   auto& prefilling = std::get<InFlight<Prefilling>>(state);
   Sequence& sequence = prefilling.while_in_flight();
   const bool last = sequence.launched() + chunk.tokens == sequence.request().length();
-  launch_row(sequence, chunk.tokens, last ? 1 : 0);
+  current_->add_row(sequence, chunk.tokens, last ? 1 : 0, config_.page_size, clock_.next());
   prefilling.named_by(clock_.next());
   if (last) state = Lifecycle::decode(std::move(prefilling));
-}
-
-void Scheduler::launch_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples) {
-  Plan& plan = current_->plan;
-  plan.row_slot.push(sequence.slot());
-  plan.row_start.push(sequence.launched());
-  plan.row_tokens.push(tokens);
-  plan.row_samples.push(static_cast<std::uint8_t>(samples));
-  plan.num_absorbed_rows += sequence.absorbs() ? 1 : 0;
-  current_->rows.push_back({sequence.slot(), tokens, samples});
-  current_->sampling_rows += samples > 0 ? 1 : 0;
-  SequencePages& pages = sequence.pages();
-  pages.written_from(sequence.launched_at_least(), config_.page_size, clock_.next());
-  if (pages.sent() < pages.columns()) emit_page_patches(sequence);
-  sequence.launch(tokens, std::max(0, samples - 1));
-}
-
-// Tokens that the sequence can compute in this step with the pages there are in further groups, if
-// one is left to each of the `younger`.
-std::int32_t Scheduler::room_in_groups(const Sequence& sequence, std::int32_t younger) const {
-  std::int32_t room = INT32_MAX;
-  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
-    const GroupPages& pages = sequence.groups()[i];
-    if (pages.group().kind == CacheGroupKind::kRecurrent) continue;  // it opens one column at most
-    const std::int32_t start = sequence.launched();
-    const std::int32_t next = pages.to_open(start, start + 1).first;
-    const std::int32_t more =
-        (pages.has_spare() ? 1 : 0) + std::max(0, pools_[i + 1].available() - younger);
-    room = std::min(room, (next + more) * config_.page_size - start);
-  }
-  return room;
-}
-
-void Scheduler::open_in_groups(Sequence& sequence, std::int32_t tokens) {
-  const std::int32_t end = sequence.launched() + tokens;
-  for (std::size_t i = 0; i < sequence.groups().size(); ++i) {
-    GroupPages& pages = sequence.groups()[i];
-    const GroupPages::Columns columns = pages.to_open(sequence.launched(), end);
-    for (std::int32_t column = columns.first; column <= columns.last; ++column) {
-      auto spare = pages.take_spare();
-      pages.open(column, spare ? std::move(*spare) : pools_[i + 1].take(), clock_.next());
-    }
-    pages.launch(sequence.launched_at_least(), end, clock_.next());
-    pages.send([&](std::int32_t column, PageId page) {
-      current_->plan.group_page_patch[i].push({sequence.slot(), column, page});
-    });
-  }
-}
-
-// With a recurrent group a chunk ends at the last page boundary that it reaches: the state there
-// can be matched later, and only the state at a chunk's end is kept.
-std::int32_t Scheduler::end_at_snapshot(const Sequence& sequence, std::int32_t tokens) const {
-  for (const GroupPages& pages : sequence.groups()) {
-    if (pages.group().kind != CacheGroupKind::kRecurrent) continue;
-    const std::int32_t end = sequence.launched() + tokens;
-    const std::int32_t boundary = end / config_.page_size * config_.page_size;
-    if (boundary > sequence.launched()) return boundary - sequence.launched();
-  }
-  return tokens;
 }
 
 // First what the device evicted is stored, before it is written over; then come the loads.
@@ -338,14 +251,6 @@ void Scheduler::emit_transfers() {
     transfers_.emplace(send.transfer, send);
   }
   sends_.clear();
-}
-
-void Scheduler::emit_page_patches(Sequence& sequence) {
-  SequencePages& pages = sequence.pages();
-  for (std::int32_t column = pages.sent(); column < pages.columns(); ++column) {
-    current_->plan.page_patch.push({sequence.slot(), column, pages.page(column)});
-  }
-  pages.send_up_to(pages.columns());
 }
 
 }  // namespace ts

@@ -24,8 +24,19 @@ PrefixCache::PrefixCache(const PrefixCacheConfig& config, SaltTable& salts, KvEv
   for (const CacheGroup& group : config.groups) residents_.emplace_back(group.num_pages);
 }
 
-void PrefixCache::match(const SaltRef& salt, std::span<const Token> tokens, const Forms& forms,
-                        std::int32_t max_pages, PrefixMatch& found) const {
+void PrefixCache::name_pages(const SaltRef& salt, std::span<const Token> tokens,
+                             std::vector<ContentHash>& names) const {
+  const auto size = static_cast<std::size_t>(page_size_);
+  ContentHash name = names.empty() ? salt.root_hash() : names.back();
+  for (std::size_t at = names.size() * size; at + size <= tokens.size(); at += size) {
+    name = blocks_.chained_hash(name, tokens.subspan(at, size));
+    names.push_back(name);
+  }
+}
+
+void PrefixCache::match(const SaltRef& salt, std::span<const Token> tokens,
+                        std::span<const ContentHash> names, const Forms& forms,
+                        PrefixMatch& found) const {
   found.blocks.clear();
   found.on_device = 0;
   found.evictable = 0;
@@ -33,26 +44,21 @@ void PrefixCache::match(const SaltRef& salt, std::span<const Token> tokens, cons
   const Residents& device = residents_[kFullAttention];
   std::array<std::int32_t, 8> run{};  // by further group: pages of the last blocks, without a gap
   std::int32_t whole = 0;             // blocks up to which every group can go on
-  std::array<ContentHash, kAhead> hashes;
-  ContentHash hash = salt.root_hash();
+  const auto max_pages = static_cast<std::int32_t>(names.size());
   BlockId parent = kNoBlock;
   for (std::int32_t i = 0; i < max_pages; ++i) {
     if (i % kAhead == 0) {
-      // The chain of hashes does not wait for what it finds: the misses of some pages overlap.
-      const auto ahead = static_cast<std::size_t>(std::min(kAhead, max_pages - i));
-      for (std::size_t j = 0; j < ahead; ++j) {
-        const std::size_t at = (static_cast<std::size_t>(i) + j) * size;
-        hash = hashes[j] = blocks_.chained_hash(hash, tokens.subspan(at, size));
-        blocks_.prefetch_bucket(hash);
-      }
-      for (std::size_t j = 0; j < ahead; ++j) {
-        const BlockId block = blocks_.prefetch_block(hashes[j]);
+      const auto next = names.subspan(static_cast<std::size_t>(i),
+                                      static_cast<std::size_t>(std::min(kAhead, max_pages - i)));
+      prefetch(next);
+      for (const ContentHash name : next) {
+        const BlockId block = blocks_.prefetch_block(name);
         if (block != kNoBlock) device.prefetch(block);
       }
     }
     const auto page_tokens = tokens.subspan(static_cast<std::size_t>(i) * size, size);
     const BlockId block =
-        blocks_.find(hashes[static_cast<std::size_t>(i % kAhead)], parent, salt.id(), page_tokens);
+        blocks_.find(names[static_cast<std::size_t>(i)], parent, salt.id(), page_tokens);
     if (block == kNoBlock || !forms.accept(i, page_size_, blocks_.expanded(block))) break;
     if (found.on_device == i && device.has(block)) {
       ++found.on_device;
@@ -81,19 +87,6 @@ SharedPage PrefixCache::acquire(std::size_t group, BlockId block) {
   TS_ASSERT(residents_[group].has(block));
   residents_[group].acquire(block);
   return SharedPage(residents_[group].page(block));
-}
-
-void PrefixCache::chained_hashes(const SaltRef& salt, const SharedPage* parent,
-                                 std::span<const Token> tokens,
-                                 std::vector<ContentHash>& hashes) const {
-  const auto size = static_cast<std::size_t>(page_size_);
-  ContentHash last = parent == nullptr ? salt.root_hash() : hash(*parent);
-  hashes.clear();
-  for (std::size_t at = 0; at < tokens.size(); at += size) {
-    last = blocks_.chained_hash(last, tokens.subspan(at, size));
-    blocks_.prefetch_bucket(last);
-    hashes.push_back(last);
-  }
 }
 
 PrefixCache::Inserted PrefixCache::insert(ContentHash hash, const SaltRef& salt,

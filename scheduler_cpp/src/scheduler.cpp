@@ -25,19 +25,18 @@ Scheduler::Scheduler(const SchedulerConfig& config, ContentHash hash_mask)
               .num_host_pages = config.num_host_pages,
               .hash_mask = hash_mask},
              salts_, events_),
-      pool_(pools_.emplace_back(config.num_pages, cache_)),
+      pool_(config.num_pages, cache_),
+      groups_(config_, cache_),
+      admission_(config_, cache_, pool_, groups_),
       slot_pool_(config.max_num_seqs),
       slots_(static_cast<std::size_t>(config.max_num_seqs)),
       output_(config),
       floor_(config.min_tps_per_user) {
-  for (std::size_t i = 0; i < config.cache_groups.size(); ++i) {
-    pools_.emplace_back(config.cache_groups[i].num_pages, cache_, i + 1);
-  }
   running_.reserve(slots_.size());
   chunks_.reserve(slots_.size());
   steps_.reserve(1 + static_cast<std::size_t>(config.overlap_depth));
   for (std::int32_t i = 0; i <= config.overlap_depth; ++i) {
-    steps_.emplace_back(config).rows.reserve(slots_.size());
+    steps_.emplace_back(config);
   }
   current_ = steps_.data();
 }
@@ -48,7 +47,8 @@ Scheduler::~Scheduler() {
   while (clock_.in_flight()) {
     const StepId step = clock_.oldest_in_flight();
     const StepToken token = clock_.retire(step);
-    for (const Row& row : steps_[step.number() % steps_.size()].rows) drain(row.slot, token);
+    for (const PlannedStep::Row& row : steps_[step.number() % steps_.size()].rows)
+      drain(row.slot, token);
     free_replaced(token);
   }
   for (const Send& send : sends_) transfers_.emplace(send.transfer, send);
@@ -62,6 +62,7 @@ void Scheduler::submit(const Submission& submission) {
                                 ", but a request of that id is still alive; ids must be unique");
   }
   RequestPtr request = make_request(submission, config_, requests_, salts_, arrivals_);
+  admission_.name_pages(*request);
   const ServiceOrder order = request->order;
   places_.emplace(submission.id, Place{order, kNoSlot});
   waiting_.push(Lifecycle::submit(std::move(request)));
@@ -123,11 +124,8 @@ Stats Scheduler::stats() const {
   stats.running = static_cast<std::int32_t>(running_.size());
   stats.host_pages_cached = cache_.host().pages_held();
   if (!transfers_.empty()) {
-    stats.loading = static_cast<std::int32_t>(std::ranges::count_if(running_, [this](SlotId id) {
-      const Slot& state = slots_[static_cast<std::size_t>(id)];
-      return std::holds_alternative<InFlight<Loading, TransferToken>>(state) ||
-             std::holds_alternative<InFlight<Receiving, TransferToken>>(state);
-    }));
+    stats.loading = static_cast<std::int32_t>(std::ranges::count_if(
+        running_, [this](SlotId id) { return is_loading(slots_[static_cast<std::size_t>(id)]); }));
   }
   stats.pages_cached = cache_.evictable();
   stats.pages_free = pool_.free();
@@ -139,12 +137,7 @@ Stats Scheduler::stats() const {
 void Scheduler::release(Seat&& seat, const StepToken& token) {
   pool_.give_back(std::move(seat->promised));
   // Further groups first: a page that is withdrawn leaves them all with the last reference to it.
-  for (std::size_t i = 0; i < seat->groups.size(); ++i) {
-    std::move(seat->groups[i])
-        .vacate(
-            token, [&](PageLease&& page) { pools_[i + 1].give_back(std::move(page)); },
-            [&](SharedPage&& page) { cache_.release(i + 1, std::move(page)); });
-  }
+  groups_.release(std::move(seat->groups), token);
   std::move(seat->pages)
       .vacate(
           token, [this](PageLease&& page) { pool_.give_back(std::move(page)); },
@@ -155,12 +148,9 @@ void Scheduler::release(Seat&& seat, const StepToken& token) {
   slot_pool_.give_back(std::move(seat->slot));
 }
 
-std::span<const Token> Scheduler::tokens_of(const Request& request, std::int32_t first,
-                                            std::int32_t end) const {
+std::span<const Token> Scheduler::page_tokens(const Request& request, std::int32_t column) const {
   const auto size = static_cast<std::size_t>(config_.page_size);
-  return std::span(request.tokens)
-      .subspan(static_cast<std::size_t>(first) * size,
-               static_cast<std::size_t>(end - first) * size);
+  return std::span(request.tokens).subspan(static_cast<std::size_t>(column) * size, size);
 }
 
 }  // namespace ts

@@ -12,7 +12,7 @@ void life(ts::PagePool& pool, ts::PrefixCache& cache, ts::StepClock& clock, cons
           std::span<const ts::Token> tokens) {
   ts::InFlight<ts::PageLease> flying(pool.take(), clock.launch());
   const ts::StepToken token = clock.retire(clock.oldest_in_flight());
-  const ts::ContentHash hash = cache.chained_hash(salt, ts::kNoBlock, tokens);
+  const ts::ContentHash hash = cache.blocks().chained_hash(salt, ts::kNoBlock, tokens);
   auto inserted = cache.insert(hash, salt, nullptr, tokens, 0, std::move(flying).retire(token));
   cache.release(ts::kFullAttention, std::move(*inserted.page));
 }

@@ -116,6 +116,18 @@ SPEC("nobody finds what a request computed that failed with its first token") {
   EXPECT(found(driver, 3, tokens(18)) == 16);
 }
 
+SPEC("what is withdrawn while a request waits is computed again") {
+  Driver driver(with([](SchedulerConfig& c) { c.max_num_seqs = 1; }));
+  driver.submit(1, tokens(18), 1);
+  driver.submit(2, tokens(18), 1);
+  driver.step();
+  driver.step();
+  EXPECT(driver.plan());
+  driver.commit({kNoToken});
+  driver.run();
+  EXPECT(driver.outcomes[2].cached_tokens == 0);
+}
+
 SPEC("what a request computed before its last good token stays") {
   Driver driver(config());
   driver.submit(1, tokens(10), 20);

@@ -15,7 +15,7 @@ struct Store {
   void cache_page(Token token) {
     const SaltRef salt = salts.intern("");
     const std::vector<Token> content{token};
-    const ContentHash hash = cache.chained_hash(salt, kNoBlock, content);
+    const ContentHash hash = cache.blocks().chained_hash(salt, kNoBlock, content);
     auto inserted = cache.insert(hash, salt, nullptr, content, 0, pool.take());
     cache.release(kFullAttention, std::move(*inserted.page));
   }

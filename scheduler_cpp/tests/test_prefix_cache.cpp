@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <deque>
+#include <numeric>
 
 #include "router_view.h"
 #include "spec.h"
@@ -33,8 +34,8 @@ struct Store {
       const SharedPage* parent = pages.empty() ? nullptr : &pages.back();
       const auto content = std::span(tokens).subspan(at, kPageSize);
       const BlockId behind = parent == nullptr ? kNoBlock : cache.block(*parent);
-      auto inserted = cache.insert(cache.chained_hash(salt, behind, content), salt, parent, content,
-                                   kPageSize, pool.take());
+      auto inserted = cache.insert(cache.blocks().chained_hash(salt, behind, content), salt, parent,
+                                   content, kPageSize, pool.take());
       if (inserted.unused) pool.give_back(std::move(*inserted.unused));
       if (!inserted.page) break;
       pages.push_back(std::move(*inserted.page));
@@ -47,10 +48,20 @@ struct Store {
 
   std::size_t matched(const std::vector<Token>& tokens, std::string_view salt_bytes = "",
                       const Forms& forms = kPrompt) {
+    return match(tokens, salt_bytes, forms).blocks.size();
+  }
+  PrefixMatch match(const std::vector<Token>& tokens, std::string_view salt_bytes = "",
+                    const Forms& forms = kPrompt) {
     const SaltRef salt = salts.intern(salt_bytes);
     PrefixMatch match;
-    cache.match(salt, tokens, forms, static_cast<std::int32_t>(tokens.size()) / kPageSize, match);
-    return match.blocks.size();
+    cache.match(salt, tokens, names(tokens, salt_bytes), forms, match);
+    return match;
+  }
+  std::vector<ContentHash> names(const std::vector<Token>& tokens,
+                                 std::string_view salt_bytes = "") {
+    std::vector<ContentHash> names;
+    cache.name_pages(salts.intern(salt_bytes), tokens, names);
+    return names;
   }
 
   // Evicts everything from the device; what the host takes arrives there, or gets lost.
@@ -63,14 +74,13 @@ struct Store {
   // Attaches pages of a further group to these columns of `tokens`.
   void attach(std::size_t group, const std::vector<Token>& tokens,
               const std::vector<std::size_t>& columns) {
-    PrefixMatch match;
     const SaltRef salt = salts.intern("");
     std::vector<BlockId> blocks;
     BlockId parent = kNoBlock;
     for (std::size_t at = 0; at + kPageSize <= tokens.size(); at += kPageSize) {
       const auto content = std::span(tokens).subspan(at, kPageSize);
-      parent = cache.blocks().find(cache.chained_hash(salt, parent, content), parent, salt.id(),
-                                   content);
+      parent = cache.blocks().find(cache.blocks().chained_hash(salt, parent, content), parent,
+                                   salt.id(), content);
       blocks.push_back(parent);
     }
     for (const std::size_t column : columns) {
@@ -92,6 +102,12 @@ struct Store {
   PagePool pool;
   std::deque<PagePool> group_pools;
 };
+
+std::vector<Token> some_tokens(std::int32_t count) {
+  std::vector<Token> tokens(static_cast<std::size_t>(count));
+  std::iota(tokens.begin(), tokens.end(), 1);
+  return tokens;
+}
 
 constexpr ContentHash kWhole = ~ContentHash{0};
 
@@ -192,16 +208,45 @@ SPEC("an evicted page is announced as removed, under its own hash") {
 SPEC("a referenced page is not evictable") {
   Store store;
   store.store({1, 2});
-  const SaltRef salt = store.salts.intern("");
-  PrefixMatch match;
-  store.cache.match(salt, std::vector<Token>{1, 2}, kPrompt, 1, match);
+  PrefixMatch match = store.match({1, 2});
   EXPECT(match.evictable == 1);
   SharedPage page = store.cache.acquire(kFullAttention, match.blocks[0]);
   EXPECT(store.cache.evictable() == 0);
-  store.cache.match(salt, std::vector<Token>{1, 2}, kPrompt, 1, match);
+  match = store.match({1, 2});
   EXPECT(match.evictable == 0);
   store.cache.release(kFullAttention, std::move(page));
   EXPECT(store.cache.evictable() == 1);
+}
+
+SPEC("a page's name is the same whether its prompt is named at once or as it grows") {
+  Store store;
+  std::vector<ContentHash> names;
+  const SaltRef salt = store.salts.intern("tenant");
+  for (std::int32_t length = 0; length <= 7; ++length) {
+    store.cache.name_pages(salt, some_tokens(length), names);
+  }
+  EXPECT(names.size() == 3);
+  EXPECT(names == store.names(some_tokens(7), "tenant"));
+}
+
+SPEC("a name tells at once whether a prefix is in use, and forgets what is evicted or withdrawn") {
+  Store store;
+  store.store({1, 2, 3, 4});
+  const std::vector<ContentHash> names = store.names({1, 2, 3, 4});
+  EXPECT(!store.cache.may_be_in_use(names));  // nobody refers to it
+  const PrefixMatch match = store.match({1, 2, 3, 4});
+  SharedPage first = store.cache.acquire(kFullAttention, match.blocks[0]);
+  SharedPage second = store.cache.acquire(kFullAttention, match.blocks[1]);
+  EXPECT(store.cache.may_be_in_use(names));
+  EXPECT(!store.cache.may_be_in_use(store.names({1, 2, 3, 5})));
+  EXPECT(store.cache.withdraw(second.id()).empty());
+  EXPECT(!store.cache.may_be_in_use(names));
+  EXPECT(store.cache.may_be_in_use(std::span(names).first(1)));
+  auto free = store.cache.release(kFullAttention, std::move(second));
+  store.pool.give_back(std::move(*free));
+  store.cache.release(kFullAttention, std::move(first));
+  store.evict();
+  EXPECT(!store.cache.may_be_in_use(std::span(names).first(1)));
 }
 
 SPEC("a salt is forgotten with its last page") {
@@ -219,9 +264,7 @@ SPEC("what the device evicts is found in the host tier") {
   store.evict_all();
   EXPECT(store.cache.size() == 0);
   EXPECT(store.cache.host().pages_held() == 3);
-  const SaltRef salt = store.salts.intern("");
-  PrefixMatch match;
-  store.cache.match(salt, std::vector<Token>{1, 2, 3, 4, 7, 8}, kPrompt, 3, match);
+  const PrefixMatch match = store.match({1, 2, 3, 4, 7, 8});
   EXPECT(match.pages() == 2);
   EXPECT(match.on_device == 0);
 }
@@ -231,9 +274,7 @@ SPEC("a match goes on from the device into the host tier") {
   store.store({1, 2, 3, 4});
   store.evict_all();
   store.store({1, 2});
-  const SaltRef salt = store.salts.intern("");
-  PrefixMatch match;
-  store.cache.match(salt, std::vector<Token>{1, 2, 3, 4}, kPrompt, 2, match);
+  const PrefixMatch match = store.match({1, 2, 3, 4});
   EXPECT(match.pages() == 2);
   EXPECT(match.on_device == 1);
 }

@@ -291,6 +291,52 @@ SPEC("a prefix that is being computed is waited for, not computed twice") {
   EXPECT(driver.outcomes[2].cached_tokens == 12);
 }
 
+SPEC("what somebody computes is waited for up to where the prompts part") {
+  Driver driver(config());
+  std::vector<Token> parts = tokens(10);
+  parts.insert(parts.end(), {900, 901, 902, 903});
+  driver.submit(1, tokens(31), 1);
+  driver.submit(2, parts, 1);
+  driver.submit(3, tokens(31), 1);
+  driver.step();  // two pages
+  EXPECT(driver.plan());
+  EXPECT(driver.admitted() == Ids{2});
+  driver.commit();
+  driver.run();
+  EXPECT(driver.outcomes[2].cached_tokens == 8);
+  EXPECT(driver.outcomes[3].cached_tokens == 28);
+}
+
+SPEC("a request takes no page for what somebody holds, and waits if one is lacking for the rest") {
+  for (const std::int32_t own : {6, 7, 8}) {
+    Driver driver(with([](SchedulerConfig& c) { c.num_pages = 8; }));
+    driver.submit(1, tokens(18), 2);  // five pages
+    driver.step();
+    driver.step();
+    driver.step();
+    std::vector<Token> prompt = tokens(17);  // four of them
+    for (Token token = 0; token < own; ++token) prompt.push_back(900 + token);
+    driver.submit(2, prompt, 1);
+    EXPECT(driver.plan());
+    // Two pages are available beside the one that the first may need: for 24 tokens.
+    EXPECT(driver.admitted() == (own <= 7 ? Ids{2} : Ids{}));
+    driver.commit();
+  }
+}
+
+SPEC("what is evicted while a request waits is computed again") {
+  Driver driver(with([](SchedulerConfig& c) {
+    c.num_pages = 8;
+    c.max_num_seqs = 1;
+  }));
+  driver.submit(1, tokens(9), 1);
+  driver.run();
+  driver.submit(2, tokens(28, 100), 1, 1);  // seven pages: one of two cached ones goes
+  driver.submit(3, tokens(9), 1);
+  driver.run();
+  EXPECT(driver.outcomes[3].cached_tokens == 4);
+}
+
 SPEC("two sequences that computed the same content share one page from then on") {
   Driver driver(config());
   driver.submit(1, tokens(8), 9);

@@ -38,7 +38,6 @@ from scheduler_model_state import (
 __all__ = ["CacheGroup", "Config", "SchedulerModel"]
 
 WINDOW = 32  # requests passed over in one step
-LOOK_AGAIN = 16  # steps until a request that lacked pages is matched again
 FULL_ATTENTION = -1  # where a number counts further cache groups
 
 
@@ -270,17 +269,13 @@ class SchedulerModel(CommitModel):
                 blocked.append(request)
 
     def _consider(self, request: Request, prefix: Match) -> Literal["fits", "blocked", "waits"]:
+        if self._a_page_is_being_computed(request):
+            return "waits"
         # A page for each running sequence stays available, so that admission retracts nobody.
         admissible = self._available() - len(self.running)
-        looked_up_lately = self.launched_steps - request.looked_up < LOOK_AGAIN
-        if looked_up_lately and admissible < request.lacking:
-            return "blocked"
-        if self._next_page_is_being_computed(request, prefix):
-            return "waits"
         unreferenced = [page for page in prefix.pages if self.cache.references[page] == 0]
-        request.looked_up = self.launched_steps
-        request.lacking = self._pages_to_finish(request, prefix) + len(unreferenced)
-        fits = request.lacking <= admissible and self._groups_fit(request)
+        needed = self._pages_to_finish(request, prefix) + len(unreferenced)
+        fits = needed <= admissible and self._groups_fit(request)
         return "fits" if fits else "blocked"
 
     def _groups_fit(self, request: Request) -> bool:
@@ -313,17 +308,18 @@ class SchedulerModel(CommitModel):
         # At least one token must be computed, for its logits.
         return (len(request.tokens) - 1) // self.config.page_size
 
-    def _next_page_is_being_computed(self, request: Request, prefix: Match) -> bool:
+    def _a_page_is_being_computed(self, request: Request) -> bool:
         """What a step in flight or a prefill of this one computes, or a transfer brings to the
-        device, is better waited for."""
-        on_device = len(prefix.pages)
-        if not self.config.enable_prefix_caching or on_device == self._matchable(request):
+        device, is better waited for. The page that counts is a sequence's first one that is not
+        cached yet."""
+        if not self.config.enable_prefix_caching:
             return False
         in_flight = [sequence for sequence in self.running if self._in_flight(sequence)]
         planned = [row.sequence for row in self.step.rows if not row.decodes]
-        next_page = self._content(request, on_device)
         return any(
-            s.cacheable and self._content(s.request, s.shared) == next_page
+            s.cacheable
+            and s.shared < self._matchable(request)
+            and self._content(s.request, s.shared) == self._content(request, s.shared)
             for s in in_flight + planned
         )
 
@@ -345,7 +341,6 @@ class SchedulerModel(CommitModel):
                 self.prefix_query_tokens += request.prompt_length
                 self.prefix_hit_tokens += found
         request.overtaken = 0
-        request.lacking = 0
         sequence = Sequence(
             request=request,
             slot=self.free_slots.pop(),

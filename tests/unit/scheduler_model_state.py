@@ -53,8 +53,6 @@ class Request:
     cached_tokens: int | None = None  # of the prompt, at first admission
     counts_on_load: bool = False  # it has some that the transfer under way loads
     overtaken: int = 0  # by later requests, while this one did not fit
-    lacking: int = 0  # pages that had to be available when it did not fit
-    looked_up: int = 0  # after which step that was
 
     @property
     def service_order(self) -> tuple[int, int]:

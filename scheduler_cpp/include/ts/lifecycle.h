@@ -108,6 +108,7 @@ class Sequence {
 class Waiting {
  public:
   [[nodiscard]] Request& request() { return *request_; }
+  [[nodiscard]] const Request& request() const { return *request_; }
 
  private:
   friend struct Lifecycle;
@@ -160,6 +161,7 @@ class Decoding : public Sequence {
 class Retracted {  // its pages were given back; tokens and place in the queue are kept
  public:
   [[nodiscard]] Request& request() { return *request_; }
+  [[nodiscard]] const Request& request() const { return *request_; }
 
  private:
   friend struct Lifecycle;

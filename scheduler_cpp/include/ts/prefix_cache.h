@@ -48,19 +48,30 @@ class PrefixCache {
  public:
   PrefixCache(const PrefixCacheConfig& config, SaltTable& salts, KvEventLog& events);
 
-  // The longest prefix of `tokens` in whole pages, at most `max_pages`, with which a sequence can
-  // go on: every group has what computing the next token reads, and `forms` accepts every page.
-  void match(const SaltRef& salt, std::span<const Token> tokens, const Forms& forms,
-             std::int32_t max_pages, PrefixMatch& found) const;
+  // Appends what is missing to the names of the full pages of `tokens`, cached or not: each the
+  // hash of the page's content chained with those before it.
+  void name_pages(const SaltRef& salt, std::span<const Token> tokens,
+                  std::vector<ContentHash>& names) const;
 
-  // The name of a page's content behind `parent` (kNoBlock: first page), cached or not.
-  [[nodiscard]] ContentHash chained_hash(const SaltRef& salt, BlockId parent,
-                                         std::span<const Token> tokens) const {
-    return blocks_.chained_hash(salt, parent, tokens);
+  // The longest prefix of `tokens` in whole pages, at most as many as have `names`, with which a
+  // sequence can go on: every group has what computing the next token reads, and `forms` accepts
+  // every page.
+  void match(const SaltRef& salt, std::span<const Token> tokens, std::span<const ContentHash> names,
+             const Forms& forms, PrefixMatch& found) const;
+
+  // Could a match of these names, their last page included, consist of device pages that somebody
+  // refers to? By the name of that page alone, since what is before it is then there as well: no is
+  // certain, yes is not, as no tokens are compared. O(1).
+  [[nodiscard]] bool may_be_in_use(std::span<const ContentHash> names) const {
+    const BlockId block = blocks_.named(names.back());
+    const Residents& device = residents_[kFullAttention];
+    return block != kNoBlock && device.has(block) && device.references(block) > 0;
   }
-  // The names of all pages of `tokens`, which are about to be inserted.
-  void chained_hashes(const SaltRef& salt, const SharedPage* parent, std::span<const Token> tokens,
-                      std::vector<ContentHash>& hashes) const;
+
+  // Pages of these names are about to be inserted.
+  void prefetch(std::span<const ContentHash> names) const {
+    for (const ContentHash name : names) blocks_.prefetch_bucket(name);
+  }
   [[nodiscard]] BlockId block(const SharedPage& page) const {
     return residents_[kFullAttention].block(page.id());
   }

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "ts/content_hash.h"
 #include "ts/forms.h"
 #include "ts/salt.h"
 #include "ts/stop.h"
@@ -53,10 +54,9 @@ struct alignas(64) Request {
   Forms forms;
   ServiceOrder order;
   SaltRef salt;
-  std::vector<std::byte> params;  // opaque, for the execution plane
-  std::int32_t overtaken = 0;     // by later requests, while this one did not fit
-  std::int32_t lacking = 0;       // pages that had to be available when it did not fit
-  std::uint64_t looked_up = 0;    // after which step that was
+  std::vector<ContentHash> page_names = {};  // of its full pages; tokens never change, nor do these
+  std::vector<std::byte> params;             // opaque, for the execution plane
+  std::int32_t overtaken = 0;                // by later requests, while this one did not fit
   Role role = Role::kAggregated;
   bool counts_on_load = false;  // cached_tokens has some that the transfer under way loads
   double first_token_at = 0;    // on the clock of TpsFloor

@@ -15,12 +15,16 @@
 #include <variant>
 #include <vector>
 
+#include "ts/admission_policy.h"
 #include "ts/config.h"
+#include "ts/further_groups.h"
 #include "ts/in_flight.h"
 #include "ts/kv_events.h"
 #include "ts/lifecycle.h"
+#include "ts/occupant.h"
 #include "ts/page_pool.h"
 #include "ts/plan.h"
+#include "ts/planned_step.h"
 #include "ts/prefix_cache.h"
 #include "ts/request.h"
 #include "ts/salt.h"
@@ -102,29 +106,7 @@ class Scheduler {
   void check_invariants() const;
 
  private:
-  // Whoever rests stays InFlight, too: the token of the last step that named it takes it out.
-  using Slot =
-      std::variant<std::monostate, InFlight<Prefilling>, InFlight<Decoding>, InFlight<Draining>,
-                   InFlight<Loading, TransferToken>, InFlight<Receiving, TransferToken>,
-                   InFlight<Draining, TransferToken>, InFlight<Sending, TransferToken>>;
-
-  // A row of a step in flight: what commit needs to know about it.
-  struct Row {
-    SlotId slot;
-    std::int32_t tokens;
-    std::int32_t samples;  // tokens it yields at most: none, one, or one and its drafts
-    bool decodes = false;
-  };
-
-  // A step from its planning to its commit.
-  struct Step {
-    explicit Step(const SchedulerConfig& config) : plan(config) {}
-    Plan plan;
-    std::vector<Row> rows;
-    std::int32_t sampling_rows = 0;
-    StepShape shape;
-    double predicted_seconds = 0;
-  };
+  using Slot = Occupant;
 
   struct Chunk {
     SlotId slot;
@@ -139,9 +121,7 @@ class Scheduler {
   [[nodiscard]] Decodes plan_decodes();
   [[nodiscard]] bool take_pages_to_go_on(std::size_t at, bool& gave_way);
   [[nodiscard]] PagePool* lacking(SlotId id);
-  [[nodiscard]] PagePool* lacking_in_groups(const Sequence& sequence, bool decoding);
   [[nodiscard]] bool can_go_on(SlotId id) { return !shortage_ || lacking(id) == nullptr; }
-  void give_spare(PagePool& pool, Sequence& sequence);
   [[nodiscard]] bool give_way();
   void retract(std::size_t at);
   void plan_decode(InFlight<Decoding>& decoding, std::int32_t younger);
@@ -152,40 +132,26 @@ class Scheduler {
   [[nodiscard]] std::int32_t longest_chunk(const Sequence& sequence) const;
   void note_held(Sequence& sequence, std::int32_t tokens);
   void find_computing();
-  void note_computing(const Sequence& sequence);
   void admit_waiting();
   [[nodiscard]] StepShape everyone_decoding() const;
-  enum class Admission : std::uint8_t { kFits, kBlocked, kWaits };
-  [[nodiscard]] Admission consider(Request& request);
-  [[nodiscard]] bool groups_fit(const Request& request) const;
-  [[nodiscard]] std::int32_t promise_to(const Request& request) const;
-  [[nodiscard]] bool emit_admission(const Request& request);
   void seat(WaitingQueue::Iterator& at);
   void begin_load(WaitingQueue::Entry& entry, Seat&& seat, std::span<const BlockId> in_host);
   void begin_receive(WaitingQueue::Entry& entry, Seat&& seat);
-  void match_in_groups(Seat& seat);
   void begin_prefill(SlotId id);
   void launch_chunk(const Chunk& chunk);
-  void launch_row(Sequence& sequence, std::int32_t tokens, std::int32_t samples);
-  void emit_page_patches(Sequence& sequence);
-  [[nodiscard]] std::int32_t room_in_groups(const Sequence& sequence, std::int32_t younger) const;
-  void open_in_groups(Sequence& sequence, std::int32_t tokens);
-  [[nodiscard]] std::int32_t end_at_snapshot(const Sequence& sequence, std::int32_t tokens) const;
   void emit_transfers();
 
   // commit() (commit.cpp)
   void check_commit(std::uint64_t step, std::span<const Token> sampled,
                     std::span<const std::int32_t> counts, double seconds) const;
-  void prefetch_row(const std::vector<Row>& rows, std::size_t at);
-  void commit_row(const Row& row, const StepToken& token, std::span<const Token> sampled,
-                  std::int32_t sampling_row);
+  void prefetch_row(const std::vector<PlannedStep::Row>& rows, std::size_t at);
+  void commit_row(const PlannedStep::Row& row, const StepToken& token,
+                  std::span<const Token> sampled, std::int32_t sampling_row);
   void cache_full_pages(Sequence& sequence, const StepToken& token);
   void finish(SlotId id, const StepToken& token, FinishReason reason);
   void drain(SlotId id, const StepToken& token);
   void send(SlotId id, const StepToken& token);
   void free_replaced(const StepToken& token);
-  void attach_to_groups(Sequence& sequence, std::int32_t column, const StepToken& token);
-  void give_up_old_pages(Sequence& sequence, const StepToken& token);
 
   // What a request that fails may have spoilt (suspects.cpp)
   void prove_pages(Sequence& sequence, StepId step);
@@ -199,29 +165,26 @@ class Scheduler {
   // check_invariants()
   void check_transfers(std::int32_t loading, std::int32_t sending) const;
   void check_groups() const;
-  void check_reach(const Sequence& sequence, std::size_t group) const;
+  void check_names() const;
+  void check_reach(const Sequence& sequence, const GroupPages& pages) const;
 
   void release(Seat&& seat, const StepToken& token);
-  // The tokens of the columns from `first` to before `end`.
-  [[nodiscard]] std::span<const Token> tokens_of(const Request& request, std::int32_t first,
-                                                 std::int32_t end) const;
   [[nodiscard]] std::span<const Token> page_tokens(const Request& request,
-                                                   std::int32_t column) const {
-    return tokens_of(request, column, column + 1);
-  }
+                                                   std::int32_t column) const;
   [[nodiscard]] Slot& slot(SlotId id) { return slots_[static_cast<std::size_t>(id)]; }
-  // The sequence of a slot; null if there is none (empty, or draining).
-  [[nodiscard]] const Sequence* sequence_in(SlotId id) const;
-  // The same, to be changed; null also while it is loading.
-  [[nodiscard]] Sequence* running_in(SlotId id);
+  [[nodiscard]] const Sequence* sequence_in(SlotId id) const {
+    return sequence_of(slots_[static_cast<std::size_t>(id)]);
+  }
+  [[nodiscard]] Sequence* running_in(SlotId id) { return running_sequence_of(slot(id)); }
   [[nodiscard]] InFlight<Decoding>* decoding_in(SlotId id) {
     return std::get_if<InFlight<Decoding>>(&slot(id));
   }
   [[nodiscard]] InFlight<Prefilling>* prefilling_in(SlotId id) {
     return std::get_if<InFlight<Prefilling>>(&slot(id));
   }
-  // Does a step or a transfer under way name the sequence?
-  [[nodiscard]] bool in_flight_in(SlotId id) const;
+  [[nodiscard]] bool in_flight_in(SlotId id) const {
+    return is_in_flight(slots_[static_cast<std::size_t>(id)], clock_.retired());
+  }
   // Is there a token to be decoded that no step in flight already yields?
   [[nodiscard]] static bool may_decode(const Sequence& sequence) {
     return sequence.launched() + 1 < sequence.request().stop.max_length();
@@ -235,8 +198,9 @@ class Scheduler {
   SaltTable salts_;
   RequestPool requests_;
   PrefixCache cache_;
-  std::deque<PagePool> pools_;  // by cache group
-  PagePool& pool_;              // full attention's
+  PagePool pool_;  // full attention's
+  FurtherGroups groups_;
+  AdmissionPolicy admission_;
   SlotPool slot_pool_;
   StepClock clock_;
   TransferClock transfer_clock_;
@@ -267,8 +231,8 @@ class Scheduler {
   };
   std::unordered_map<RequestId, Place> places_;
 
-  std::vector<Step> steps_;  // buffers: as many as may be in flight
-  Step* current_ = nullptr;  // planned last
+  std::vector<PlannedStep> steps_;  // buffers: as many as may be in flight
+  PlannedStep* current_ = nullptr;  // planned last
   Output output_;
   TpsFloor floor_;
 
@@ -276,40 +240,14 @@ class Scheduler {
   std::size_t able_ = 0;   // running_ from here on give way in this step
   bool shortage_ = false;  // somebody before able_ lacks a page nevertheless
   std::vector<Chunk> chunks_;
-  std::vector<ContentHash> computing_;  // pages that running prefills compute next
-  PrefixMatch match_;
   std::vector<Load> loads_;  // the next plan tells the execution plane of these, and of sends
   std::vector<Send> sends_;
-  std::vector<Request*> blocked_;
-
-  std::vector<ContentHash> caching_;  // scratch of commit()
 
   std::int32_t draining_ = 0;                 // sequences whose last step is in flight
   std::deque<InFlight<PageLease>> replaced_;  // by a cached page of the same content
   std::uint64_t arrivals_ = 0;
   Stats totals_;
 };
-
-// Asked of every row, several times a step: decoding sequences first.
-
-inline const Sequence* Scheduler::sequence_in(SlotId id) const {
-  const Slot& state = slots_[static_cast<std::size_t>(id)];
-  if (const auto* decoding = std::get_if<InFlight<Decoding>>(&state)) return &decoding->peek();
-  if (const auto* prefilling = std::get_if<InFlight<Prefilling>>(&state)) {
-    return &prefilling->peek();
-  }
-  if (const auto* loading = std::get_if<InFlight<Loading, TransferToken>>(&state)) {
-    return &loading->peek();
-  }
-  const auto* receiving = std::get_if<InFlight<Receiving, TransferToken>>(&state);
-  return receiving == nullptr ? nullptr : &receiving->peek();
-}
-
-inline Sequence* Scheduler::running_in(SlotId id) {
-  if (InFlight<Decoding>* decoding = decoding_in(id)) return &decoding->while_in_flight();
-  InFlight<Prefilling>* prefilling = prefilling_in(id);
-  return prefilling == nullptr ? nullptr : &prefilling->while_in_flight();
-}
 
 // The pool of a page without which the sequence cannot go on; null if there is none. (What a
 // prefill needs of the full-attention pool is promised to it.)
@@ -319,24 +257,11 @@ inline PagePool* Scheduler::lacking(SlotId id) {
     const Sequence& sequence = decoding->peek();
     if (!may_decode(sequence)) return nullptr;
     if (sequence.launched() >= sequence.pages().columns() * config_.page_size) return &pool_;
-    return sequence.groups().empty() ? nullptr : lacking_in_groups(sequence, true);
+    return sequence.groups().empty() ? nullptr : groups_.lacking(sequence, true);
   }
   const InFlight<Prefilling>* const prefilling = prefilling_in(id);
   if (prefilling == nullptr || prefilling->peek().groups().empty()) return nullptr;
-  return lacking_in_groups(prefilling->peek(), false);
-}
-
-inline bool Scheduler::in_flight_in(SlotId id) const {
-  const Slot& state = slots_[static_cast<std::size_t>(id)];
-  const StepToken token = clock_.retired();
-  if (const auto* decoding = std::get_if<InFlight<Decoding>>(&state)) {
-    return !decoding->landed(token);
-  }
-  if (const auto* prefilling = std::get_if<InFlight<Prefilling>>(&state)) {
-    return !prefilling->landed(token);
-  }
-  return std::holds_alternative<InFlight<Loading, TransferToken>>(state) ||
-         std::holds_alternative<InFlight<Receiving, TransferToken>>(state);
+  return groups_.lacking(prefilling->peek(), false);
 }
 
 }  // namespace ts

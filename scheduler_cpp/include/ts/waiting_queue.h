@@ -32,6 +32,12 @@ class WaitingQueue {
   [[nodiscard]] Iterator find(ServiceOrder order) { return entries_.find(order); }
   [[nodiscard]] Iterator begin() { return entries_.begin(); }
   [[nodiscard]] Iterator end() { return entries_.end(); }
+  template <class See>
+  void each(See see) const {
+    for (const auto& [order, entry] : entries_) {
+      std::visit([&see](const auto& state) { see(state.request()); }, entry);
+    }
+  }
   [[nodiscard]] std::size_t size() const { return entries_.size(); }
 
  private:

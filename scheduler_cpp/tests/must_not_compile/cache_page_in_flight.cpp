@@ -6,6 +6,6 @@
 
 void early(ts::PrefixCache& cache, const ts::SaltRef& salt, std::span<const ts::Token> tokens,
            ts::InFlight<ts::PageLease> page) {
-  const ts::ContentHash hash = cache.chained_hash(salt, ts::kNoBlock, tokens);
+  const ts::ContentHash hash = cache.blocks().chained_hash(salt, ts::kNoBlock, tokens);
   auto inserted = cache.insert(hash, salt, nullptr, tokens, 0, std::move(page));
 }

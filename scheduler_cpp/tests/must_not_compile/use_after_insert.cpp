@@ -5,7 +5,7 @@
 
 ts::PageId still_writable(ts::PrefixCache& cache, const ts::SaltRef& salt,
                           std::span<const ts::Token> tokens, ts::PageLease lease) {
-  const ts::ContentHash hash = cache.chained_hash(salt, ts::kNoBlock, tokens);
+  const ts::ContentHash hash = cache.blocks().chained_hash(salt, ts::kNoBlock, tokens);
   auto inserted = cache.insert(hash, salt, nullptr, tokens, 0, lease);
   cache.release(ts::kFullAttention, std::move(*inserted.page));
   return ts::write_target(lease);
