@@ -12,12 +12,12 @@ import torch
 import ts_scheduler
 from ts_kernels import UNSAMPLEABLE
 
-from dynamo_tokenspeed.engine.host_tier import HostTier
 from dynamo_tokenspeed.engine.launched_step import LaunchedStep, Readout, RowReadouts
 from dynamo_tokenspeed.engine.rows import Rows
 from dynamo_tokenspeed.engine.sampler import Sampled, Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
+from dynamo_tokenspeed.engine.transfers import Transfers
 from dynamo_tokenspeed.model import CausalLM, ForwardBatch, KVPool
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Executor:
         tables: SlotTables,
         sampler: Sampler,
         constraints: TokenConstraints,
-        host_tier: HostTier | None,
+        transfers: Transfers | None,
         overlap: bool,
     ) -> None:
         self.model = model
@@ -45,7 +45,7 @@ class Executor:
         self.tables = tables
         self.sampler = sampler
         self.constraints = constraints
-        self.host_tier = host_tier
+        self.transfers = transfers
         self._device = tables.tokens.device
         self._thread: ThreadPoolExecutor | None = None
         if overlap and self._device.type == "cpu":
@@ -56,21 +56,37 @@ class Executor:
 
         The plan is read until the step's result is there: it must be valid until then.
         """
+        if self.transfers is not None:
+            self.transfers.begin(plan)
         if self._thread is not None:
             return LaunchedStep(plan, self._thread.submit(self._run, plan).result)
         readout = self._run(plan)
         return LaunchedStep(plan, lambda: readout)
 
+    def come_to_rest(self) -> None:
+        """Wait for every step and transfer that was begun, and forget them."""
+        if self._thread is not None:
+            self._thread.submit(lambda: None).result()
+        if self.transfers is not None:
+            self.transfers.forget()
+
+    def close(self) -> None:
+        """Nothing is launched any more."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+        if self.transfers is not None:
+            self.transfers.close()
+
     @torch.inference_mode()
     def _run(self, plan: ts_scheduler.Plan) -> Readout | RowReadouts:
-        """Move pages, patch the tables, compute the rows.
+        """Store what is written over, patch the tables, compute the rows.
 
         What breaks the computation of a row ends that row's request. Who it is shows when each row
         is computed by itself: rows write the KV of their own tokens only, and read what is before,
         so computing one again gives the same. Nobody is to blame for what happens before.
         """
-        if self.host_tier is not None:
-            self.host_tier.transfer(plan)
+        if self.transfers is not None:
+            self.transfers.store(plan)
         self.tables.patch(plan)
         if len(plan.admitted_slot):
             self.constraints.take_slots(plan.admitted_request.tolist(), plan.admitted_slot.tolist())

@@ -26,6 +26,7 @@ from dynamo_tokenspeed.engine.load_progress import load_progress
 from dynamo_tokenspeed.engine.sampler import Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
+from dynamo_tokenspeed.engine.transfers import Transfers
 from dynamo_tokenspeed.model import KVPool, load_model, load_model_config, resolve_dtype
 from dynamo_tokenspeed.protocol import SAMPLING_DTYPE, Capacity, EngineConfig
 
@@ -75,7 +76,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
         tables,
         Sampler(ops, _unknown_ids(config, model_config.vocab_size, device)),
         TokenConstraints(),
-        HostTier(pool, host_pages) if host_pages else None,
+        Transfers(HostTier(pool, host_pages)) if host_pages else None,
         overlap,
     )
 
