@@ -51,7 +51,7 @@ Scheduler::~Scheduler() {
     for (const Row& row : steps_[step.number() % steps_.size()].rows) drain(row.slot, token);
     free_replaced(token);
   }
-  transfers_.drop_plans();
+  transfers_.name_no_more();
   while (!transfers_.under_way().empty()) {
     complete_transfer(transfers_.under_way().begin()->first.number(), false);
   }

@@ -83,7 +83,7 @@ Transfers::Ended Transfers::end(TransferId id) {
   return {std::move(ended.mapped()), clock_.end(id)};
 }
 
-void Transfers::drop_plans() {
+void Transfers::name_no_more() {
   for (auto& [id, send] : sends_) under_way_.emplace(id, std::move(send));
   sends_.clear();
 }

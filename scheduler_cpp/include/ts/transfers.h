@@ -73,8 +73,8 @@ class Transfers {
   };
   // Precondition: it is under way.
   [[nodiscard]] Ended end(TransferId id);
-  // Names no plan any more: nobody will read it.
-  void drop_plans();
+  // There will be no plan to name what has begun: it is under way, to be ended.
+  void name_no_more();
 
   // Those with a peer that have been under way for `timeout` or longer. Precondition: `now` is at
   // least what it was.
