@@ -33,8 +33,6 @@ def dynamo_environment(version: str) -> DynamoEnvironment:
     folder.parent.mkdir(exist_ok=True)
     lock = folder.parent / f"{folder.name}.lock"
     with lock.open("w") as held:  # tests run in several processes
-        "w"
-    ) as lock:  # tests run in several processes
         fcntl.flock(held, fcntl.LOCK_EX)
         if not (folder / "ready").exists():
             make_environment(folder, f"ai-dynamo=={version}", f"ai-dynamo-runtime=={version}")

@@ -59,11 +59,14 @@ def _serve(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]], outbox
     inbox = Inbox(context, config.inbox, outbox, engine.executor.constraints, heartbeat)
     if engine.kv_events is not None:
         inbox.wake_on(engine.kv_events.socket)
+    if engine.executor.transfers is not None:
+        inbox.wake_on(engine.executor.transfers.fd)
     try:
         outbox.send(engine.capacity)
         lifeline.hold_even_if_stuck()
         step_loop.run(engine.scheduler, engine.executor, inbox, outbox, engine.kv_events, heartbeat)
     finally:
+        engine.executor.close()
         inbox.close()
         if engine.kv_events is not None:
             engine.kv_events.close()

@@ -10,13 +10,13 @@ import torch
 import ts_scheduler
 from ts_kernels import UNSAMPLEABLE, Ops
 
-from dynamo_tokenspeed.engine.host_pool import HostPool
 from dynamo_tokenspeed.engine.launched_step import LaunchedStep, Readout, RowReadouts
 from dynamo_tokenspeed.engine.rows import Rows
 from dynamo_tokenspeed.engine.sampler import Sampled, Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
 from dynamo_tokenspeed.engine.step_memory import PreparedStep, StepMemory
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
+from dynamo_tokenspeed.engine.transfers import Transfers
 from dynamo_tokenspeed.model import CausalLM, KVPool
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Executor:
         memory: StepMemory,
         sampler: Sampler,
         constraints: TokenConstraints,
-        host_pool: HostPool | None,
+        transfers: Transfers | None,
         overlap: bool,
     ) -> None:
         self.model = model
@@ -49,7 +49,7 @@ class Executor:
         self.memory = memory
         self.sampler = sampler
         self.constraints = constraints
-        self.host_pool = host_pool
+        self.transfers = transfers
         self._device = tables.tokens.device
         self._thread: ThreadPoolExecutor | None = None
         if overlap and self._device.type == "cpu":
@@ -60,21 +60,37 @@ class Executor:
 
         The plan is read until the step's result is there: it must be valid until then.
         """
+        if self.transfers is not None:
+            self.transfers.begin(plan)
         if self._thread is not None:
             return LaunchedStep(plan, self._thread.submit(self._run, plan).result)
         readout = self._run(plan)
         return LaunchedStep(plan, lambda: readout)
 
+    def come_to_rest(self) -> None:
+        """Wait for every step and transfer that was begun, and forget them."""
+        if self._thread is not None:
+            self._thread.submit(lambda: None).result()
+        if self.transfers is not None:
+            self.transfers.forget()
+
+    def close(self) -> None:
+        """Nothing is launched any more."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+        if self.transfers is not None:
+            self.transfers.close()
+
     @torch.inference_mode()
     def _run(self, plan: ts_scheduler.Plan) -> Readout | RowReadouts:
-        """Move pages, patch the tables, compute the rows.
+        """Store what is written over, patch the tables, compute the rows.
 
         What breaks the computation of a row ends that row's request. Who it is shows when each row
         is computed by itself: rows write the KV of their own tokens only, and read what is before,
         so computing one again gives the same. Nobody is to blame for what happens before.
         """
-        if self.host_pool is not None:
-            self.host_pool.transfer(plan)
+        if self.transfers is not None:
+            self.transfers.store(plan)
         step = self.memory.prepare(plan)
         if len(plan.admitted_slot):
             self.tables.admit(plan)

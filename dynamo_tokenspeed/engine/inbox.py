@@ -45,9 +45,9 @@ class Inbox:
         self._constraints = constraints
         self._heartbeat = heartbeat
 
-    def wake_on(self, socket: zmq.Socket[bytes]) -> None:
-        """Let this socket, too, end the wait of an idle engine."""
-        self._poller.register(socket, zmq.POLLIN)
+    def wake_on(self, source: zmq.Socket[bytes] | int) -> None:
+        """Let this socket or file descriptor, too, end the wait of an idle engine."""
+        self._poller.register(source, zmq.POLLIN)
 
     def apply(self, scheduler: ts_scheduler.Scheduler, wait: bool) -> bool:
         """Apply every message that is there; with `wait`, sleep until something happens.

@@ -93,9 +93,8 @@ class LaunchedStep:
     ) -> None:
         """`readout` waits until the step is launched on its device, and raises what stopped it."""
         self.number = plan.step
-        self.transfers: list[int] = plan.transfer_id.tolist()
         self._readout = readout
 
     def result(self) -> StepResult:
-        """Wait for its end, and for no step behind it. Its transfers have ended, too."""
+        """Wait for its end, and for no step behind it."""
         return self._readout().wait()

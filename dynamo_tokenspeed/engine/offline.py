@@ -19,6 +19,7 @@ import numpy as np
 import ts_scheduler
 
 from dynamo_tokenspeed.engine import startup, step_loop
+from dynamo_tokenspeed.engine.executor import Executor
 from dynamo_tokenspeed.engine.inbox import submit
 from dynamo_tokenspeed.engine.launched_step import StepResult
 from dynamo_tokenspeed.engine.outbox import NO_TOKEN
@@ -90,7 +91,13 @@ class OfflineEngine:
         self._submit(submits)
         outbox = _Collector(submits)
         try:
-            step_loop.run(self.scheduler, self._engine.executor, _UntilIdle(), outbox, None)
+            step_loop.run(
+                self.scheduler,
+                self._engine.executor,
+                _UntilIdle(self._engine.executor),
+                outbox,
+                None,
+            )
         except BaseException:  # Ctrl-C in a notebook, too
             self._start_afresh(submits)
             raise
@@ -110,8 +117,9 @@ class OfflineEngine:
     def _start_afresh(self, submits: Sequence[Submit]) -> None:
         """Nobody knows how far the steps in flight have come, nor what is in their pages.
 
-        A new scheduler holds no page, and its steps run behind those of the old one.
+        A new scheduler holds no page, and its steps run behind all that the old one began.
         """
+        self._engine.executor.come_to_rest()
         fresh = ts_scheduler.Scheduler(self.scheduler.config)
         self._engine = self._engine._replace(scheduler=fresh)
         for request in submits:
@@ -121,9 +129,15 @@ class OfflineEngine:
 class _UntilIdle:
     """Stands where the inbox does: brings nothing, and ends the loop when nothing is left to do."""
 
+    def __init__(self, executor: Executor) -> None:
+        self._transfers = executor.transfers
+
     def apply(self, scheduler: ts_scheduler.Scheduler, wait: bool) -> bool:
         stats = scheduler.stats()
-        return not wait or stats.waiting + stats.running > 0
+        alive = stats.waiting + stats.running > 0
+        if wait and alive and self._transfers is not None:
+            self._transfers.wait()
+        return alive or not wait
 
 
 class _Collector:

@@ -27,6 +27,7 @@ from dynamo_tokenspeed.engine.sampler import Sampler
 from dynamo_tokenspeed.engine.slot_tables import SlotTables
 from dynamo_tokenspeed.engine.step_memory import StepMemory
 from dynamo_tokenspeed.engine.token_constraints import TokenConstraints
+from dynamo_tokenspeed.engine.transfers import Transfers
 from dynamo_tokenspeed.model import Checkpoint, KVPool, load_model, resolve_dtype
 from dynamo_tokenspeed.protocol import SAMPLING_DTYPE, Capacity, EngineConfig
 
@@ -109,7 +110,7 @@ def build(config: EngineConfig, context: zmq.Context[zmq.Socket[bytes]] | None =
             ops, model_config.vocab_size, _unknown_ids(config, model_config.vocab_size, device)
         ),
         TokenConstraints(device),
-        HostPool(pool, host_pages) if host_pages else None,
+        Transfers(HostPool(pool, host_pages)) if host_pages else None,
         overlap,
     )
     kv_events = None

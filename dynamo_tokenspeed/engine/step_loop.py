@@ -48,6 +48,8 @@ def run(
     With overlap a step is planned and launched before the tokens of the one before it are read;
     without, a step is read in the turn that launched it.
 
+    Transfers beside the steps end when they end; the inbox's wait must end with one of them, too.
+
     A step lasts from the reading of the tokens before it to the reading of its own: what a user
     waits for a token, host time included.
     """
@@ -59,6 +61,9 @@ def run(
     while inbox.apply(scheduler, wait=idle):
         if idle:
             begun = time.perf_counter()
+        if executor.transfers is not None:
+            for transfer_id, ok in executor.transfers.ended():
+                scheduler.complete_transfer(transfer_id, ok)
         plan = scheduler.plan()
         if plan is not None:
             heartbeat.launches(plan)
@@ -79,8 +84,6 @@ def run(
                     outbox.send_failed(request_id, sentence)
             output = scheduler.commit(step.number, result.token_ids, seconds=ended - begun)
             begun = ended
-            for transfer_id in step.transfers:
-                scheduler.complete_transfer(transfer_id)
             executor.constraints.forget_finished(output)
             outbox.send_step(output, result, scheduler)
         if kv_events is not None:

@@ -45,6 +45,7 @@ StepShape Scheduler::everyone_decoding() const {
   for (const SlotId id : running_) {
     shape.add_decode(sequence_in(id)->request().length());
   }
+  shape.beside_transfers = current_->shape.beside_transfers;
   return shape;
 }
 
@@ -99,16 +100,11 @@ void Scheduler::begin_load(WaitingQueue::Entry& entry, Seat&& seat,
                            std::span<const BlockId> in_host) {
   const SlotId id = seat->slot.id();
   const RequestId request = current_->plan.admitted_request.back();
-  const TransferId transfer = transfer_clock_.begin();
-  Load& load =
-      loads_.emplace_back(Load{transfer, request, id, {in_host.begin(), in_host.end()}, {}});
+  Load load{request, id, {in_host.begin(), in_host.end()}, {}};
   seat->loaded.first_column = admission_.found().on_device;
-  for (const BlockId block : in_host) {
-    seat->loaded.expanded.push_back(cache_.expanded(block));
-    PageLease page = pool_.take(seat->promised);
-    load.device_pages.push_back(page.id());
-    seat->pages.append(std::move(page));
-  }
+  for (const BlockId block : in_host) seat->loaded.expanded.push_back(cache_.expanded(block));
+  take_pages_to_load(admission_.found().pages(), *seat, load);
+  const TransferId transfer = transfers_.begin(std::move(load));
   const std::int32_t cached = admission_.found().on_device * config_.page_size;
   const std::int32_t found = admission_.found().pages() * config_.page_size;
   slot(id) = std::visit(
@@ -120,6 +116,17 @@ void Scheduler::begin_load(WaitingQueue::Entry& entry, Seat&& seat,
   admission_.note_computing(*sequence_in(id));
 }
 
+// Nobody but the load writes them: what they held is stored beside the steps, too.
+void Scheduler::take_pages_to_load(std::int32_t columns, Holdings& seat, Load& load) {
+  const std::size_t others = cache_.host().pending();
+  while (seat.pages.columns() < columns) {
+    PageLease page = pool_.take(seat.promised);
+    load.device_pages.push_back(page.id());
+    seat.pages.append(std::move(page));
+  }
+  transfers_.displace(cache_.host().take_write_backs(others));
+}
+
 // The KV of every token but the last comes from a peer; the last one is computed here, for its
 // logits.
 void Scheduler::begin_receive(WaitingQueue::Entry& entry, Seat&& seat) {
@@ -127,13 +134,9 @@ void Scheduler::begin_receive(WaitingQueue::Entry& entry, Seat&& seat) {
   const SlotId id = seat->slot.id();
   const std::int32_t cached = admission_.found().on_device * config_.page_size;
   const std::int32_t received = std::max(cached, waiting.request().length() - 1);
-  const TransferId transfer = transfer_clock_.begin();
-  Load& load = loads_.emplace_back(Load{transfer, waiting.request().id, id, {}, {}});
-  while (seat->pages.columns() < pages_for(received, config_.page_size)) {
-    PageLease page = pool_.take(seat->promised);
-    load.device_pages.push_back(page.id());
-    seat->pages.append(std::move(page));
-  }
+  Load load{waiting.request().id, id, {}, {}};
+  take_pages_to_load(pages_for(received, config_.page_size), *seat, load);
+  const TransferId transfer = transfers_.begin(std::move(load));
   slot(id) = InFlight<Receiving, TransferToken>(
       Lifecycle::receive(std::move(waiting), std::move(seat), cached, received), transfer);
   admission_.note_computing(*sequence_in(id));

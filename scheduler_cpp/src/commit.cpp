@@ -146,10 +146,14 @@ void Scheduler::finish(SlotId id, const StepToken& token, FinishReason reason) {
 void Scheduler::send(SlotId id, const StepToken& token) {
   Slot& state = slot(id);
   auto& decoding = std::get<InFlight<Decoding>>(state);
-  const Send send{transfer_clock_.begin(), decoding.peek().request().id, id, {}};
-  sends_.push_back(send);
+  Send send{decoding.peek().request().id, id, {}};
+  const SequencePages& pages = decoding.peek().pages();
+  for (std::int32_t column = 0; column < pages.columns(); ++column) {
+    send.device_pages.push_back(pages.page(column));
+  }
+  const TransferId transfer = transfers_.begin(std::move(send));
   state = InFlight<Sending, TransferToken>(Lifecycle::send(std::move(decoding).retire(token)),
-                                           send.transfer);
+                                           transfer);
 }
 
 void Scheduler::drain(SlotId id, const StepToken& token) {

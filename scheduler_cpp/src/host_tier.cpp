@@ -2,6 +2,7 @@
 #include "ts/host_tier.h"
 
 #include <algorithm>
+#include <iterator>
 #include <stdexcept>
 
 namespace ts {
@@ -22,6 +23,14 @@ void HostTier::evicted(BlockId block, PageId device_page) {
   if (!page) return;
   blocks_.hold(block);
   pending_.push_back({block, device_page, std::move(*page), era_});
+}
+
+std::vector<WriteBack> HostTier::take_write_backs(std::size_t first) {
+  const auto from = pending_.begin() + static_cast<std::ptrdiff_t>(first);
+  std::vector<WriteBack> taken(std::make_move_iterator(from),
+                               std::make_move_iterator(pending_.end()));
+  pending_.erase(from, pending_.end());
+  return taken;
 }
 
 std::optional<HostPageLease> HostTier::take() {

@@ -35,7 +35,7 @@ Plan::Plan(const SchedulerConfig& config)
       admitted_tokens(history_capacity(config)),
       admitted_params(row_slot.capacity() * static_cast<std::size_t>(config.params_size)),
       page_patch(block_table_entries(config)),
-      transfer_id((2 * row_slot.capacity()) + 1),
+      transfer_id((2 * row_slot.capacity()) + 2),
       transfer_request(transfer_id.capacity()),
       transfer_kind(transfer_id.capacity()),
       transfer_offset(transfer_id.capacity() + 1),

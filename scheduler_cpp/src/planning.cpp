@@ -14,6 +14,7 @@ bool Scheduler::plan() {
   }
   current_ = &steps_[clock_.next().number() % steps_.size()];
   current_->clear();
+  current_->shape = {.beside_transfers = transfers_.beside_steps()};
   chunks_.clear();
   floor_.begin(
       clock_.in_flight() ? steps_[clock_.newest().number() % steps_.size()].predicted_seconds : 0);
@@ -24,7 +25,8 @@ bool Scheduler::plan() {
   if (decodes.others) plan_prefills();
   // Whoever just gave its pages back shall not fight for them in the same step.
   if (!decodes.gave_way) admit_waiting();
-  emit_transfers();
+  transfers_.emit(cache_.host().take_write_backs(), cache_.host(), current_->plan);
+  current_->shape.beside_transfers = transfers_.beside_steps();
   const Plan& plan = current_->plan;
   if (current_->rows.empty() && chunks_.empty() && plan.admitted_slot.size() == 0 &&
       plan.transfer_id.size() == 0) {
@@ -193,7 +195,7 @@ void Scheduler::note_held(Sequence& sequence, std::int32_t tokens) {
 // What steps in flight compute and transfers load is there to be matched soon, so it is better
 // waited for.
 void Scheduler::find_computing() {
-  if (waiting_.size() == 0 || (!clock_.in_flight() && transfers_.empty())) return;
+  if (waiting_.size() == 0 || (!clock_.in_flight() && transfers_.under_way().empty())) return;
   for (const SlotId id : running_) {
     if (!in_flight_in(id)) continue;
     if (Sequence* const sequence = running_in(id)) admission_.name_pages(sequence->request());
@@ -209,48 +211,6 @@ void Scheduler::launch_chunk(const Chunk& chunk) {
   current_->add_row(sequence, chunk.tokens, last ? 1 : 0, config_.page_size, clock_.next());
   prefilling.named_by(clock_.next());
   if (last) state = Lifecycle::decode(std::move(prefilling));
-}
-
-// First what the device evicted is stored, before it is written over; then come the loads.
-void Scheduler::emit_transfers() {
-  if (config_.num_host_pages == 0 && loads_.empty() && sends_.empty()) return;
-  Plan& plan = current_->plan;
-  const auto emit = [&plan](TransferId id, TransferKind kind, RequestId request) {
-    plan.transfer_id.push(id.number());
-    plan.transfer_request.push(request);
-    plan.transfer_kind.push(static_cast<std::uint8_t>(kind));
-    plan.transfer_offset.push(static_cast<std::int32_t>(plan.transfer_device_page.size()));
-  };
-  if (std::vector<WriteBack> stores = cache_.host().take_write_backs(); !stores.empty()) {
-    for (const WriteBack& store : stores) {
-      plan.transfer_device_page.push(store.device_page);
-      plan.transfer_host_page.push(store.host_page.id());
-    }
-    const TransferId id = transfer_clock_.begin();
-    emit(id, TransferKind::kStore, kNobody);
-    transfers_.emplace(id, WriteBacks(std::move(stores), id));
-  }
-  for (Load& load : loads_) {
-    plan.transfer_device_page.append(load.device_pages);
-    const bool receives = load.blocks.empty();
-    for (std::size_t i = 0; i < load.device_pages.size(); ++i) {
-      plan.transfer_host_page.push(receives ? kNoPage : cache_.host().page(load.blocks[i]));
-    }
-    emit(load.transfer, receives ? TransferKind::kReceive : TransferKind::kLoad, load.request);
-    transfers_.emplace(load.transfer, std::move(load));
-  }
-  loads_.clear();
-  for (const Send& send : sends_) {
-    const auto& sending = std::get<InFlight<Sending, TransferToken>>(slot(send.slot)).peek();
-    const SequencePages& pages = sending.holdings().pages;
-    for (std::int32_t column = 0; column < pages.columns(); ++column) {
-      plan.transfer_device_page.push(pages.page(column));
-      plan.transfer_host_page.push(kNoPage);
-    }
-    emit(send.transfer, TransferKind::kSend, send.request);
-    transfers_.emplace(send.transfer, send);
-  }
-  sends_.clear();
 }
 
 }  // namespace ts

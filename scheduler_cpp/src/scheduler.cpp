@@ -51,8 +51,10 @@ Scheduler::~Scheduler() {
       drain(row.slot, token);
     free_replaced(token);
   }
-  for (const Send& send : sends_) transfers_.emplace(send.transfer, send);
-  while (!transfers_.empty()) complete_transfer(transfers_.begin()->first.number(), false);
+  transfers_.name_no_more();
+  while (!transfers_.under_way().empty()) {
+    complete_transfer(transfers_.under_way().begin()->first.number(), false);
+  }
 }
 
 void Scheduler::submit(const Submission& submission) {
@@ -123,7 +125,7 @@ Stats Scheduler::stats() const {
   stats.waiting = static_cast<std::int32_t>(waiting_.size());
   stats.running = static_cast<std::int32_t>(running_.size());
   stats.host_pages_cached = cache_.host().pages_held();
-  if (!transfers_.empty()) {
+  if (!transfers_.under_way().empty()) {
     stats.loading = static_cast<std::int32_t>(std::ranges::count_if(
         running_, [this](SlotId id) { return is_loading(slots_[static_cast<std::size_t>(id)]); }));
   }

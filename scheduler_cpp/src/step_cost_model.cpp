@@ -14,6 +14,7 @@ constexpr double kOffMemory = 0.9;
 constexpr double kShortest = 1e-7;  // seconds: what a clock says beyond is wrong
 constexpr double kLongest = 1e4;
 constexpr double kOutlier = 4;    // times as long as predicted: what is longer counts less and less
+constexpr double kBeside = 0.05;  // weight of a step beside transfers
 constexpr double kLeast = 1e-10;  // of a term's own sum, for the sake of the square root
 // Of a term's own sum. Where terms only occurred together, as with one user all the time, the cost
 // goes to the first of them, the step or the chunk itself: so a second user is tried, and the
@@ -42,13 +43,14 @@ double StepCostModel::seconds(const StepShape& shape) const {
   const Terms x = terms(shape);
   double sum = 0;
   for (std::size_t i = 0; i < kTerms; ++i) sum += weights_[i] * x[i];
-  return sum;
+  return shape.beside_transfers ? beside_ * sum : sum;
 }
 
 // Errors count relative to the prediction, since long steps vary more than short ones. So a clock
 // that stood still is one step's error, and one that jumped counts next to nothing.
 void StepCostModel::learn(const StepShape& shape, double lasted) {
   const double seconds = std::clamp(lasted, kShortest, kLongest);
+  if (shape.beside_transfers && knows()) return learn_beside(shape, seconds);
   const double scale = knows() ? std::max(this->seconds(shape), seconds / kOutlier) : seconds;
   Sums& sums = shape.chunks == 0 ? decodes_ : prefills_;
   const double error = std::clamp((seconds - this->seconds(shape)) / scale, -1.0, 1.0);
@@ -61,6 +63,15 @@ void StepCostModel::learn(const StepShape& shape, double lasted) {
   } else {
     fit(prefills_, kDecodeTerms, kTerms);
   }
+}
+
+// A transfer takes its share of cores and memory for as long as it lasts, whatever the step
+// computes, so a step beside it takes a multiple of its time.
+void StepCostModel::learn_beside(StepShape shape, double seconds) {
+  shape.beside_transfers = false;
+  const double alone = std::max(this->seconds(shape), kShortest);
+  const double times = std::min(seconds / alone, kOutlier);
+  beside_ = std::max(1.0, beside_ + (kBeside * (times - beside_)));
 }
 
 void StepCostModel::Sums::add(const Terms& x, double value, double weight, double forget) {

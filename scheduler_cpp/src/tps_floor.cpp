@@ -138,7 +138,7 @@ void TpsFloor::lasted(const StepShape& shape, double seconds) {
   if (seconds <= 0) return;
   now_ += seconds;
   constexpr double kShortest = 1e-9;  // no clock resolves less
-  if (any()) model_.learn(shape, std::max(seconds, kShortest));
+  if (any() && shape.any_rows()) model_.learn(shape, std::max(seconds, kShortest));
 }
 
 void TpsFloor::yielded(std::int64_t tokens, std::int32_t rows) {

@@ -98,10 +98,20 @@ class Device {
 
   [[nodiscard]] std::size_t transfers() const { return transfers_.size(); }
 
-  // Ends one of the transfers that are under way: as late as this it writes where it goes to.
+  // Ends one of the transfers that are under way: as late as this it writes where it goes to, and
+  // what a plan displaces is read as late as the end of its store or of the load that displaces it.
   [[nodiscard]] std::uint64_t end_transfer(std::size_t which, bool ok) {
-    const Transfer ended = std::move(transfers_[which]);
+    Transfer ended = std::move(transfers_[which]);
     transfers_.erase(transfers_.begin() + static_cast<std::ptrdiff_t>(which));
+    if (ended.kind == ts::TransferKind::kDisplace) read_displaced(ended);
+    if (ended.loads()) {
+      for (Transfer& other : transfers_) {
+        if (other.kind == ts::TransferKind::kDisplace && ended.shares_a_page_with(other)) {
+          read_displaced(other);
+        }
+      }
+      for (const ts::PageId page : ended.device_pages) wipe(kv_, page);
+    }
     for (std::size_t i = 0;
          (ok || ended.kind == ts::TransferKind::kSend) && i < ended.host_pages.size(); ++i) {
       const std::size_t size = at(config_.page_size);
@@ -143,6 +153,13 @@ class Device {
     ts::TransferKind kind;
     std::vector<ts::PageId> device_pages, host_pages;
     std::vector<Entry> content;  // that a store has read, or a peer has computed
+
+    [[nodiscard]] bool loads() const {
+      return kind == ts::TransferKind::kLoad || kind == ts::TransferKind::kReceive;
+    }
+    [[nodiscard]] bool shares_a_page_with(const Transfer& other) const {
+      return std::ranges::find_first_of(device_pages, other.device_pages) != device_pages.end();
+    }
   };
 
   // A recurrent state: how many tokens it comes after, and a digest of them.
@@ -206,23 +223,44 @@ class Device {
                         {}};
       const auto end = at(plan.transfer_offset[i + 1]);
       for (std::size_t j = at(plan.transfer_offset[i]); j < end; ++j) {
-        const std::size_t device = at(plan.transfer_device_page[j]) * at(config_.page_size);
-        const std::size_t host =
-            at(std::max(0, plan.transfer_host_page[j])) * at(config_.page_size);
-        for (std::size_t k = 0; k < at(config_.page_size); ++k) {
-          if (transfer.kind == ts::TransferKind::kStore) {
-            transfer.content.push_back(kv_[device + k]);
-            host_[host + k] = {};
-          } else if (transfer.kind != ts::TransferKind::kSend) {
-            kv_[device + k] = {};
-          }
-        }
         transfer.device_pages.push_back(plan.transfer_device_page[j]);
         transfer.host_pages.push_back(plan.transfer_host_page[j]);
+      }
+      if (transfer.kind == ts::TransferKind::kStore) read(transfer);
+      if (transfer.kind == ts::TransferKind::kStore ||
+          transfer.kind == ts::TransferKind::kDisplace) {
+        for (const ts::PageId page : transfer.host_pages) wipe(host_, page);
+      }
+      if (transfer.loads() && !displaces(transfer)) {
+        for (const ts::PageId page : transfer.device_pages) wipe(kv_, page);
       }
       if (transfer.kind == ts::TransferKind::kReceive) compute_elsewhere(plan, transfer);
       transfers_.push_back(std::move(transfer));
     }
+  }
+
+  // Does it wait for a store of what its pages hold?
+  [[nodiscard]] bool displaces(const Transfer& load) const {
+    return std::ranges::any_of(transfers_, [&load](const Transfer& other) {
+      return other.kind == ts::TransferKind::kDisplace && load.shares_a_page_with(other);
+    });
+  }
+
+  void read_displaced(Transfer& store) {
+    if (store.content.empty()) read(store);
+  }
+
+  void read(Transfer& store) {
+    for (const ts::PageId page : store.device_pages) {
+      for (std::int32_t j = 0; j < config_.page_size; ++j) {
+        store.content.push_back(kv_[at(page * config_.page_size + j)]);
+      }
+    }
+  }
+
+  void wipe(std::vector<Entry>& memory, ts::PageId page) const {
+    const auto first = memory.begin() + static_cast<std::ptrdiff_t>(page) * config_.page_size;
+    std::fill_n(first, config_.page_size, Entry{});
   }
 
   // The KV of all but the prompt's last token, in the last columns that it fills.

@@ -21,7 +21,8 @@ class Engine : public Driver {
       seated_[plan.admitted_slot[i]] = plan.admitted_request[i];
     }
     for (std::size_t i = 0; i < plan.transfer_id.size(); ++i) {
-      (plan.transfer_kind[i] == 0 ? stores : loads)++;
+      const auto kind = static_cast<ts::TransferKind>(plan.transfer_kind[i]);
+      (kind == ts::TransferKind::kLoad || kind == ts::TransferKind::kReceive ? loads : stores)++;
     }
     Yield yield = device_.execute(plan, [](int) { return 0; });
     std::size_t row = 0;
@@ -40,6 +41,12 @@ class Engine : public Driver {
 
   // The transfer that began first ends.
   void end_transfer(bool ok = true) { complete_transfer(device_.end_transfer(0, ok), ok); }
+  // The one that began last; false if none is under way.
+  bool end_last_transfer() {
+    if (device_.transfers() == 0) return false;
+    complete_transfer(device_.end_transfer(device_.transfers() - 1, true));
+    return true;
+  }
   void end_transfers(bool ok = true) {
     while (device_.transfers() > 0) end_transfer(ok);
   }

@@ -583,9 +583,11 @@ class Session {
     }
   }
 
-  // Every transfer is named once, stores first, and nothing else uses what one writes.
+  // Every transfer is named once, stores first, and nothing else uses what one writes. What is
+  // displaced is so by the plan's loads, and they displace nothing else.
   void begin_transfers(const Plan& plan) {
     std::size_t loads = 0;
+    std::set<PageId> stored, displaced;
     demand(plan.transfer_offset[0] == 0, "transfers begin with the first page");
     for (std::size_t i = 0; i < plan.transfer_id.size(); ++i) {
       Transfer transfer{.id = plan.transfer_id[i],
@@ -593,7 +595,10 @@ class Session {
                         .device_pages = {},
                         .host_pages = {}};
       demand(named_.insert(transfer.id).second, "a transfer is named once");
-      demand(plan.transfer_kind[i] <= 1 && (transfer.load || loads == 0), "stores come first");
+      const auto kind = static_cast<TransferKind>(plan.transfer_kind[i]);
+      demand(transfer.load || kind == TransferKind::kStore || kind == TransferKind::kDisplace,
+             "no transfer is with a peer");
+      demand(transfer.load || loads == 0, "stores come first");
       loads += transfer.load ? 1 : 0;
       demand(plan.transfer_offset[i] < plan.transfer_offset[i + 1], "a transfer has pages");
       const auto end = static_cast<std::size_t>(plan.transfer_offset[i + 1]);
@@ -611,9 +616,16 @@ class Session {
         demand(
             transfer.device_pages.insert(device).second && transfer.host_pages.insert(host).second,
             "a transfer names a page once");
+        if (kind == TransferKind::kStore) stored.insert(device);
+        if (kind == TransferKind::kDisplace) displaced.insert(device);
+        if (transfer.load) {
+          demand(!stored.contains(device), "no row waits for what a load displaces");
+          displaced.erase(device);
+        }
       }
       transfers_.push_back(std::move(transfer));
     }
+    demand(displaced.empty(), "only loads displace");
     demand(loads <= plan.admitted_slot.size(), "who is admitted loads");
   }
 

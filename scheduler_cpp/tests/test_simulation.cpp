@@ -52,6 +52,7 @@ struct Visits {
   std::uint64_t chunks_of_generated = 0;  // tokens computed again after a retraction
   std::uint64_t columns_replaced = 0;     // by a page of the same content that was cached meanwhile
   std::uint64_t pages_stored = 0;         // to the host tier
+  std::uint64_t pages_displaced = 0;      // the same, by loads
   std::uint64_t pages_loaded = 0;         // from it
   std::uint64_t transfers_failed = 0;
   std::uint64_t aborts_while_loading = 0;
@@ -83,6 +84,7 @@ struct Visits {
     use("rows of tokens generated before a retraction", chunks_of_generated);
     use("columns replaced", columns_replaced);
     use("pages stored to the host tier", pages_stored);
+    use("pages that loads displaced", pages_displaced);
     use("pages loaded from it", pages_loaded);
     use("transfers that failed", transfers_failed);
     use("aborts while loading", aborts_while_loading);
@@ -364,6 +366,9 @@ class Workload {
       switch (static_cast<TransferKind>(plan.transfer_kind[i])) {
         case TransferKind::kStore:
           visits_.pages_stored += pages;
+          break;
+        case TransferKind::kDisplace:
+          visits_.pages_displaced += pages;
           break;
         case TransferKind::kLoad:
           visits_.pages_loaded += pages;

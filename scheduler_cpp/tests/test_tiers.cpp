@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The host tier, as the scheduler uses it, rule by rule.
+#include <algorithm>
+#include <vector>
+
 #include "engine.h"
 #include "router_view.h"
 #include "spec.h"
@@ -183,18 +186,62 @@ SPEC("the pages of a request aborted while it loads are free when the load ends"
   }
 }
 
-SPEC("a plan stores what its loads evict, and lists the stores first") {
+SPEC("what a plan's loads evict is stored beside the steps, and listed before the loads") {
   Engine engine(config());
   store_prompt(engine);
   engine.submit(2, kPrompt, 1);
   EXPECT(engine.plan());
   const Plan& plan = engine.scheduler.plan_buffers();
   EXPECT(plan.transfer_id.size() == 2);
-  EXPECT(plan.transfer_kind[0] == static_cast<std::uint8_t>(TransferKind::kStore));
+  EXPECT(plan.transfer_kind[0] == static_cast<std::uint8_t>(TransferKind::kDisplace));
   EXPECT(plan.transfer_kind[1] == static_cast<std::uint8_t>(TransferKind::kLoad));
   EXPECT(plan.transfer_offset[2] - plan.transfer_offset[1] == 3);
   engine.commit();
   engine.run();
+}
+
+SPEC("a step waits for the stores of what its rows write over, and for no other") {
+  Engine engine(config());
+  store_prompt(engine);  // the device is full of what evicted it
+  engine.submit(2, kPrompt, 1);
+  engine.submit(3, tokens(9, 300), 1);
+  EXPECT(engine.plan());
+  const Plan& plan = engine.scheduler.plan_buffers();
+  std::vector<TransferKind> kinds;
+  for (std::size_t i = 0; i < plan.transfer_kind.size(); ++i) {
+    kinds.push_back(static_cast<TransferKind>(plan.transfer_kind[i]));
+  }
+  EXPECT(kinds ==
+         (std::vector{TransferKind::kStore, TransferKind::kDisplace, TransferKind::kLoad}));
+  const auto pages = [&plan](std::size_t transfer) {
+    return std::vector<PageId>(
+        plan.transfer_device_page.data() + plan.transfer_offset[transfer],
+        plan.transfer_device_page.data() + plan.transfer_offset[transfer + 1]);
+  };
+  const std::vector<PageId> displaced = pages(1);
+  const std::vector<PageId> loaded = pages(2);
+  for (const PageId page : displaced) EXPECT(std::ranges::find(loaded, page) != loaded.end());
+  for (const PageId page : pages(0)) EXPECT(std::ranges::find(loaded, page) == loaded.end());
+  engine.commit();
+  engine.run();
+  EXPECT(engine.outcomes[2].tokens == output_after(kPrompt, 1, 1000));
+}
+
+SPEC("what a load displaces comes back, though it is stored as late as the load ends") {
+  Engine engine(config());
+  const std::vector<Token> other = tokens(33, 100);
+  store_prompt(engine);
+  engine.submit(2, other, 1);
+  engine.run();
+  engine.submit(3, kPrompt, 1);  // displaces pages of the other one
+  engine.step();
+  while (engine.end_last_transfer()) {  // the load's end is told before the store's
+  }
+  engine.run();
+  engine.submit(4, other, 1);
+  engine.run();
+  EXPECT(engine.outcomes[4].cached_tokens == 32);
+  EXPECT(engine.outcomes[4].tokens == output_after(other, 1, 1000));
 }
 
 SPEC("what the device evicts is stored before anybody waits for it") {

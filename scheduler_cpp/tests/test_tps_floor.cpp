@@ -59,6 +59,68 @@ StepCostModel learned(int steps, std::mt19937_64& random) {
   return model;
 }
 
+// --- beside transfers
+
+StepShape beside_transfers(StepShape shape) {
+  shape.beside_transfers = true;
+  return shape;
+}
+
+// Users whose decode steps last 10 ms a row, and twice that beside a load, with a floor that four
+// of them alone attain. A prompt of ten pages is in the host tier.
+struct Loads {
+  Loads()
+      : driver([] {
+          return SchedulerConfig{.page_size = 16,
+                                 .num_pages = 64,
+                                 .max_num_seqs = 8,
+                                 .max_model_len = 1024,
+                                 .max_num_batched_tokens = 1024,
+                                 .chunked_prefill_size = 1024,
+                                 .vocab_size = 100000,
+                                 .min_tps_per_user = 20,
+                                 .num_host_pages = 128};
+        }()) {
+    driver.submit(1, kPrompt, 1);
+    driver.submit(2, tokens(1000, 5000), 1);
+    while (step()) {
+    }
+    for (const RequestId id : {3, 4}) {
+      driver.submit(id, tokens(1, 100 * Token(id)), 900);
+      for (int i = 0; i < 80; ++i) step();
+    }
+  }
+
+  bool step() {
+    const bool beside = !under_way.empty();
+    if (!driver.plan()) return false;
+    const Plan& plan = driver.scheduler.plan_buffers();
+    for (std::size_t i = 0; i < plan.transfer_id.size(); ++i) {
+      if (static_cast<TransferKind>(plan.transfer_kind[i]) == TransferKind::kStore) {
+        driver.complete_transfer(plan.transfer_id[i]);
+      } else {
+        under_way.push_back(plan.transfer_id[i]);
+      }
+    }
+    std::size_t samples = 0;
+    for (std::size_t i = 0; i < plan.row_slot.size(); ++i) samples += plan.row_samples[i] > 0;
+    const double rows = static_cast<double>(plan.row_slot.size());
+    predicted = driver.scheduler.floor().predicted_step_seconds;
+    driver.commit(plan.step, std::vector<Token>(samples, 1), {},
+                  0.01 * std::max(0.1, rows) * (beside ? 2 : 1));
+    return true;
+  }
+  void end_transfers() {
+    for (const std::uint64_t id : under_way) driver.complete_transfer(id);
+    under_way.clear();
+  }
+
+  const std::vector<Token> kPrompt = tokens(161);
+  Driver driver;
+  std::vector<std::uint64_t> under_way;
+  double predicted = 0;
+};
+
 // --- the closed loop
 
 // A CPU whose prefill expands a row's whole context anew: a small chunk costs nearly as much as a
@@ -415,4 +477,63 @@ SPEC("a chunk of one token is no decoded token") {
   }
   with_chunk.run();
   for (RequestId id = 1; id <= 30; ++id) EXPECT(with_chunk.rate(id) >= 98);
+}
+
+SPEC("what a step takes longer beside transfers is learned apart, as a multiple of its time") {
+  std::mt19937_64 random(7);
+  StepCostModel model = learned(300, random);
+  const double before = worst_error(model);
+  for (int i = 0; i < 100; ++i) {
+    const StepShape shape = random_shape(random);
+    model.learn(beside_transfers(shape), 1.4 * linear(shape));
+  }
+  EXPECT(worst_error(model) == before);
+  const StepShape shape = random_shape(random);
+  EXPECT(std::abs(model.seconds(beside_transfers(shape)) / model.seconds(shape) - 1.4) < 0.02);
+}
+
+SPEC("no step is predicted to be shorter beside transfers") {
+  std::mt19937_64 random(8);
+  StepCostModel model = learned(100, random);
+  for (int i = 0; i < 50; ++i) {
+    const StepShape shape = random_shape(random);
+    model.learn(beside_transfers(shape), 0.5 * linear(shape));
+  }
+  const StepShape shape = random_shape(random);
+  EXPECT(model.seconds(beside_transfers(shape)) == model.seconds(shape));
+}
+
+SPEC("a step without rows says nothing of what steps cost") {
+  TpsFloor floor(30);
+  for (int i = 0; i < 100; ++i) floor.lasted({}, 1);
+  StepShape shape;
+  shape.add_decode(100);
+  EXPECT(floor.planned(shape) == 0);
+  EXPECT(floor.now() == 100);  // but its time has passed
+}
+
+SPEC("steps beside a load are predicted as such steps were, and others as before") {
+  Loads machine;
+  const double alone = machine.predicted;
+  EXPECT(std::abs(alone - 0.02) < 0.002);
+  machine.driver.submit(5, machine.kPrompt, 1);
+  for (int i = 0; i < 100; ++i) machine.step();
+  EXPECT(!machine.under_way.empty());
+  EXPECT(std::abs(machine.predicted - 0.04) < 0.004);
+  machine.end_transfers();
+  while (!machine.driver.ended(5)) machine.step();
+  machine.step();
+  EXPECT(std::abs(machine.predicted - alone) < 0.002);
+}
+
+SPEC("who would push others below the floor beside a load is held until it ends") {
+  Loads machine;
+  machine.driver.submit(5, machine.kPrompt, 1);
+  for (int i = 0; i < 100; ++i) machine.step();
+  machine.driver.submit(6, tokens(1, 900), 900);  // four of them: 40 ms alone, 80 beside the load
+  machine.step();
+  EXPECT(machine.driver.admitted().empty());
+  machine.end_transfers();
+  EXPECT(machine.driver.plan());
+  EXPECT(machine.driver.admitted() == std::vector<RequestId>{6});
 }

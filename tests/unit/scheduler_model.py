@@ -22,6 +22,7 @@ from kv_events_model import Content, Event
 from plan_model import what_the_device_is_told
 from prefix_cache_model import Match
 from scheduler_model_state import (
+    DISPLACE,
     LOAD,
     NO_PAGE,
     RECEIVE,
@@ -399,13 +400,17 @@ class SchedulerModel(CommitModel):
 
     def _tell_of_transfers(self) -> None:
         """Stores come first: what the device evicts is read before anything is written over it.
-        Sends come last."""
-        stores = self.host.take_pending()
-        if stores:
-            pages = [store.device_page for store in stores]
-            host_pages = [store.host_page for store in stores]
-            self._begin(Transfer(STORE, None, pages, host_pages, write_backs=stores))
-        order = {STORE: 0, LOAD: 1, RECEIVE: 1, SEND: 2}
+        What only loads write over, no row waits for. Sends come last."""
+        loads = [t for t in self.begun if t.kind in (LOAD, RECEIVE)]
+        loaded = {page for transfer in loads for page in transfer.device_pages}
+        pending = self.host.take_pending()
+        for kind, displaced in ((STORE, False), (DISPLACE, True)):
+            stores = [s for s in pending if (s.device_page in loaded) == displaced]
+            if stores:
+                pages = [store.device_page for store in stores]
+                host_pages = [store.host_page for store in stores]
+                self._begin(Transfer(kind, None, pages, host_pages, write_backs=stores))
+        order = {STORE: 0, DISPLACE: 1, LOAD: 2, RECEIVE: 2, SEND: 3}
         self.step.transfers = sorted(self.begun, key=lambda transfer: order[transfer.kind])
         self.transfers += self.begun
         self.begun = []

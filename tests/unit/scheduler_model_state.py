@@ -12,7 +12,7 @@ from prefix_cache_model import PrefixCacheModel
 
 NONE, STOP, LENGTH, FAILED = 0, 1, 2, 3  # Output.finish
 NO_TOKEN = -1  # of a row whose next token could not be sampled
-STORE, LOAD, SEND, RECEIVE = 0, 1, 2, 3  # Plan.transfer_kind
+STORE, LOAD, SEND, RECEIVE, DISPLACE = 0, 1, 2, 3, 4  # Plan.transfer_kind
 NO_PAGE = -1  # Plan.transfer_host_page with a peer
 
 

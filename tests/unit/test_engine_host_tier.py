@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import random
+import threading
+import time
+
 import pytest
+import ts_scheduler
 from engine_cases import EngineCase, make_case
 
 from dynamo_tokenspeed.engine.offline import Completion, OfflineEngine
@@ -11,6 +16,7 @@ from dynamo_tokenspeed.protocol import SamplingParams
 
 NEW_TOKENS = 12
 HOST_BYTES = 4 << 20  # more than all prompts of a case need
+SECONDS = 60  # that nothing here takes
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2, 4], ids="geometry{}".format)
@@ -97,6 +103,85 @@ def test_a_host_tier_too_small_for_everything_still_answers_right(
 
     for _ in range(2):
         assert tokens(engine.generate(case.prompts, NEW_TOKENS)) == answers
+
+
+def test_a_load_that_stands_still_holds_up_nobody_elses_steps(
+    case: EngineCase,
+    answers: list[list[int]],
+    overlap: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    longest = max(range(len(case.prompts)), key=lambda index: len(case.prompts[index]))
+    other = [1, 2, 3]
+    [alone] = tokens(case.engine().generate([other], NEW_TOKENS))
+    engine = small(case, spare_pages=case.pages(len(other) + NEW_TOKENS), overlap_schedule=overlap)
+    engine.generate([case.prompts[longest]], NEW_TOKENS)
+    for evicting in (7, 8):
+        engine.generate([[evicting] * len(case.prompts[longest])], NEW_TOKENS)
+    executor = engine._engine.executor
+    assert executor.transfers is not None
+    tier, launch = executor.transfers._tier, executor.launch
+    may_load, order = threading.Event(), []
+    load = tier.load
+
+    def load_late(device_pages, host_pages) -> None:
+        assert may_load.wait(SECONDS)
+        load(device_pages, host_pages)
+        order.append("load ends")
+
+    def launch_and_note(plan: ts_scheduler.Plan):
+        if ts_scheduler.Transfer.LOAD in plan.transfer_kind:
+            order.append("load is launched")
+        if plan.num_rows:
+            order.append("step")
+        if order.count("step") == NEW_TOKENS:  # the other request's last one
+            may_load.set()
+        return launch(plan)
+
+    monkeypatch.setattr(tier, "load", load_late)
+    monkeypatch.setattr(executor, "launch", launch_and_note)
+
+    together = engine.generate([case.prompts[longest], other], NEW_TOKENS)
+
+    assert tokens(together) == [answers[longest], alone]
+    assert together[0].cached_tokens > 0
+    beside = order[order.index("load is launched") : order.index("load ends")]
+    assert beside.count("step") == NEW_TOKENS
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_transfers_that_are_late_or_fail_change_no_answer(
+    case: EngineCase,
+    answers: list[list[int]],
+    overlap: bool,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = small(case, spare_pages=4, overlap_schedule=overlap)
+    assert engine._engine.executor.transfers is not None
+    tier = engine._engine.executor.transfers._tier
+    rng = random.Random(seed)
+    failed: list[str] = []
+
+    def unreliable(name: str):
+        copy = getattr(tier, name)
+
+        def carry_out(device_pages, host_pages) -> None:
+            time.sleep(rng.choice([0, 0, 0.001, 0.01]))
+            if rng.random() < 0.3:
+                failed.append(name)
+                tier.pages[host_pages if name == "store" else []] = float("nan")  # half written
+                raise OSError("the host tier is out of order")
+            copy(device_pages, host_pages)
+
+        return carry_out
+
+    for name in ("store", "load"):
+        monkeypatch.setattr(tier, name, unreliable(name))
+
+    while {"store", "load"} != set(failed):
+        assert tokens(engine.generate(case.prompts, NEW_TOKENS)) == answers
+        engine.scheduler.check_invariants()
 
 
 def tokens(completions: list[Completion]) -> list[list[int]]:

@@ -162,7 +162,9 @@ def test_a_step_is_launched_before_the_one_before_it_is_read(tmp_path) -> None:
         happened.append("launch")
         return engine.executor.launch(plan)
 
-    executor = SimpleNamespace(launch=launch, constraints=engine.executor.constraints)
+    executor = SimpleNamespace(
+        launch=launch, constraints=engine.executor.constraints, transfers=None
+    )
     script = Script([[1, 2, 3]], {}, max_tokens=3)
     streams = Streams(1, script, on_step=lambda: happened.append("read"))
 

@@ -60,8 +60,10 @@ class HostTier {
   // every host page is in use.
   void evicted(BlockId block, PageId device_page);
 
-  // The write-backs since the last call; a plan carries them out before its rows write.
-  [[nodiscard]] std::vector<WriteBack> take_write_backs() { return std::exchange(pending_, {}); }
+  // The write-backs that no plan names yet, from the `first` on; it carries them out before
+  // anybody writes where they read.
+  [[nodiscard]] std::vector<WriteBack> take_write_backs(std::size_t first = 0);
+  [[nodiscard]] std::size_t pending() const { return pending_.size(); }
   // The transfer of these has ended. Unless it failed, the host holds the blocks from now on.
   void written(std::vector<WriteBack>&& done, bool ok);
 

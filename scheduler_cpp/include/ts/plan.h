@@ -55,10 +55,11 @@ struct PagePatch {
 inline constexpr RequestId kNobody = ~RequestId{0};
 
 enum class TransferKind : std::uint8_t {
-  kStore = 0,    // device to host, before the plan's rows write
-  kLoad = 1,     // host to device, after the plan's stores
-  kSend = 2,     // device to a peer
-  kReceive = 3,  // a peer to device
+  kStore = 0,     // device to host, before the plan's rows write
+  kLoad = 1,      // host to device, after what the plan displaces
+  kSend = 2,      // device to a peer
+  kReceive = 3,   // a peer to device, after what the plan displaces
+  kDisplace = 4,  // device to host, before the plan's loads and receives write; no row does
 };
 
 struct Plan {

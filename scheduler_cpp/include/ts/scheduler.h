@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -31,6 +30,7 @@
 #include "ts/slot.h"
 #include "ts/step.h"
 #include "ts/tps_floor.h"
+#include "ts/transfers.h"
 #include "ts/waiting_queue.h"
 
 namespace ts {
@@ -137,9 +137,9 @@ class Scheduler {
   void seat(WaitingQueue::Iterator& at);
   void begin_load(WaitingQueue::Entry& entry, Seat&& seat, std::span<const BlockId> in_host);
   void begin_receive(WaitingQueue::Entry& entry, Seat&& seat);
+  void take_pages_to_load(std::int32_t columns, Holdings& seat, Load& load);
   void begin_prefill(SlotId id);
   void launch_chunk(const Chunk& chunk);
-  void emit_transfers();
 
   // commit() (commit.cpp)
   void check_commit(std::uint64_t step, std::span<const Token> sampled,
@@ -158,7 +158,7 @@ class Scheduler {
   void withdraw_unproven_pages(const Sequence& sequence);
   [[nodiscard]] bool builds_on_withdrawn(const SequencePages& pages) const;
 
-  // complete_transfer() (transfers.cpp)
+  // complete_transfer() (complete_transfer.cpp)
   void arrived(SlotId id, Loading&& loading, bool ok, bool withdrawn);
   void release_transferred(SlotId id, const TransferToken& token);
 
@@ -203,24 +203,7 @@ class Scheduler {
   AdmissionPolicy admission_;
   SlotPool slot_pool_;
   StepClock clock_;
-  TransferClock transfer_clock_;
-  double now_ = 0;  // of the last overdue_transfers()
-  struct Load {
-    TransferId transfer;
-    RequestId request;
-    SlotId slot;
-    std::vector<BlockId> blocks;  // whose host pages it reads; none if a peer sends them
-    std::vector<PageId> device_pages;
-    std::optional<double> since = {};  // when overdue_transfers() saw it first
-  };
-  struct Send {
-    TransferId transfer;
-    RequestId request;
-    SlotId slot;
-    std::optional<double> since = {};
-  };
-  using WriteBacks = InFlight<std::vector<WriteBack>, TransferToken>;
-  std::map<TransferId, std::variant<Load, WriteBacks, Send>> transfers_;
+  Transfers transfers_;
   WaitingQueue waiting_;
   std::vector<Slot> slots_;
   std::vector<SlotId> running_;  // not ended, in service order: the youngest is last
@@ -240,8 +223,6 @@ class Scheduler {
   std::size_t able_ = 0;   // running_ from here on give way in this step
   bool shortage_ = false;  // somebody before able_ lacks a page nevertheless
   std::vector<Chunk> chunks_;
-  std::vector<Load> loads_;  // the next plan tells the execution plane of these, and of sends
-  std::vector<Send> sends_;
 
   std::int32_t draining_ = 0;                 // sequences whose last step is in flight
   std::deque<InFlight<PageLease>> replaced_;  // by a cached page of the same content

@@ -9,6 +9,9 @@
 // small ones. Each kind is forgotten at its own pace, so that hours of decoding leave what is known
 // of prefill as it was; and both faster while predictions are off all the time (a variable
 // forgetting factor, Fortescue et al. 1981), so that a machine that gets slower is noticed soon.
+//
+// A step beside transfers between the tiers takes a multiple of that, which is learned from such
+// steps, and nothing else is.
 #pragma once
 
 #include <array>
@@ -25,7 +28,9 @@ struct StepShape {
   std::int32_t prefill_tokens = 0;
   std::int64_t prefill_context = 0;  // KV entries that chunks read: each row expands its own once
   std::int64_t prefill_pairs = 0;    // of a chunk's token and a KV entry before it
+  bool beside_transfers = false;     // between device and host tier
 
+  [[nodiscard]] bool any_rows() const { return decode_rows > 0 || chunks > 0; }
   void add_decode(std::int64_t context) {
     ++decode_rows;
     decode_context += context;
@@ -63,13 +68,15 @@ class StepCostModel {
   };
 
   [[nodiscard]] static Terms terms(const StepShape& shape);
+  void learn_beside(StepShape shape, double seconds);
   // Fits the weights from `begin` to `end`, given those before them.
   void fit(const Sums& sums, std::size_t begin, std::size_t end);
 
   Sums decodes_;   // steps without prefill
   Sums prefills_;  // steps with some
   Terms weights_{};
-  double error_ = 0;  // of predictions, relative, averaged over some steps
+  double beside_ = 1;  // times as long as alone
+  double error_ = 0;   // of predictions, relative, averaged over some steps
   std::int64_t learned_ = 0;
 };
 

@@ -43,6 +43,7 @@ class Transfer(enum.IntEnum):
     """Which way a transfer goes: the values of `Plan.transfer_kind`."""
 
     STORE = 0  # device to host, before the plan's rows write
-    LOAD = 1  # host to device, after the plan's stores
+    LOAD = 1  # host to device, after what the plan displaces
     SEND = 2  # device to a peer
-    RECEIVE = 3  # a peer to device
+    RECEIVE = 3  # a peer to device, after what the plan displaces
+    DISPLACE = 4  # device to host, before the plan's loads and receives write; no row does
