@@ -25,6 +25,7 @@ MUTATIONS = SOURCES / "tests" / "mutations.toml"
 TESTS: dict[str, list[str]] = {
     "test_scheduler": [],
     "test_tiers": [],
+    "test_tps_floor": [],
     "test_cache_groups": [],
     "test_failures": [],
     "test_peers": [],

@@ -227,6 +227,26 @@ SPEC("a step waits for the stores of what its rows write over, and for no other"
   EXPECT(engine.outcomes[2].tokens == output_after(kPrompt, 1, 1000));
 }
 
+SPEC(
+    "what a decode row writes over is stored before it, though a load of the plan displaces more") {
+  Engine engine(config());
+  store_prompt(engine);
+  engine.submit(2, tokens(3, 300), 10);
+  engine.step();
+  engine.step();
+  engine.submit(3, kPrompt, 1);
+  EXPECT(engine.plan());  // the row opens a page
+  const Plan& plan = engine.scheduler.plan_buffers();
+  EXPECT(plan.row_slot.size() == 1 && plan.transfer_id.size() == 3);
+  EXPECT(plan.transfer_kind[0] == static_cast<std::uint8_t>(TransferKind::kStore));
+  EXPECT(plan.transfer_offset[1] == 1);
+  EXPECT(plan.transfer_device_page[0] == plan.page_patch.back().page);
+  EXPECT(plan.transfer_kind[1] == static_cast<std::uint8_t>(TransferKind::kDisplace));
+  engine.commit();
+  engine.run();
+  EXPECT(engine.outcomes[3].cached_tokens == 12);
+}
+
 SPEC("what a load displaces comes back, though it is stored as late as the load ends") {
   Engine engine(config());
   const std::vector<Token> other = tokens(33, 100);
