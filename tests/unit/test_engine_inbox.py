@@ -28,7 +28,9 @@ SECONDS = 60  # that nothing here takes
 def inbox() -> Iterator[Inbox]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     outbox = Outbox(context, "inproc://outbox")
-    inbox = Inbox(context, "inproc://inbox", outbox, TokenConstraints(), Heartbeat(1))
+    inbox = Inbox(
+        context, "inproc://inbox", outbox, TokenConstraints(torch.device("cpu")), Heartbeat(1)
+    )
     yield inbox
     inbox.close()
     outbox.close()

@@ -126,7 +126,7 @@ def test_a_transfer_that_cannot_be_carried_out_fails_and_no_other(
 
     ended = carry_out(transfers, plan((kind, [0], [HOST_PAGES]), (LOAD, [1], [1])))
 
-    assert ended == [(0, False), (1, True)]
+    assert sorted(ended) == [(0, False), (1, True)]  # a store of the step, beside the thread's load
     assert f"transfer 0 ({kind.name.lower()}) failed" in caplog.text
 
 

@@ -103,3 +103,38 @@ def test_a_nan_spoils_no_other_row(function: Any, op: str) -> None:
         strict=True,
     ):
         assert torch.equal(have[others], want[others])
+
+
+AT = 4  # the entry of the row's context that is no number; its five queries see 3 to 7 entries
+QUERIES = torch.tensor([0, 5], dtype=torch.int32)
+ONE_ROW: dict[str, Any] = {
+    "kv": normal(4, 4, 20),
+    "block_table": torch.tensor([[2, 0]], dtype=torch.int32),
+    "slots": torch.zeros(1, dtype=torch.int32),
+    "context_lens": torch.tensor([7], dtype=torch.int32),
+    "scale": 1.0,
+}
+CAUSAL: dict[str, dict[str, Any]] = {
+    "mla_decode": {"q": normal(1, 5, 3, 20), "kv_lora_rank": 16},
+    "mla_prefill": {"q": normal(5, 3, 12), "query_start": QUERIES, "w_kv_b": normal(3, 14, 16)},
+}
+
+
+@pytest.mark.parametrize("value", [NAN, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    ("function", "op"),
+    # The model gives a native decode one query a row.
+    [p for p in IMPLEMENTATIONS if p.values[1] in CAUSAL and p.id != "mla_decode-native"],
+)
+def test_what_is_no_number_spoils_no_token_before_it(function: Any, op: str, value: float) -> None:
+    """Of one row's queries those that do not see the entry: somebody may share their KV."""
+    arguments = ONE_ROW | CAUSAL[op]
+    before = function(**arguments).flatten(0, -3)
+    spoilt = arguments["kv"].clone()
+    spoilt[0, AT - 4] = value
+
+    after = function(**arguments | {"kv": spoilt}).flatten(0, -3)
+
+    blind = AT - 2  # query i sees 3 + i entries
+    assert torch.equal(after[:blind], before[:blind])
+    assert not after[blind:].isfinite().all(dim=-1).any()

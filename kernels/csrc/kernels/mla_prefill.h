@@ -25,6 +25,14 @@ struct PrefillShape {
   }
 };
 
+TS_INLINE float finite_or_zero(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  return std::bit_cast<float>((bits & 0x7f800000u) == 0x7f800000u ? 0u : bits);
+}
+TS_INLINE bf16 finite_or_zero(bf16 x) {
+  return {static_cast<std::uint16_t>((x.bits & 0x7f80u) == 0x7f80u ? 0u : x.bits)};
+}
+
 // A head's keys [key / pair][kPrefillBlock][pair] and values [kPrefillBlock / pair][value][pair] of
 // one block of the context.
 template <class T>
@@ -73,6 +81,9 @@ struct ExpandedBlock {
           a.rank, count, a.value, latent, v_row, [=](i64 j, i64 d) { return v + j * value + d; },
           1);
     }
+    // What is no number would spoil the queries that do not see it, too: 0 times NaN is NaN. Those
+    // that see it have a NaN from its key.
+    for (i64 i = 0; i < shape.value * kPrefillBlock; ++i) values[i] = finite_or_zero(values[i]);
     for (i64 j = 0; j < count; ++j) {
       for (i64 d = 0; d < a.rope; ++d) {
         const i64 at = shape.nope + d;

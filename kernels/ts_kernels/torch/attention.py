@@ -141,9 +141,10 @@ def _over_latents(
     for span in spans:
         context = _gathered(kv, pages, span, context_lens)
         products = batched_product(queries, context).view(rows, query_tokens, heads, -1)
-        mask = _mask(visible - span[0] * kv.shape[1], context.shape[1])[:, :, None]
-        scores = torch.add(mask, products, alpha=scale).view(rows, query_tokens * heads, -1)
-        outs.append(_weighted(scores, context))
+        hidden = _hidden(visible - span[0] * kv.shape[1], context.shape[1])[:, :, None]
+        scores = _scores(products, scale, hidden).view(rows, query_tokens * heads, -1)
+        # One query sees all that there is; of several, the first must not meet a later one's NaN.
+        outs.append(_weighted(scores, context if query_tokens == 1 else _finite(context)))
         if len(spans) > 1:
             log_sums.append(scores.logsumexp(dim=-1))
     return _combined(outs, log_sums).view(rows, query_tokens, heads, width)
@@ -168,15 +169,15 @@ def _expanded(
         begin = span[0] * kv.shape[1]
         context = _gathered(kv, pages, span, context_lens)
         keys, values = _keys_and_values(context, w_kv_b, key_width)
+        values = _finite(values)
         step = max(16, _SCORES_AT_ONCE // (rows * heads * keys.shape[1]))
         out, log_sum = [], []
         for first in range(0, query_tokens, step):
             mine = slice(first, min(first + step, query_tokens))
             reach = max(1, min(keys.shape[1], seen[mine.stop - 1] - begin))
             products = batched_product(queries[:, mine], keys[:, :reach])
-            mask = _mask(visible[:, mine] - begin, reach)[:, None]
-            scores = torch.add(mask, products.view(rows, heads, -1, reach), alpha=scale)
-            scores = scores.flatten(0, 1)
+            hidden = _hidden(visible[:, mine] - begin, reach)[:, None]
+            scores = _scores(products.view(rows, heads, -1, reach), scale, hidden).flatten(0, 1)
             out.append(_weighted(scores, values[:, :reach]))
             if len(spans) > 1:
                 log_sum.append(scores.logsumexp(dim=-1))
@@ -198,10 +199,20 @@ def _keys_and_values(context: Tensor, w_kv_b: Tensor, key_width: int) -> tuple[T
     return keys.flatten(0, 1), per_head[..., nope:].contiguous().flatten(0, 1)
 
 
-def _mask(visible: Tensor, entries: int) -> Tensor:
-    """0 for the first `visible` entries and _MASKED for the rest: [..., entries] fp32."""
-    hidden = torch.arange(entries, device=visible.device) >= visible[..., None]
-    return hidden * _MASKED
+def _hidden(visible: Tensor, entries: int) -> Tensor:
+    """Whether an entry is behind the first `visible` ones: [..., entries] bool."""
+    return torch.arange(entries, device=visible.device) >= visible[..., None]
+
+
+def _scores(products: Tensor, scale: float, hidden: Tensor) -> Tensor:
+    """Scaled, in fp32; what is hidden may be NaN, and must not matter."""
+    return products.float().mul_(scale).masked_fill_(hidden, _MASKED)
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Zeros for what is no number, which a weight of 0 would not take out of a sum. Whoever sees
+    such an entry has a NaN from its score."""
+    return values.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _weighted(scores: Tensor, values: Tensor) -> Tensor:
