@@ -1,0 +1,648 @@
+# SPDX-License-Identifier: MIT
+"""MLA decode for Blackwell (sm_100a): every KV byte comes from memory once, is key and value both.
+
+The product is turned over: keys are the rows of the MMA tiles (M), query rows, which are query
+tokens x heads of one request, their columns (N). So a tile is full however few heads a rank has.
+
+    S^T [64 keys, N]      = K [64, 576]  Q^T [576, N]          N = 16, 32, 48 or 64
+    O^T [512 latent, N]  += V^T [512, 64]  P^T [64, N]         V is K's first 512 columns
+
+All operands are in shared memory: K is read along its rows for S (K-major), and the same bytes
+across them for O (M-major). S and O are in tensor memory: O as four quarters of 128 x N, S twice.
+
+One CTA for an SM, six warps; a piece of work (splits.py) is a range of tiles of one (request, group
+of N query rows). `=>` is who announces a barrier, and to whom:
+
+    warp 5  load      Q of a piece; quarters of the latent [64, 128] and the ropes [64, 64] of tiles
+             |            query_here, latent_here[], rope_here[]  => multiply
+    warp 4  multiply  S of tile t+1, then O += V^T P of tile t
+             |            query_read, latent_read[], rope_read[]  => load
+             |            scores_here[2], output_here             => attend
+    warps   attend    maxima, weights P; rescales O where a maximum grew; after the last tile, O out
+     0 - 3   |            scores_read[2], weights_here            => multiply
+
+    time ->   load      |K0|K1   |K2   |K3
+              multiply     |S0|S1|  O0|S2|  O1|S3|
+              attend          | P0  | | P1  | | P2
+
+`output_here` says that O has the product of the latest weights, so that these may be overwritten, O
+be rescaled and, after the last tile, be stored. What a query must not see is -inf among the scores,
+whatever stands there; behind the end of a context the latents of the tile are zeroed too, since
+0 x NaN is NaN. Pages behind the end are loaded from past the pool's end, where TMA reads zeros.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cutlass
+import cutlass.cute as cute
+import cutlass.memory
+import cutlass.utils.blackwell_helpers as blackwell
+from cutlass import BFloat16, Float32, Int32
+from cutlass._mlir.dialects import nvvm
+from cutlass.cute.nvgpu import OperandMajorMode, cpasync, tcgen05
+
+from ts_kernels.cutedsl import softmax, splits
+from ts_kernels.cutedsl.pages import PageReader
+
+TILE = 64  # keys
+LATENT, ROPE = 512, 64
+WIDTH = LATENT + ROPE
+QUARTER = 128  # columns of the latent that are loaded, multiplied and released together
+QUARTERS = LATENT // QUARTER
+SLAB = 64  # columns of bf16 in 128 bytes, the widest that the swizzle takes
+LOAD_WARP, MULTIPLY_WARP = 5, 4
+THREADS = 192
+ATTEND_BARRIER = 1  # among warps 0 to 3
+SHARED_BYTES = 227 * 1024
+RESERVED_BYTES = 3 * 1024  # barriers and what the attending warps exchange
+LN_2 = math.log(2)
+
+
+class MlaDecode:
+    """heads, tokens: of a request's queries, [R, tokens, heads, 576] seen as [R, rows, 576]."""
+
+    def __init__(self, heads: int, tokens: int, page_size: int) -> None:
+        self.heads, self.tokens, self.page_size = heads, tokens, page_size
+        self.rows = heads * tokens
+        self.n = min(64, -(-self.rows // 16) * 16)  # query rows of a CTA
+        self.groups = -(-self.rows // self.n)
+        self.reader = PageReader(page_size, TILE)
+        self.box = min(page_size, TILE)  # keys that one copy brings
+        self.ropes = 2
+        fixed = RESERVED_BYTES + 2 * self.n * (WIDTH + TILE) + self.ropes * TILE * ROPE * 2
+        self.latents = (SHARED_BYTES - fixed) // (TILE * QUARTER * 2)  # at least two tiles' worth
+        columns = 6 * self.n
+        self.tensor_columns = 1 << (columns - 1).bit_length()
+
+    @cute.jit
+    def launch(
+        self,
+        mQ: cute.Tensor,
+        mKV: cute.Tensor,
+        mTable: cute.Tensor,
+        mSlots: cute.Tensor,
+        mLens: cute.Tensor,
+        mOut: cute.Tensor,
+        mLse: cute.Tensor,
+        mPartial: cute.Tensor,
+        mPartialLse: cute.Tensor,
+        scale: Float32,
+        ctas: Int32,
+        stream,
+    ):
+        """mQ: [R, rows, 576]; mKV: [pages, page_size, 576]; mOut: [R, rows, 512]; mLse: [R, rows].
+        mPartial: [2 ctas, N, 512] and mPartialLse: [2 ctas, N] f32.
+        """
+        swizzled = tcgen05.make_smem_layout_atom(tcgen05.SmemLayoutAtomKind.K_SW128, BFloat16)
+        copy = cpasync.CopyBulkTensorTileG2SOp()
+        # [keys of a page, columns, pages] and [query rows, columns, requests]
+        kv = cute.make_tensor(mKV.iterator, cute.select(mKV.layout, mode=[1, 2, 0]))
+        q = cute.make_tensor(mQ.iterator, cute.select(mQ.layout, mode=[1, 2, 0]))
+        kv_box = cute.tile_to_shape(swizzled, (self.box, SLAB), order=(0, 1))
+        q_box = cute.tile_to_shape(swizzled, (self.n, SLAB), order=(0, 1))
+        load_kv, tma_kv = cpasync.make_tiled_tma_atom(copy, kv, kv_box, (self.box, SLAB))
+        load_q, tma_q = cpasync.make_tiled_tma_atom(copy, q, q_box, (self.n, SLAB))
+        self.kernel(
+            load_kv,
+            tma_kv,
+            load_q,
+            tma_q,
+            mTable,
+            mSlots,
+            mLens,
+            mOut,
+            mLse,
+            mPartial,
+            mPartialLse,
+            scale * math.log2(math.e),
+        ).launch(grid=[ctas, 1, 1], block=[THREADS, 1, 1], stream=stream)
+
+    @cute.kernel
+    def kernel(
+        self,
+        load_kv: cute.CopyAtom,
+        tma_kv: cute.Tensor,
+        load_q: cute.CopyAtom,
+        tma_q: cute.Tensor,
+        mTable: cute.Tensor,
+        mSlots: cute.Tensor,
+        mLens: cute.Tensor,
+        mOut: cute.Tensor,
+        mLse: cute.Tensor,
+        mPartial: cute.Tensor,
+        mPartialLse: cute.Tensor,
+        scale: Float32,
+    ):
+        warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
+        allocator = cutlass.memory.SmemAllocator()
+        bars = Barriers(allocator, self.latents, self.ropes)
+        columns = allocator.allocate_array(Int32, 1)
+        n = self.n
+        exchange = cute.make_layout((n, softmax.WARPS, 2), stride=(1, n, softmax.WARPS * n))
+        sExchange = allocator.allocate_tensor(Float32, exchange, 16)
+        sFactor = allocator.allocate_tensor(Float32, cute.make_layout(n), 16)
+        sLatent = allocator.allocate_array(
+            BFloat16, self.latents * TILE * QUARTER, byte_alignment=1024
+        )
+        sRope = allocator.allocate_array(BFloat16, self.ropes * TILE * ROPE, byte_alignment=1024)
+        sQ = allocator.allocate_array(BFloat16, n * WIDTH, byte_alignment=1024)
+        sP = allocator.allocate_array(BFloat16, n * TILE, byte_alignment=1024)
+
+        if warp == MULTIPLY_WARP:
+            initialise(bars)
+            cute.arch.alloc_tmem(self.tensor_columns, columns)
+        cute.arch.mbarrier_init_fence()
+        cute.arch.barrier()
+        cute.arch.griddepcontrol_launch_dependents()
+        memory = cute.arch.retrieve_tmem_ptr(Float32, 16, columns)
+        row, at, left = splits.first_piece(mLens, TILE, self.groups)
+
+        if warp == LOAD_WARP:
+            self.load(
+                bars,
+                (load_kv, tma_kv, load_q, tma_q),
+                (mTable, mSlots, mLens),
+                (sLatent, sRope, sQ),
+                (row, at, left),
+            )
+        if warp == MULTIPLY_WARP:
+            self.multiply(
+                bars,
+                memory,
+                mLens,
+                (sLatent, sRope, sQ, sP),
+                (row, at, left),
+            )
+        if warp < softmax.WARPS:
+            self.attend(
+                bars,
+                memory,
+                mLens,
+                (mOut, mLse, mPartial, mPartialLse),
+                (sLatent, sP, sExchange, sFactor),
+                scale,
+                (row, at, left),
+            )
+        cute.arch.barrier()
+        if warp == MULTIPLY_WARP:
+            cute.arch.relinquish_tmem_alloc_permit()
+            cute.arch.dealloc_tmem(memory, self.tensor_columns)
+
+    # Load
+
+    @cute.jit
+    def load(self, bars, copies, arrays, shared, work):
+        load_kv, tma_kv, load_q, tma_q = copies
+        mTable, mSlots, mLens = arrays
+        sLatent, sRope, sQ = shared
+        row, at, left = work
+        past_the_pool = tma_kv.shape[2]
+        to_latent, from_kv = self.boxes(load_kv, sLatent, tma_kv, self.box, 2 * self.latents)
+        to_rope, _ = self.boxes(load_kv, sRope, tma_kv, self.box, self.ropes)
+        to_q, from_q = self.boxes(load_q, sQ, tma_q, self.n, 0)
+        boxes = TILE // self.box
+        piece, tile_count = Int32(0), Int32(0)
+        while left > 0:
+            row, group, length, begin, end = splits.piece_at(mLens, row, at, left, TILE)
+            cute.arch.mbarrier_wait(bars.query_read, (piece + 1) % 2)
+            with cute.arch.elect_one():
+                cute.arch.mbarrier_arrive_and_expect_tx(bars.query_here, self.n * WIDTH * 2)
+            for slab in cutlass.range_constexpr(WIDTH // SLAB):
+                cute.copy(
+                    load_q,
+                    from_q[None, group, slab, row],
+                    to_q[None, slab],
+                    tma_bar_ptr=bars.query_here,
+                )
+            slot = mSlots[row]
+            columns = (length + (self.page_size - 1)) // self.page_size
+            held = self.reader.read(mTable, slot, columns, self.reader.first_held(begin))
+            for tile in cutlass.range(begin, end, unroll=1):
+                if tile != begin and self.reader.begins_at(tile):
+                    held = self.reader.read(mTable, slot, columns, self.reader.first_held(tile))
+                pages = [
+                    self.reader.page(held, tile, box, columns, past_the_pool)
+                    for box in range(self.reader.boxes)
+                ]
+                part = self.reader.part(tile)
+                for quarter in cutlass.range_constexpr(QUARTERS):
+                    stage, turn = self.latent_stage(tile_count, quarter)
+                    cute.arch.mbarrier_wait(bars.latent_read + stage, (turn + 1) % 2)
+                    full = bars.latent_here + stage
+                    with cute.arch.elect_one():
+                        cute.arch.mbarrier_arrive_and_expect_tx(full, TILE * QUARTER * 2)
+                    for half in cutlass.range_constexpr(2):
+                        for box in cutlass.range_constexpr(boxes):
+                            cute.copy(
+                                load_kv,
+                                from_kv[None, part, 2 * quarter + half, pages[box]],
+                                to_latent[None, (2 * stage + half) * boxes + box],
+                                tma_bar_ptr=full,
+                            )
+                stage, turn = tile_count % self.ropes, tile_count // self.ropes
+                cute.arch.mbarrier_wait(bars.rope_read + stage, (turn + 1) % 2)
+                full = bars.rope_here + stage
+                with cute.arch.elect_one():
+                    cute.arch.mbarrier_arrive_and_expect_tx(full, TILE * ROPE * 2)
+                for box in cutlass.range_constexpr(boxes):
+                    cute.copy(
+                        load_kv,
+                        from_kv[None, part, LATENT // SLAB, pages[box]],
+                        to_rope[None, stage * boxes + box],
+                        tma_bar_ptr=full,
+                    )
+                tile_count += 1
+            piece += 1
+            row, at, left = splits.next_piece(row, at, left, length, end - begin, TILE, self.groups)
+
+    @cute.jit
+    def boxes(self, load, shared, source, rows: cutlass.Constexpr, slabs: cutlass.Constexpr):
+        """Places of boxes [rows, 64] in shared memory, one behind another, and boxes of a source.
+
+        slabs: those of a tile's 64 keys; 0: those of the queries.
+        """
+        places = slabs * (TILE // rows) if slabs > 0 else WIDTH // SLAB
+        pointer = cute.recast_ptr(shared, cute.make_swizzle(3, 4, 3), dtype=BFloat16)
+        layout = cute.make_layout((rows, SLAB, places), stride=(SLAB, 1, rows * SLAB))
+        sources = cute.local_tile(source, (rows, SLAB), (None, None, None))
+        return cpasync.tma_partition(
+            load,
+            0,
+            cute.make_layout(1),
+            cute.group_modes(cute.make_tensor(pointer, layout), 0, 2),
+            cute.group_modes(sources, 0, 2),
+        )
+
+    @cute.jit
+    def latent_stage(self, tile_count: Int32, quarter: cutlass.Constexpr):
+        at = QUARTERS * tile_count + quarter
+        return at % self.latents, at // self.latents
+
+    # Multiply
+
+    @cute.jit
+    def multiply(self, bars, memory, mLens, shared, work):
+        score_mma, output_mma = self.score_mma(), self.output_mma()
+        sLatent, sRope, sQ, sP = shared
+        row, at, left = work
+        n = self.n
+        rK = score_mma.make_fragment_A(
+            self.operand_a(sLatent, score_mma, (TILE, n, QUARTER), self.latents)
+        )
+        rRope = score_mma.make_fragment_A(
+            self.operand_a(sRope, score_mma, (TILE, n, ROPE), self.ropes)
+        )
+        rQ = score_mma.make_fragment_B(self.operand_b(sQ, score_mma, (TILE, n, WIDTH)))
+        rV = output_mma.make_fragment_A(
+            self.operand_a(sLatent, output_mma, (QUARTER, n, TILE), self.latents)
+        )
+        rP = output_mma.make_fragment_B(self.operand_b(sP, output_mma, (QUARTER, n, TILE)))
+        piece, tile_count = Int32(0), Int32(0)
+        while left > 0:
+            row, _, length, begin, end = splits.piece_at(mLens, row, at, left, TILE)
+            cute.arch.mbarrier_wait(bars.query_here, piece % 2)
+            for tile in cutlass.range(begin, end + 1, unroll=1):
+                if tile < end:
+                    self.multiply_scores(bars, memory, rK, rRope, rQ, tile_count)
+                if tile + 1 == end:
+                    with cute.arch.elect_one():
+                        tcgen05.commit(bars.query_read)
+                if tile > begin:
+                    self.multiply_output(bars, memory, rV, rP, tile_count - 1, tile - 1 > begin)
+                tile_count += 1
+            tile_count -= 1
+            piece += 1
+            row, at, left = splits.next_piece(row, at, left, length, end - begin, TILE, self.groups)
+
+    @cute.jit
+    def score_mma(self):
+        k_major = OperandMajorMode.K
+        return blackwell.make_trivial_tiled_mma(
+            BFloat16, BFloat16, k_major, k_major, Float32, tcgen05.CtaGroup.ONE, (TILE, self.n)
+        )
+
+    @cute.jit
+    def output_mma(self):
+        m_major, k_major = OperandMajorMode.MN, OperandMajorMode.K
+        return blackwell.make_trivial_tiled_mma(
+            BFloat16, BFloat16, m_major, k_major, Float32, tcgen05.CtaGroup.ONE, (QUARTER, self.n)
+        )
+
+    @cute.jit
+    def operand_a(self, shared, mma, tile: cutlass.Constexpr, stages: cutlass.Constexpr):
+        layout = blackwell.make_smem_layout_a(mma, tile, BFloat16, stages)
+        return cute.make_tensor(cute.recast_ptr(shared, layout.inner, dtype=BFloat16), layout.outer)
+
+    @cute.jit
+    def operand_b(self, shared, mma, tile: cutlass.Constexpr):
+        layout = blackwell.make_smem_layout_b(mma, tile, BFloat16, 1)
+        return cute.make_tensor(cute.recast_ptr(shared, layout.inner, dtype=BFloat16), layout.outer)
+
+    @cute.jit
+    def multiply_scores(self, bars, memory, rK, rRope, rQ, tile_count):
+        """S^T = K Q^T, of the tile that this CTA takes `tile_count`-th."""
+        mma = self.score_mma()
+        scores = self.scores_at(mma, memory, tile_count % 2)
+        cute.arch.mbarrier_wait(bars.scores_read + tile_count % 2, (tile_count // 2 + 1) % 2)
+        tcgen05_fence_after()
+        mma.set(tcgen05.Field.ACCUMULATE, False)
+        steps = cute.size(rK, mode=[2])
+        for quarter in cutlass.range_constexpr(QUARTERS):
+            stage, turn = self.latent_stage(tile_count, quarter)
+            cute.arch.mbarrier_wait(bars.latent_here + stage, turn % 2)
+            for k in cutlass.range_constexpr(steps):
+                at_q = (None, None, quarter * steps + k, 0)
+                cute.gemm(mma, scores, rK[None, None, k, stage], rQ[at_q], scores)
+                mma.set(tcgen05.Field.ACCUMULATE, True)
+        stage, turn = tile_count % self.ropes, tile_count // self.ropes
+        cute.arch.mbarrier_wait(bars.rope_here + stage, turn % 2)
+        for k in cutlass.range_constexpr(cute.size(rRope, mode=[2])):
+            at_q = (None, None, QUARTERS * steps + k, 0)
+            cute.gemm(mma, scores, rRope[None, None, k, stage], rQ[at_q], scores)
+        with cute.arch.elect_one():
+            tcgen05.commit(bars.rope_read + stage)
+            tcgen05.commit(bars.scores_here + tile_count % 2)
+
+    @cute.jit
+    def multiply_output(self, bars, memory, rV, rP, tile_count, accumulate):
+        """O^T += V^T P^T, quarter by quarter, which are free then."""
+        cute.arch.mbarrier_wait(bars.weights_here, tile_count % 2)
+        tcgen05_fence_after()
+        for quarter in cutlass.range_constexpr(QUARTERS):
+            mma = self.output_mma()
+            output = self.output_at(mma, memory, quarter)
+            stage, _ = self.latent_stage(tile_count, quarter)
+            mma.set(tcgen05.Field.ACCUMULATE, accumulate)
+            for k in cutlass.range_constexpr(cute.size(rV, mode=[2])):
+                cute.gemm(mma, output, rV[None, None, k, stage], rP[None, None, k, 0], output)
+                mma.set(tcgen05.Field.ACCUMULATE, True)
+            with cute.arch.elect_one():
+                tcgen05.commit(bars.latent_read + stage)
+        with cute.arch.elect_one():
+            tcgen05.commit(bars.output_here)
+
+    @cute.jit
+    def output_at(self, mma, memory, quarter: cutlass.Constexpr):
+        layout = mma.make_fragment_C(mma.partition_shape_C((QUARTER, self.n))).layout
+        return cute.make_tensor(memory + quarter * self.n, layout)
+
+    @cute.jit
+    def scores_at(self, mma, memory, stage: Int32):
+        layout = mma.make_fragment_C(mma.partition_shape_C((TILE, self.n))).layout
+        column = cute.assume((QUARTERS + stage) * self.n, divby=16)
+        return cute.make_tensor(memory + column, layout)
+
+    # Attend
+
+    @cute.jit
+    def attend(self, bars, memory, mLens, results, shared, scale, work):
+        sLatent, sP, sExchange, sFactor = shared
+        row, at, left = work
+        lane = cute.arch.lane_idx()
+        warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
+        own = softmax.rows_of(self.n)
+        top, total = cute.make_rmem_tensor(own, Float32), cute.make_rmem_tensor(own, Float32)
+        visible = cute.make_rmem_tensor(own, Int32)
+        tile_count = Int32(0)
+        while left > 0:
+            row, group, length, begin, end = splits.piece_at(mLens, row, at, left, TILE)
+            top.fill(-Float32.inf)
+            total.fill(0.0)
+            for i in cutlass.range_constexpr(own):
+                token = (group * self.n + softmax.row_at(i, lane)) // self.heads
+                visible[i] = cutlass.min(length, length - self.tokens + 1 + token)
+            for tile in cutlass.range(begin, end, unroll=1):
+                scores = self.take_scores(bars, memory, tile_count, lane)
+                if (tile + 1) * TILE > length - self.tokens + 1:
+                    softmax.mask_scores(scores, visible, tile * TILE, lane, warp)
+                self.attend_to_tile(
+                    bars,
+                    memory,
+                    scores,
+                    (top, total),
+                    (sP, sExchange, sFactor),
+                    scale,
+                    tile_count,
+                    tile > begin,
+                )
+                if (tile + 1) * TILE > length:
+                    self.zero_behind(bars, sLatent, length - tile * TILE, tile_count)
+                cute.arch.fence_proxy("async.shared", space="cta")
+                tcgen05_fence_before()
+                cute.arch.mbarrier_arrive(bars.weights_here)
+                tile_count += 1
+            self.finish(
+                bars,
+                memory,
+                (top, total),
+                (sExchange, sFactor),
+                results,
+                scale,
+                tile_count,
+                (row, group, begin, end == splits.tiles_of(length, TILE)),
+            )
+            row, at, left = splits.next_piece(row, at, left, length, end - begin, TILE, self.groups)
+
+    @cute.jit
+    def take_scores(self, bars, memory, tile_count, lane):
+        cute.arch.mbarrier_wait(bars.scores_here + tile_count % 2, tile_count // 2 % 2)
+        tcgen05_fence_after()
+        tile = self.scores_at(self.score_mma(), memory, tile_count % 2)[(None, None), 0, 0]
+        atom = cute.make_copy_atom(tcgen05.Ld16x256bOp(tcgen05.Repetition(self.n // 8)), Float32)
+        load = tcgen05.make_tmem_copy(atom, tile)
+        thread, _, _ = cute.arch.thread_idx()
+        part = load.get_slice(thread)
+        source = part.partition_S(tile)
+        shape = part.partition_D(cute.make_identity_tensor(tile.shape)).shape
+        scores = cute.make_rmem_tensor(shape, Float32)
+        cute.copy(load, source, scores)
+        cute.arch.fence_view_async_tmem_load()
+        tcgen05_fence_before()
+        cute.arch.mbarrier_arrive(bars.scores_read + tile_count % 2)
+        return cute.make_tensor(scores.iterator, cute.make_layout(softmax.values_of(self.n)))
+
+    @cute.jit
+    def attend_to_tile(self, bars, memory, scores, state, shared, scale, tile_count, has_output):
+        """Scores to weights in shared memory; O is rescaled where it must be."""
+        top, total = state
+        sP, sExchange, sFactor = shared
+        lane = cute.arch.lane_idx()
+        warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
+        maximum = cute.make_rmem_tensor(softmax.rows_of(self.n), Float32)
+        softmax.tile_maximum(scores, maximum)
+        # Two exchanges in turn: one barrier lies between the reads of one and its next writes.
+        exchange = sExchange[None, None, tile_count % 2]
+        softmax.share(maximum, exchange, lane, warp)
+        self.meet()
+        softmax.collect_maximum(maximum, exchange, lane)
+        grown = softmax.has_grown(top, maximum, scale)
+        if grown:
+            factor = cute.make_rmem_tensor(softmax.rows_of(self.n), Float32)
+            softmax.raise_tops(top, total, maximum, factor, scale)
+            if warp == 0 and lane < 4:
+                for i in cutlass.range_constexpr(softmax.rows_of(self.n)):
+                    sFactor[softmax.row_at(i, lane)] = factor[i]
+            self.meet()
+        softmax.weigh(scores, top, total, scale)
+        cute.arch.mbarrier_wait(bars.output_here, (tile_count + 1) % 2)
+        tcgen05_fence_after()
+        if grown and has_output:
+            self.rescale(memory, sFactor)
+        self.store_weights(scores, sP, lane, warp)
+
+    @cute.jit
+    def meet(self):
+        cute.arch.barrier(barrier_id=ATTEND_BARRIER, number_of_threads=softmax.THREADS)
+
+    @cute.jit
+    def store_weights(self, weights, sP, lane, warp):
+        """P^T, as the MMA takes it: 64 keys of a query row are 128 bytes, swizzled."""
+        pointer = cute.recast_ptr(sP, cute.make_swizzle(3, 4, 3), dtype=BFloat16)
+        p = cute.make_tensor(pointer, cute.make_layout((self.n, TILE), stride=(TILE, 1)))
+        for v in cutlass.range_constexpr(cute.size(weights)):
+            i = 2 * (v // 4) + v % 2
+            key = softmax.key_at(v // 2 % 2, lane, warp)
+            p[softmax.row_at(i, lane), key] = BFloat16(weights[v])
+
+    @cute.jit
+    def zero_behind(self, bars, sLatent, keys, tile_count):
+        """Latents of the tile's keys from `keys` on become 0: what was there may be NaN."""
+        thread, _, _ = cute.arch.thread_idx()
+        pointer = cute.recast_ptr(sLatent, cute.make_swizzle(3, 4, 3), dtype=BFloat16)
+        slabs = cute.make_layout((SLAB, TILE, 2 * self.latents), stride=(1, SLAB, SLAB * TILE))
+        latent = cute.make_tensor(pointer, slabs)
+        for quarter in cutlass.range_constexpr(QUARTERS):
+            stage, turn = self.latent_stage(tile_count, quarter)
+            cute.arch.mbarrier_wait(bars.latent_here + stage, turn % 2)
+            column, half = thread % SLAB, thread // SLAB
+            for key in cutlass.range(keys, TILE, unroll=1):
+                latent[column, key, 2 * stage + half] = BFloat16(0.0)
+
+    @cute.jit
+    def rescale(self, memory, sFactor):
+        thread, _, _ = cute.arch.thread_idx()
+        for chunk in cutlass.range(QUARTERS * self.n // 16, unroll=1):
+            tile, load, part, values = self.output_part(memory, chunk, thread)
+            cute.copy(load, part.partition_S(tile), values)
+            cute.arch.fence_view_async_tmem_load()
+            for i in cutlass.range_constexpr(16):
+                values[i] = values[i] * sFactor[chunk * 16 % self.n + i]
+            atom = cute.make_copy_atom(tcgen05.St32x32bOp(tcgen05.Repetition(16)), Float32)
+            store = tcgen05.make_tmem_copy(atom, tile)
+            cute.copy(store, values, store.get_slice(thread).partition_D(tile))
+        cute.arch.fence_view_async_tmem_store()
+
+    @cute.jit
+    def output_part(self, memory, chunk, thread):
+        """16 columns of O: a thread has one row (lane) of them."""
+        layout = cute.make_layout((QUARTER, 16), stride=(1 << 16, 1))
+        tile = cute.make_tensor(memory + cute.assume(16 * chunk, divby=16), layout)
+        atom = cute.make_copy_atom(tcgen05.Ld32x32bOp(tcgen05.Repetition(16)), Float32)
+        load = tcgen05.make_tmem_copy(atom, tile)
+        part = load.get_slice(thread)
+        shape = part.partition_D(cute.make_identity_tensor(tile.shape)).shape
+        return tile, load, part, cute.make_rmem_tensor(shape, Float32)
+
+    @cute.jit
+    def finish(self, bars, memory, state, shared, results, scale, tile_count, piece):
+        """O over the sum of weights, and the log-sum-exp: to the results if this CTA had the whole
+        context, else to where the merge finds them.
+        """
+        top, total = state
+        sExchange, sFactor = shared
+        mOut, mLse, mPartial, mPartialLse = results
+        row, group, begin, ends = piece
+        thread, _, _ = cute.arch.thread_idx()
+        lane = cute.arch.lane_idx()
+        warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
+        cta, _, _ = cute.arch.block_idx()
+        place = splits.place_of(cta, begin == 0)
+        whole = begin == 0 and ends
+
+        softmax.over_keys(total, False)
+        self.meet()  # the last tile's exchange has been read
+        exchange, sTop = sExchange[None, None, 0], sExchange[None, 0, 1]
+        softmax.share(total, exchange, lane, warp)
+        if warp == 0 and lane < 4:
+            for i in cutlass.range_constexpr(cute.size(top)):
+                sTop[softmax.row_at(i, lane)] = top[i]
+        self.meet()
+        if thread < self.n:
+            sum_ = Float32(0.0)
+            for w in cutlass.range_constexpr(softmax.WARPS):
+                sum_ += exchange[thread, w]
+            inverse, lse = Float32(0.0), -Float32.inf
+            if sum_ > 0.0:
+                inverse = 1.0 / sum_
+                lse = sTop[thread] * scale + cute.math.log2(sum_, fastmath=True)
+            sFactor[thread] = inverse
+            query = group * self.n + thread
+            if not whole:
+                mPartialLse[place, thread] = lse
+            if whole and query < self.rows:
+                mLse[row, query] = lse * LN_2
+        self.meet()
+        cute.arch.mbarrier_wait(bars.output_here, (tile_count + 1) % 2)
+        tcgen05_fence_after()
+        for chunk in cutlass.range(QUARTERS * self.n // 16, unroll=1):
+            tile, load, part, values = self.output_part(memory, chunk, thread)
+            cute.copy(load, part.partition_S(tile), values)
+            cute.arch.fence_view_async_tmem_load()
+            column = QUARTER * (chunk * 16 // self.n) + thread
+            for i in cutlass.range_constexpr(16):
+                n = chunk * 16 % self.n + i
+                value = values[i] * sFactor[n]
+                query = group * self.n + n
+                if not whole:
+                    mPartial[place, n, column] = value
+                if whole and query < self.rows:
+                    mOut[row, query, column] = mOut.element_type(value)
+        tcgen05_fence_before()
+        self.meet()  # sFactor has been read
+
+
+class Barriers:
+    """mbarriers, named for what they announce."""
+
+    def __init__(self, allocator, latents: int, ropes: int) -> None:
+        def bars(count: int):
+            return allocator.allocate_array(cutlass.Int64, count)
+
+        self.query_here, self.query_read = bars(1), bars(1)
+        self.latent_here, self.latent_read = bars(latents), bars(latents)
+        self.rope_here, self.rope_read = bars(ropes), bars(ropes)
+        self.scores_here, self.scores_read = bars(2), bars(2)
+        self.weights_here, self.output_here = bars(1), bars(1)
+        one, all_ = 1, softmax.THREADS
+        self.arrivals = [
+            (self.query_here, 1, one),
+            (self.query_read, 1, one),
+            (self.latent_here, latents, one),
+            (self.latent_read, latents, one),
+            (self.rope_here, ropes, one),
+            (self.rope_read, ropes, one),
+            (self.scores_here, 2, one),
+            (self.scores_read, 2, all_),
+            (self.weights_here, 1, all_),
+            (self.output_here, 1, one),
+        ]
+
+
+@cute.jit
+def initialise(bars):
+    with cute.arch.elect_one():
+        for bar, count, arrivals in bars.arrivals:
+            for i in cutlass.range_constexpr(count):
+                cute.arch.mbarrier_init(bar + i, arrivals)
+
+
+def tcgen05_fence_before() -> None:
+    """What this thread did to tensor memory comes before what the next barrier lets others do."""
+    nvvm.tcgen05_fence(nvvm.Tcgen05FenceKind.BEFORE_THREAD_SYNC)
+
+
+def tcgen05_fence_after() -> None:
+    """What this thread does to tensor memory comes after what the last barrier told."""
+    nvvm.tcgen05_fence(nvvm.Tcgen05FenceKind.AFTER_THREAD_SYNC)
