@@ -46,7 +46,7 @@ def mla_decode(
     _check(q, kv, block_table, slots, context_lens, scale, kv_lora_rank)
     rows, tokens, heads, _ = q.shape
     if ctas is None:
-        ctas = torch.cuda.get_device_properties(q.device).multi_processor_count
+        ctas = torch.cuda.get_device_properties(torch.cuda.current_device()).multi_processor_count
     group_rows = rows_of_a_group(heads, tokens)
     places = 2 * ctas * group_rows
     if out is None:
@@ -82,8 +82,8 @@ def mla_decode(
 
 
 def rows_of_a_group(heads: int, tokens: int) -> int:
-    """Query rows that a CTA attends to at a time, a multiple of 16, at most 64."""
-    return min(64, -(-heads * tokens // 16) * 16)
+    """Query rows that a CTA attends to at a time: 16, 32 or 64."""
+    return next((n for n in (16, 32) if heads * tokens <= n), 64)
 
 
 def workspace_size(heads: int, tokens: int, ctas: int) -> int:

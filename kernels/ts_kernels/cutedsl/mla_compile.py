@@ -54,8 +54,11 @@ class DecodeAndMerge:
         self.merge.launch(mLens, mPartial, mPartialLse, mOut, mLse, ctas, stream)
 
 
-def compile_decode(heads: int, tokens: int, page_size: int) -> Any:
-    """A function of the tensors, the scale and the number of CTAs, for the current architecture."""
+def compile_decode(heads: int, tokens: int, page_size: int, options: str = "") -> Any:
+    """A function of the tensors, the scale and the number of CTAs.
+
+    Without `--gpu-arch=...` among the options, for the architecture of the device.
+    """
     kernel = DecodeAndMerge(heads, tokens, page_size)
     rows, n = kernel.decode.rows, kernel.decode.n
     requests, places = cute.sym_int32(), cute.sym_int32()
@@ -78,7 +81,7 @@ def compile_decode(heads: int, tokens: int, page_size: int) -> Any:
         Float32(1.0),
         Int32(1),
         make_fake_stream(use_tvm_ffi_env_stream=True),
-        options="--enable-tvm-ffi",
+        options=f"--enable-tvm-ffi {options}",
     )
 
 

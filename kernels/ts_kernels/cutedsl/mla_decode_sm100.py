@@ -4,7 +4,7 @@
 The product is turned over: keys are the rows of the MMA tiles (M), query rows, which are query
 tokens x heads of one request, their columns (N). So a tile is full however few heads a rank has.
 
-    S^T [64 keys, N]      = K [64, 576]  Q^T [576, N]          N = 16, 32, 48 or 64
+    S^T [64 keys, N]      = K [64, 576]  Q^T [576, N]          N = 16, 32 or 64
     O^T [512 latent, N]  += V^T [512, 64]  P^T [64, N]         V is K's first 512 columns
 
 All operands are in shared memory: K is read along its rows for S (K-major), and the same bytes
@@ -44,6 +44,7 @@ from cutlass._mlir.dialects import nvvm
 from cutlass.cute.nvgpu import OperandMajorMode, cpasync, tcgen05
 
 from ts_kernels.cutedsl import softmax, splits
+from ts_kernels.cutedsl.mla import rows_of_a_group
 from ts_kernels.cutedsl.pages import PageReader
 
 TILE = 64  # keys
@@ -66,7 +67,7 @@ class MlaDecode:
     def __init__(self, heads: int, tokens: int, page_size: int) -> None:
         self.heads, self.tokens, self.page_size = heads, tokens, page_size
         self.rows = heads * tokens
-        self.n = min(64, -(-self.rows // 16) * 16)  # query rows of a CTA
+        self.n = rows_of_a_group(heads, tokens)  # query rows of a CTA
         self.groups = -(-self.rows // self.n)
         self.reader = PageReader(page_size, TILE)
         self.box = min(page_size, TILE)  # keys that one copy brings
