@@ -9,12 +9,11 @@ from ts_kernels.cutedsl.mla_compile import compile_decode
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("heads", "tokens"), [(4, 1), (8, 1), (16, 1), (16, 4), (64, 1), (64, 4), (128, 1)]
-)
-def test_decode_compiles_for_blackwell_without_a_spill(heads, tokens, tmp_path):
+@pytest.mark.parametrize("fp8", [False, True])
+@pytest.mark.parametrize(("heads", "tokens"), [(4, 1), (8, 1), (16, 1), (16, 4), (64, 1), (128, 1)])
+def test_decode_compiles_for_blackwell_without_a_spill(heads, tokens, fp8, tmp_path):
     options = f"--gpu-arch=sm_100a --keep-cubin --dump-dir={tmp_path}"
-    compiled = compile_decode(heads, tokens, page_size=64, options=options)
+    compiled = compile_decode(heads, tokens, 64, fp8, options)
     found = resources(compiled.__cubin__)
     assert len(found) == 2  # decode and merge
     for kernel, use in found.items():

@@ -26,6 +26,7 @@ def mla_decode(
     scale: float,
     kv_lora_rank: int = LATENT,
     *,
+    kv_scale: float = 1.0,
     out: Tensor | None = None,
     lse: Tensor | None = None,
     workspace: Tensor | None = None,
@@ -33,8 +34,10 @@ def mla_decode(
 ) -> Tensor:
     """ts_kernels.mla_decode on Blackwell: softmax(scale q · kv) @ kv[..., :512], softmax in fp32.
 
-    q: [R, Tq, H, 576] bf16, rope part last, contiguous; 1 to 128 heads, 1 to 8 query tokens, which
-    are the last of a row's context. kv: [pages, page_size, 576] bf16, page_size 16, 32, 64 or 128.
+    q: [R, Tq, H, 576], rope part last, contiguous; 1 to 128 heads, 1 to 8 query tokens, which
+    are the last of a row's context. kv: [pages, page_size, 576], page_size 16, 32, 64 or 128. Both
+    are bf16 or both e4m3; what kv stands for is kv_scale times its numbers (a scale of q is part of
+    `scale`).
     block_table: [S, columns], slots: [R], context_lens: [R], all int32: row r reads row slots[r] of
     the table, and of it no column that its context does not need. A row of length 0 yields zeros.
 
@@ -43,14 +46,14 @@ def mla_decode(
     allocated. ctas: how many CTAs share the work, by default the device's SMs. Nothing is read back
     to the host. ValueError: an argument that the kernel cannot take.
     """
-    _check(q, kv, block_table, slots, context_lens, scale, kv_lora_rank)
+    _check(q, kv, block_table, slots, context_lens, scale * kv_scale, kv_lora_rank)
     rows, tokens, heads, _ = q.shape
     if ctas is None:
         ctas = torch.cuda.get_device_properties(torch.cuda.current_device()).multi_processor_count
     group_rows = rows_of_a_group(heads, tokens)
     places = 2 * ctas * group_rows
     if out is None:
-        out = q.new_empty(rows, tokens, heads, LATENT)
+        out = q.new_empty(rows, tokens, heads, LATENT, dtype=torch.bfloat16)
     if lse is None:
         lse = q.new_empty(rows, tokens, heads, dtype=torch.float32)
     if workspace is None:
@@ -65,7 +68,7 @@ def mla_decode(
             f"workspace has {workspace.numel()} elements, but {ctas} CTAs need "
             f"{places * (LATENT + 1)} (workspace_size)"
         )
-    _compiled(heads, tokens, kv.shape[1])(
+    _compiled(heads, tokens, kv.shape[1], kv.dtype == torch.float8_e4m3fn)(
         q.view(rows, tokens * heads, WIDTH),
         kv,
         block_table,
@@ -75,7 +78,8 @@ def mla_decode(
         lse.view(rows, tokens * heads),
         workspace[: places * LATENT].view(2 * ctas, group_rows, LATENT),
         workspace[places * LATENT : places * (LATENT + 1)].view(2 * ctas, group_rows),
-        scale,
+        scale * kv_scale,
+        kv_scale,
         ctas,
     )
     return out
@@ -105,8 +109,8 @@ def _check(
     checks.shape("block_table", block_table, None, None)
     checks.shape("slots", slots, q.shape[0])
     checks.shape("context_lens", context_lens, q.shape[0])
-    checks.dtype("q", q, torch.bfloat16)
-    checks.dtype("kv", kv, torch.bfloat16)
+    checks.dtype("kv", kv, torch.bfloat16, torch.float8_e4m3fn)
+    checks.dtype("q", q, kv.dtype)
     for name, tensor in (
         ("block_table", block_table),
         ("slots", slots),
@@ -132,7 +136,7 @@ def _check(
 
 
 @functools.cache
-def _compiled(heads: int, tokens: int, page_size: int) -> Any:
+def _compiled(heads: int, tokens: int, page_size: int, fp8: bool) -> Any:
     from ts_kernels.cutedsl.mla_compile import compile_decode
 
-    return compile_decode(heads, tokens, page_size)
+    return compile_decode(heads, tokens, page_size, fp8)

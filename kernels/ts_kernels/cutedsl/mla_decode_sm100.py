@@ -39,7 +39,7 @@ import cutlass
 import cutlass.cute as cute
 import cutlass.memory
 import cutlass.utils.blackwell_helpers as blackwell
-from cutlass import BFloat16, Float32, Int32
+from cutlass import Float32, Int32
 from cutlass._mlir.dialects import nvvm
 from cutlass.cute.nvgpu import OperandMajorMode, cpasync, tcgen05
 
@@ -52,7 +52,7 @@ LATENT, ROPE = 512, 64
 WIDTH = LATENT + ROPE
 QUARTER = 128  # columns of the latent that are loaded, multiplied and released together
 QUARTERS = LATENT // QUARTER
-SLAB = 64  # columns of bf16 in 128 bytes, the widest that the swizzle takes
+LINE = 128  # bytes: the widest row that a swizzle takes
 LOAD_WARP, MULTIPLY_WARP = 5, 4
 THREADS = 192
 ATTEND_BARRIER = 1  # among warps 0 to 3
@@ -64,16 +64,24 @@ LN_2 = math.log(2)
 class MlaDecode:
     """heads, tokens: of a request's queries, [R, tokens, heads, 576] seen as [R, rows, 576]."""
 
-    def __init__(self, heads: int, tokens: int, page_size: int) -> None:
+    def __init__(
+        self, heads: int, tokens: int, page_size: int, dtype: type[cutlass.Numeric]
+    ) -> None:
         self.heads, self.tokens, self.page_size = heads, tokens, page_size
+        self.dtype, self.bytes = dtype, dtype.width // 8  # of queries, KV and weights
+        self.slab = LINE // self.bytes  # columns of a line
+        self.slabs = QUARTER // self.slab  # of a quarter
+        self.bits = cutlass.Uint8 if self.bytes == 1 else cutlass.Uint16
+        self.range = softmax.range_of(dtype)
         self.rows = heads * tokens
         self.n = rows_of_a_group(heads, tokens)  # query rows of a CTA
         self.groups = -(-self.rows // self.n)
         self.reader = PageReader(page_size, TILE)
         self.box = min(page_size, TILE)  # keys that one copy brings
         self.ropes = 2
-        fixed = RESERVED_BYTES + 2 * self.n * (WIDTH + TILE) + self.ropes * TILE * ROPE * 2
-        self.latents = (SHARED_BYTES - fixed) // (TILE * QUARTER * 2)  # at least two tiles' worth
+        fixed = self.n * (WIDTH + TILE) + self.ropes * TILE * ROPE
+        free = SHARED_BYTES - RESERVED_BYTES - fixed * self.bytes
+        self.latents = free // (TILE * QUARTER * self.bytes)  # at least two tiles' worth
         columns = 6 * self.n
         self.tensor_columns = 1 << (columns - 1).bit_length()
 
@@ -90,26 +98,25 @@ class MlaDecode:
         mPartial: cute.Tensor,
         mPartialLse: cute.Tensor,
         scale: Float32,
+        out_scale: Float32,
         ctas: Int32,
         stream,
     ):
         """mQ: [R, rows, 576]; mKV: [pages, page_size, 576]; mOut: [R, rows, 512]; mLse: [R, rows].
         mPartial: [2 ctas, N, 512] and mPartialLse: [2 ctas, N] f32.
         """
-        swizzled = tcgen05.make_smem_layout_atom(tcgen05.SmemLayoutAtomKind.K_SW128, BFloat16)
-        copy = cpasync.CopyBulkTensorTileG2SOp()
         # [keys of a page, columns, pages] and [query rows, columns, requests]
         kv = cute.make_tensor(mKV.iterator, cute.select(mKV.layout, mode=[1, 2, 0]))
         q = cute.make_tensor(mQ.iterator, cute.select(mQ.layout, mode=[1, 2, 0]))
-        kv_box = cute.tile_to_shape(swizzled, (self.box, SLAB), order=(0, 1))
-        q_box = cute.tile_to_shape(swizzled, (self.n, SLAB), order=(0, 1))
-        load_kv, tma_kv = cpasync.make_tiled_tma_atom(copy, kv, kv_box, (self.box, SLAB))
-        load_q, tma_q = cpasync.make_tiled_tma_atom(copy, q, q_box, (self.n, SLAB))
+        copies = (
+            self.copy_of(kv, self.box, self.slab),
+            self.copy_of(kv, self.box, ROPE),
+            self.copy_of(q, self.n, self.slab),
+            self.copy_of(q, self.n, ROPE),
+        )
         self.kernel(
-            load_kv,
-            tma_kv,
-            load_q,
-            tma_q,
+            [copy for copy, _ in copies],
+            [source for _, source in copies],
             mTable,
             mSlots,
             mLens,
@@ -118,15 +125,24 @@ class MlaDecode:
             mPartial,
             mPartialLse,
             scale * math.log2(math.e),
+            out_scale,
         ).launch(grid=[ctas, 1, 1], block=[THREADS, 1, 1], stream=stream)
+
+    @cute.jit
+    def copy_of(self, source, rows: cutlass.Constexpr, columns: cutlass.Constexpr):
+        """TMA copies of boxes [rows, columns] to where the columns are lines of shared memory."""
+        kinds = tcgen05.SmemLayoutAtomKind
+        kind = kinds.K_SW128 if columns * self.bytes == LINE else kinds.K_SW64
+        atom = tcgen05.make_smem_layout_atom(kind, self.dtype)
+        box = cute.tile_to_shape(atom, (rows, columns), order=(0, 1))
+        copy = cpasync.CopyBulkTensorTileG2SOp()
+        return cpasync.make_tiled_tma_atom(copy, source, box, (rows, columns))
 
     @cute.kernel
     def kernel(
         self,
-        load_kv: cute.CopyAtom,
-        tma_kv: cute.Tensor,
-        load_q: cute.CopyAtom,
-        tma_q: cute.Tensor,
+        copies: list[cute.CopyAtom],
+        sources: list[cute.Tensor],
         mTable: cute.Tensor,
         mSlots: cute.Tensor,
         mLens: cute.Tensor,
@@ -135,6 +151,7 @@ class MlaDecode:
         mPartial: cute.Tensor,
         mPartialLse: cute.Tensor,
         scale: Float32,
+        out_scale: Float32,
     ):
         warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
         allocator = cutlass.memory.SmemAllocator()
@@ -144,12 +161,11 @@ class MlaDecode:
         exchange = cute.make_layout((n, softmax.WARPS, 2), stride=(1, n, softmax.WARPS * n))
         sExchange = allocator.allocate_tensor(Float32, exchange, 16)
         sFactor = allocator.allocate_tensor(Float32, cute.make_layout(n), 16)
-        sLatent = allocator.allocate_array(
-            BFloat16, self.latents * TILE * QUARTER, byte_alignment=1024
-        )
-        sRope = allocator.allocate_array(BFloat16, self.ropes * TILE * ROPE, byte_alignment=1024)
-        sQ = allocator.allocate_array(BFloat16, n * WIDTH, byte_alignment=1024)
-        sP = allocator.allocate_array(BFloat16, n * TILE, byte_alignment=1024)
+        sizes = (self.latents * TILE * QUARTER, self.ropes * TILE * ROPE, n * LATENT, n * ROPE)
+        sLatent, sRope, sQ, sQRope, sP = [
+            allocator.allocate_array(self.dtype, size, byte_alignment=1024)
+            for size in (*sizes, n * TILE)
+        ]
 
         if warp == MULTIPLY_WARP:
             initialise(bars)
@@ -163,9 +179,9 @@ class MlaDecode:
         if warp == LOAD_WARP:
             self.load(
                 bars,
-                (load_kv, tma_kv, load_q, tma_q),
+                (copies, sources),
                 (mTable, mSlots, mLens),
-                (sLatent, sRope, sQ),
+                (sLatent, sRope, sQ, sQRope),
                 (row, at, left),
             )
         if warp == MULTIPLY_WARP:
@@ -173,7 +189,7 @@ class MlaDecode:
                 bars,
                 memory,
                 mLens,
-                (sLatent, sRope, sQ, sP),
+                (sLatent, sRope, sQ, sQRope, sP),
                 (row, at, left),
             )
         if warp < softmax.WARPS:
@@ -183,7 +199,7 @@ class MlaDecode:
                 mLens,
                 (mOut, mLse, mPartial, mPartialLse),
                 (sLatent, sP, sExchange, sFactor),
-                scale,
+                (scale, out_scale),
                 (row, at, left),
             )
         cute.arch.barrier()
@@ -195,28 +211,40 @@ class MlaDecode:
 
     @cute.jit
     def load(self, bars, copies, arrays, shared, work):
-        load_kv, tma_kv, load_q, tma_q = copies
+        (load_latent, load_rope, load_q, load_q_rope), sources = copies
         mTable, mSlots, mLens = arrays
-        sLatent, sRope, sQ = shared
+        sLatent, sRope, sQ, sQRope = shared
         row, at, left = work
-        past_the_pool = tma_kv.shape[2]
-        to_latent, from_kv = self.boxes(load_kv, sLatent, tma_kv, self.box, 2 * self.latents)
-        to_rope, _ = self.boxes(load_kv, sRope, tma_kv, self.box, self.ropes)
-        to_q, from_q = self.boxes(load_q, sQ, tma_q, self.n, 0)
+        past_the_pool = sources[0].shape[2]
         boxes = TILE // self.box
+        latents, ropes = self.latents * self.slabs * boxes, self.ropes * boxes
+        to_latent, from_latent = self.boxes(
+            load_latent, sLatent, sources[0], self.box, self.slab, latents
+        )
+        to_rope, from_rope = self.boxes(load_rope, sRope, sources[1], self.box, ROPE, ropes)
+        to_q, from_q = self.boxes(load_q, sQ, sources[2], self.n, self.slab, QUARTERS * self.slabs)
+        to_q_rope, from_q_rope = self.boxes(load_q_rope, sQRope, sources[3], self.n, ROPE, 1)
         piece, tile_count = Int32(0), Int32(0)
         while left > 0:
             row, group, length, begin, end = splits.piece_at(mLens, row, at, left, TILE)
             cute.arch.mbarrier_wait(bars.query_read, (piece + 1) % 2)
             with cute.arch.elect_one():
-                cute.arch.mbarrier_arrive_and_expect_tx(bars.query_here, self.n * WIDTH * 2)
-            for slab in cutlass.range_constexpr(WIDTH // SLAB):
+                cute.arch.mbarrier_arrive_and_expect_tx(
+                    bars.query_here, self.n * WIDTH * self.bytes
+                )
+            for slab in cutlass.range_constexpr(LATENT // self.slab):
                 cute.copy(
                     load_q,
                     from_q[None, group, slab, row],
                     to_q[None, slab],
                     tma_bar_ptr=bars.query_here,
                 )
+            cute.copy(
+                load_q_rope,
+                from_q_rope[None, group, LATENT // ROPE, row],
+                to_q_rope[None, 0],
+                tma_bar_ptr=bars.query_here,
+            )
             slot = mSlots[row]
             columns = (length + (self.page_size - 1)) // self.page_size
             held = self.reader.read(mTable, slot, columns, self.reader.first_held(begin))
@@ -233,24 +261,24 @@ class MlaDecode:
                     cute.arch.mbarrier_wait(bars.latent_read + stage, (turn + 1) % 2)
                     full = bars.latent_here + stage
                     with cute.arch.elect_one():
-                        cute.arch.mbarrier_arrive_and_expect_tx(full, TILE * QUARTER * 2)
-                    for half in cutlass.range_constexpr(2):
+                        cute.arch.mbarrier_arrive_and_expect_tx(full, TILE * QUARTER * self.bytes)
+                    for slab in cutlass.range_constexpr(self.slabs):
                         for box in cutlass.range_constexpr(boxes):
                             cute.copy(
-                                load_kv,
-                                from_kv[None, part, 2 * quarter + half, pages[box]],
-                                to_latent[None, (2 * stage + half) * boxes + box],
+                                load_latent,
+                                from_latent[None, part, self.slabs * quarter + slab, pages[box]],
+                                to_latent[None, (self.slabs * stage + slab) * boxes + box],
                                 tma_bar_ptr=full,
                             )
                 stage, turn = tile_count % self.ropes, tile_count // self.ropes
                 cute.arch.mbarrier_wait(bars.rope_read + stage, (turn + 1) % 2)
                 full = bars.rope_here + stage
                 with cute.arch.elect_one():
-                    cute.arch.mbarrier_arrive_and_expect_tx(full, TILE * ROPE * 2)
+                    cute.arch.mbarrier_arrive_and_expect_tx(full, TILE * ROPE * self.bytes)
                 for box in cutlass.range_constexpr(boxes):
                     cute.copy(
-                        load_kv,
-                        from_kv[None, part, LATENT // SLAB, pages[box]],
+                        load_rope,
+                        from_rope[None, part, LATENT // ROPE, pages[box]],
                         to_rope[None, stage * boxes + box],
                         tma_bar_ptr=full,
                     )
@@ -259,22 +287,32 @@ class MlaDecode:
             row, at, left = splits.next_piece(row, at, left, length, end - begin, TILE, self.groups)
 
     @cute.jit
-    def boxes(self, load, shared, source, rows: cutlass.Constexpr, slabs: cutlass.Constexpr):
-        """Places of boxes [rows, 64] in shared memory, one behind another, and boxes of a source.
-
-        slabs: those of a tile's 64 keys; 0: those of the queries.
-        """
-        places = slabs * (TILE // rows) if slabs > 0 else WIDTH // SLAB
-        pointer = cute.recast_ptr(shared, cute.make_swizzle(3, 4, 3), dtype=BFloat16)
-        layout = cute.make_layout((rows, SLAB, places), stride=(SLAB, 1, rows * SLAB))
-        sources = cute.local_tile(source, (rows, SLAB), (None, None, None))
+    def boxes(
+        self,
+        load,
+        shared,
+        source,
+        rows: cutlass.Constexpr,
+        columns: cutlass.Constexpr,
+        places: cutlass.Constexpr,
+    ):
+        """Places of boxes in shared memory, one behind another, and the boxes of a source."""
+        layout = cute.make_layout((rows, columns, places), stride=(columns, 1, rows * columns))
+        to = cute.make_tensor(self.swizzled(shared, columns, self.dtype), layout)
+        sources = cute.local_tile(source, (rows, columns), (None, None, None))
         return cpasync.tma_partition(
             load,
             0,
             cute.make_layout(1),
-            cute.group_modes(cute.make_tensor(pointer, layout), 0, 2),
+            cute.group_modes(to, 0, 2),
             cute.group_modes(sources, 0, 2),
         )
+
+    @cute.jit
+    def swizzled(self, shared, columns: cutlass.Constexpr, dtype: cutlass.Constexpr):
+        """Where lines of `columns` are, by their bytes: 16 of these stay together."""
+        swizzle = cute.make_swizzle(3 if columns * self.bytes == LINE else 2, 4, 3)
+        return cute.recast_ptr(shared, swizzle, dtype=dtype)
 
     @cute.jit
     def latent_stage(self, tile_count: Int32, quarter: cutlass.Constexpr):
@@ -286,7 +324,7 @@ class MlaDecode:
     @cute.jit
     def multiply(self, bars, memory, mLens, shared, work):
         score_mma, output_mma = self.score_mma(), self.output_mma()
-        sLatent, sRope, sQ, sP = shared
+        sLatent, sRope, sQ, sQRope, sP = shared
         row, at, left = work
         n = self.n
         rK = score_mma.make_fragment_A(
@@ -295,7 +333,8 @@ class MlaDecode:
         rRope = score_mma.make_fragment_A(
             self.operand_a(sRope, score_mma, (TILE, n, ROPE), self.ropes)
         )
-        rQ = score_mma.make_fragment_B(self.operand_b(sQ, score_mma, (TILE, n, WIDTH)))
+        rQ = score_mma.make_fragment_B(self.operand_b(sQ, score_mma, (TILE, n, LATENT)))
+        rQRope = score_mma.make_fragment_B(self.operand_b(sQRope, score_mma, (TILE, n, ROPE)))
         rV = output_mma.make_fragment_A(
             self.operand_a(sLatent, output_mma, (QUARTER, n, TILE), self.latents)
         )
@@ -306,7 +345,7 @@ class MlaDecode:
             cute.arch.mbarrier_wait(bars.query_here, piece % 2)
             for tile in cutlass.range(begin, end + 1, unroll=1):
                 if tile < end:
-                    self.multiply_scores(bars, memory, rK, rRope, rQ, tile_count)
+                    self.multiply_scores(bars, memory, rK, rRope, rQ, rQRope, tile_count)
                 if tile + 1 == end:
                     with cute.arch.elect_one():
                         tcgen05.commit(bars.query_read)
@@ -321,28 +360,38 @@ class MlaDecode:
     def score_mma(self):
         k_major = OperandMajorMode.K
         return blackwell.make_trivial_tiled_mma(
-            BFloat16, BFloat16, k_major, k_major, Float32, tcgen05.CtaGroup.ONE, (TILE, self.n)
+            self.dtype, self.dtype, k_major, k_major, Float32, tcgen05.CtaGroup.ONE, (TILE, self.n)
         )
 
     @cute.jit
     def output_mma(self):
         m_major, k_major = OperandMajorMode.MN, OperandMajorMode.K
         return blackwell.make_trivial_tiled_mma(
-            BFloat16, BFloat16, m_major, k_major, Float32, tcgen05.CtaGroup.ONE, (QUARTER, self.n)
+            self.dtype,
+            self.dtype,
+            m_major,
+            k_major,
+            Float32,
+            tcgen05.CtaGroup.ONE,
+            (QUARTER, self.n),
         )
 
     @cute.jit
     def operand_a(self, shared, mma, tile: cutlass.Constexpr, stages: cutlass.Constexpr):
-        layout = blackwell.make_smem_layout_a(mma, tile, BFloat16, stages)
-        return cute.make_tensor(cute.recast_ptr(shared, layout.inner, dtype=BFloat16), layout.outer)
+        layout = blackwell.make_smem_layout_a(mma, tile, self.dtype, stages)
+        return cute.make_tensor(
+            cute.recast_ptr(shared, layout.inner, dtype=self.dtype), layout.outer
+        )
 
     @cute.jit
     def operand_b(self, shared, mma, tile: cutlass.Constexpr):
-        layout = blackwell.make_smem_layout_b(mma, tile, BFloat16, 1)
-        return cute.make_tensor(cute.recast_ptr(shared, layout.inner, dtype=BFloat16), layout.outer)
+        layout = blackwell.make_smem_layout_b(mma, tile, self.dtype, 1)
+        return cute.make_tensor(
+            cute.recast_ptr(shared, layout.inner, dtype=self.dtype), layout.outer
+        )
 
     @cute.jit
-    def multiply_scores(self, bars, memory, rK, rRope, rQ, tile_count):
+    def multiply_scores(self, bars, memory, rK, rRope, rQ, rQRope, tile_count):
         """S^T = K Q^T, of the tile that this CTA takes `tile_count`-th."""
         mma = self.score_mma()
         scores = self.scores_at(mma, memory, tile_count % 2)
@@ -360,8 +409,7 @@ class MlaDecode:
         stage, turn = tile_count % self.ropes, tile_count // self.ropes
         cute.arch.mbarrier_wait(bars.rope_here + stage, turn % 2)
         for k in cutlass.range_constexpr(cute.size(rRope, mode=[2])):
-            at_q = (None, None, QUARTERS * steps + k, 0)
-            cute.gemm(mma, scores, rRope[None, None, k, stage], rQ[at_q], scores)
+            cute.gemm(mma, scores, rRope[None, None, k, stage], rQRope[None, None, k, 0], scores)
         with cute.arch.elect_one():
             tcgen05.commit(bars.rope_read + stage)
             tcgen05.commit(bars.scores_here + tile_count % 2)
@@ -398,8 +446,9 @@ class MlaDecode:
     # Attend
 
     @cute.jit
-    def attend(self, bars, memory, mLens, results, shared, scale, work):
+    def attend(self, bars, memory, mLens, results, shared, scales, work):
         sLatent, sP, sExchange, sFactor = shared
+        scale, _ = scales
         row, at, left = work
         lane = cute.arch.lane_idx()
         warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
@@ -440,7 +489,7 @@ class MlaDecode:
                 (top, total),
                 (sExchange, sFactor),
                 results,
-                scale,
+                scales,
                 tile_count,
                 (row, group, begin, end == splits.tiles_of(length, TILE)),
             )
@@ -478,7 +527,7 @@ class MlaDecode:
         softmax.share(maximum, exchange, lane, warp)
         self.meet()
         softmax.collect_maximum(maximum, exchange, lane)
-        grown = softmax.has_grown(top, maximum, scale)
+        grown = softmax.has_grown(top, maximum, scale, self.range)
         if grown:
             factor = cute.make_rmem_tensor(softmax.rows_of(self.n), Float32)
             softmax.raise_tops(top, total, maximum, factor, scale)
@@ -486,7 +535,7 @@ class MlaDecode:
                 for i in cutlass.range_constexpr(softmax.rows_of(self.n)):
                     sFactor[softmax.row_at(i, lane)] = factor[i]
             self.meet()
-        softmax.weigh(scores, top, total, scale)
+        softmax.weigh(scores, top, total, scale, self.range)
         cute.arch.mbarrier_wait(bars.output_here, (tile_count + 1) % 2)
         tcgen05_fence_after()
         if grown and has_output:
@@ -499,27 +548,29 @@ class MlaDecode:
 
     @cute.jit
     def store_weights(self, weights, sP, lane, warp):
-        """P^T, as the MMA takes it: 64 keys of a query row are 128 bytes, swizzled."""
-        pointer = cute.recast_ptr(sP, cute.make_swizzle(3, 4, 3), dtype=BFloat16)
-        p = cute.make_tensor(pointer, cute.make_layout((self.n, TILE), stride=(TILE, 1)))
+        """P^T, as the MMA takes it: the 64 keys of a query row are a line."""
+        rounded = cute.make_rmem_tensor(cute.size(weights), self.dtype)
+        rounded.store(weights.load().to(self.dtype))
+        bits = cute.recast_tensor(rounded, self.bits)
+        layout = cute.make_layout((self.n, TILE), stride=(TILE, 1))
+        p = cute.make_tensor(self.swizzled(sP, TILE, self.bits), layout)
         for v in cutlass.range_constexpr(cute.size(weights)):
             i = 2 * (v // 4) + v % 2
-            key = softmax.key_at(v // 2 % 2, lane, warp)
-            p[softmax.row_at(i, lane), key] = BFloat16(weights[v])
+            p[softmax.row_at(i, lane), softmax.key_at(v // 2 % 2, lane, warp)] = bits[v]
 
     @cute.jit
     def zero_behind(self, bars, sLatent, keys, tile_count):
         """Latents of the tile's keys from `keys` on become 0: what was there may be NaN."""
         thread, _, _ = cute.arch.thread_idx()
-        pointer = cute.recast_ptr(sLatent, cute.make_swizzle(3, 4, 3), dtype=BFloat16)
-        slabs = cute.make_layout((SLAB, TILE, 2 * self.latents), stride=(1, SLAB, SLAB * TILE))
-        latent = cute.make_tensor(pointer, slabs)
+        shape = (self.slab, TILE, self.slabs * self.latents)
+        lines = cute.make_layout(shape, stride=(1, self.slab, self.slab * TILE))
+        latent = cute.make_tensor(self.swizzled(sLatent, self.slab, self.bits), lines)
         for quarter in cutlass.range_constexpr(QUARTERS):
             stage, turn = self.latent_stage(tile_count, quarter)
             cute.arch.mbarrier_wait(bars.latent_here + stage, turn % 2)
-            column, half = thread % SLAB, thread // SLAB
+            column, slab = thread % self.slab, thread // self.slab
             for key in cutlass.range(keys, TILE, unroll=1):
-                latent[column, key, 2 * stage + half] = BFloat16(0.0)
+                latent[column, key, self.slabs * stage + slab] = self.bits(0)
 
     @cute.jit
     def rescale(self, memory, sFactor):
@@ -547,13 +598,14 @@ class MlaDecode:
         return tile, load, part, cute.make_rmem_tensor(shape, Float32)
 
     @cute.jit
-    def finish(self, bars, memory, state, shared, results, scale, tile_count, piece):
+    def finish(self, bars, memory, state, shared, results, scales, tile_count, piece):
         """O over the sum of weights, and the log-sum-exp: to the results if this CTA had the whole
         context, else to where the merge finds them.
         """
         top, total = state
         sExchange, sFactor = shared
         mOut, mLse, mPartial, mPartialLse = results
+        scale, out_scale = scales
         row, group, begin, ends = piece
         thread, _, _ = cute.arch.thread_idx()
         lane = cute.arch.lane_idx()
@@ -576,8 +628,9 @@ class MlaDecode:
                 sum_ += exchange[thread, w]
             inverse, lse = Float32(0.0), -Float32.inf
             if sum_ > 0.0:
-                inverse = 1.0 / sum_
-                lse = sTop[thread] * scale + cute.math.log2(sum_, fastmath=True)
+                inverse = out_scale / sum_
+                sum_log = cute.math.log2(sum_, fastmath=True) - self.range.offset
+                lse = sTop[thread] * scale + sum_log
             sFactor[thread] = inverse
             query = group * self.n + thread
             if not whole:

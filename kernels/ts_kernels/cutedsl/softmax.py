@@ -9,14 +9,17 @@ which is that of an accumulator of `mma.m16n8` too (PTX ISA, 9.7.16.2.3.1 and 9.
 so a lane has two keys of N / 4 query rows, `of_row` numbers these 2 j + e, and maxima and sums over
 keys go across the eight lanes of equal l % 4, then across the warps through shared memory.
 
-Weights are exp2(c (s - m)), c = scale log2 e, with m the running maximum of a row. m may lag behind
-the true maximum by at most `SLACK` in the exponent: then weights are at most 2^SLACK, which neither
-bf16 nor the float sums mind, and O need be rescaled only when a maximum really grows (Zadouri et
-al., FlashAttention-4). A row that has seen nothing yet has m = -inf; there it is taken as 0, so
+Weights are exp2(c (s - m) + offset), c = scale log2 e, with m the running maximum of a row. m may
+lag behind the true maximum by at most `slack` in the exponent: so O need be rescaled only where a
+maximum really grows (Zadouri et al., FlashAttention-4), and weights are at most 2^(offset + slack).
+bf16 needs no offset. e4m3 ends at 448 and at 2^-9: with an offset of 4, 2^-13 of the greatest
+weight is still a number. A row that has seen nothing yet has m = -inf; there it is taken as 0, so
 weights are exp2(-inf) = 0 and no NaN arises.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cutlass
 import cutlass.cute as cute
@@ -25,7 +28,18 @@ from cutlass import Float32, Int32
 WARPS = 4
 THREADS = 32 * WARPS
 KEYS = 16  # of a warp
-SLACK = 8.0
+
+
+@dataclass(frozen=True)
+class Range:
+    """Exponents (base 2) of weights."""
+
+    offset: float
+    slack: float
+
+
+def range_of(dtype: type[cutlass.Numeric]) -> Range:
+    return Range(offset=4.0, slack=4.0) if dtype.width == 8 else Range(offset=0.0, slack=8.0)
 
 
 def values_of(rows: int) -> int:
@@ -106,11 +120,13 @@ def collect_maximum(values: cute.Tensor, sWarps: cute.Tensor, lane: Int32):
 
 
 @cute.jit
-def has_grown(top: cute.Tensor, maximum: cute.Tensor, scale: Float32) -> cutlass.Boolean:
+def has_grown(
+    top: cute.Tensor, maximum: cute.Tensor, scale: Float32, range_: cutlass.Constexpr
+) -> cutlass.Boolean:
     """Whether any row's maximum exceeds its m by more than the slack; all warps say the same."""
     grown = cutlass.Boolean(False)
     for i in cutlass.range_constexpr(cute.size(top)):
-        grown = grown | ((maximum[i] - top[i]) * scale > SLACK)
+        grown = grown | ((maximum[i] - top[i]) * scale > range_.slack)
     return cute.arch.vote_any_sync(grown)
 
 
@@ -136,10 +152,16 @@ def raise_tops(
 
 
 @cute.jit
-def weigh(scores: cute.Tensor, top: cute.Tensor, total: cute.Tensor, scale: Float32):
+def weigh(
+    scores: cute.Tensor,
+    top: cute.Tensor,
+    total: cute.Tensor,
+    scale: Float32,
+    range_: cutlass.Constexpr,
+):
     """Scores to weights; `total` grows by those of this thread's keys."""
     for i in cutlass.range_constexpr(cute.size(top)):
-        base = base_of(top[i], scale)
+        base = base_of(top[i], scale) - range_.offset
         for h in cutlass.range_constexpr(2):
             v = 4 * (i // 2) + 2 * h + i % 2
             scores[v] = cute.math.exp2(scores[v] * scale - base, fastmath=True)
