@@ -85,7 +85,8 @@ class Merge:
             if quarter == 0 and thread == 0:
                 mLse[row, query] = -Float32.inf
         else:
-            first, last = begin // each, (begin + tiles - 1) // each
+            first = splits.quotient(begin, each)
+            last = splits.quotient(begin + tiles - 1, each)
             if first < last:
                 self.merge(mPartial, mPartialLse, mOut, mLse, sSum, first, last)
 
@@ -112,16 +113,22 @@ class Merge:
         if top == -Float32.inf:  # this query sees nothing: all weights are to be 0
             top = Float32(0.0)
 
-        weights, sums = Float32(0.0), cute.make_rmem_tensor(4, Float32)
+        weights = Float32(0.0)
+        for cta in cutlass.range(first + lane, last + 1, splits.LANES, unroll=1):
+            lse = mPartialLse[splits.place_of(cta, cta == first), q]
+            weights += cute.math.exp2(lse - top, fastmath=True)
+        weights = cute.arch.warp_reduction_sum(weights)
+        sums = cute.make_rmem_tensor(4, Float32)
         sums.fill(0.0)
-        for cta in cutlass.range(first, last + 1, unroll=4):
+        # Loads of several parts are under way at a time.
+        for cta in cutlass.range(first + warp, last + 1, WARPS, unroll=4):
             place = splits.place_of(cta, cta == first)
             weight = cute.math.exp2(mPartialLse[place, q] - top, fastmath=True)
-            weights += weight
-            if cta % WARPS == warp:
-                part = cute.local_tile(mPartial[place, q, None], (4,), (32 * quarter + lane,))
-                for i in cutlass.range_constexpr(4):
-                    sums[i] += weight * part[i]
+            part = cute.local_tile(mPartial[place, q, None], (4,), (32 * quarter + lane,))
+            values = cute.make_rmem_tensor(4, Float32)
+            cute.autovec_copy(part, values)
+            for i in cutlass.range_constexpr(4):
+                sums[i] += weight * values[i]
         for i in cutlass.range_constexpr(4):
             sSum[4 * lane + i, warp] = sums[i]
         cute.arch.barrier()

@@ -39,7 +39,7 @@ import cutlass
 import cutlass.cute as cute
 import cutlass.memory
 import cutlass.utils.blackwell_helpers as blackwell
-from cutlass import Float32, Int32
+from cutlass import Float32, Int32, Uint32
 from cutlass._mlir.dialects import nvvm
 from cutlass.cute.nvgpu import OperandMajorMode, cpasync, tcgen05
 
@@ -53,6 +53,7 @@ WIDTH = LATENT + ROPE
 QUARTER = 128  # columns of the latent that are loaded, multiplied and released together
 QUARTERS = LATENT // QUARTER
 LINE = 128  # bytes: the widest row that a swizzle takes
+CHUNK = 16  # columns of O that a thread holds at a time
 LOAD_WARP, MULTIPLY_WARP = 5, 4
 THREADS = 192
 ATTEND_BARRIER = 1  # among warps 0 to 3
@@ -224,7 +225,7 @@ class MlaDecode:
         to_rope, from_rope = self.boxes(load_rope, sRope, sources[1], self.box, ROPE, ropes)
         to_q, from_q = self.boxes(load_q, sQ, sources[2], self.n, self.slab, QUARTERS * self.slabs)
         to_q_rope, from_q_rope = self.boxes(load_q_rope, sQRope, sources[3], self.n, ROPE, 1)
-        piece, tile_count = Int32(0), Int32(0)
+        piece, tile_count = Uint32(0), Uint32(0)
         while left > 0:
             row, group, length, begin, end = splits.piece_at(mLens, row, at, left, TILE)
             cute.arch.mbarrier_wait(bars.query_read, (piece + 1) % 2)
@@ -315,7 +316,7 @@ class MlaDecode:
         return cute.recast_ptr(shared, swizzle, dtype=dtype)
 
     @cute.jit
-    def latent_stage(self, tile_count: Int32, quarter: cutlass.Constexpr):
+    def latent_stage(self, tile_count: Uint32, quarter: cutlass.Constexpr):
         at = QUARTERS * tile_count + quarter
         return at % self.latents, at // self.latents
 
@@ -339,7 +340,7 @@ class MlaDecode:
             self.operand_a(sLatent, output_mma, (QUARTER, n, TILE), self.latents)
         )
         rP = output_mma.make_fragment_B(self.operand_b(sP, output_mma, (QUARTER, n, TILE)))
-        piece, tile_count = Int32(0), Int32(0)
+        piece, tile_count = Uint32(0), Uint32(0)
         while left > 0:
             row, _, length, begin, end = splits.piece_at(mLens, row, at, left, TILE)
             cute.arch.mbarrier_wait(bars.query_here, piece % 2)
@@ -438,9 +439,9 @@ class MlaDecode:
         return cute.make_tensor(memory + quarter * self.n, layout)
 
     @cute.jit
-    def scores_at(self, mma, memory, stage: Int32):
+    def scores_at(self, mma, memory, stage: Uint32):
         layout = mma.make_fragment_C(mma.partition_shape_C((TILE, self.n))).layout
-        column = cute.assume((QUARTERS + stage) * self.n, divby=16)
+        column = cute.assume(Int32((QUARTERS + stage) * self.n), divby=16)
         return cute.make_tensor(memory + column, layout)
 
     # Attend
@@ -455,7 +456,7 @@ class MlaDecode:
         own = softmax.rows_of(self.n)
         top, total = cute.make_rmem_tensor(own, Float32), cute.make_rmem_tensor(own, Float32)
         visible = cute.make_rmem_tensor(own, Int32)
-        tile_count = Int32(0)
+        tile_count = Uint32(0)
         while left > 0:
             row, group, length, begin, end = splits.piece_at(mLens, row, at, left, TILE)
             top.fill(-Float32.inf)
@@ -575,27 +576,36 @@ class MlaDecode:
     @cute.jit
     def rescale(self, memory, sFactor):
         thread, _, _ = cute.arch.thread_idx()
-        for chunk in cutlass.range(QUARTERS * self.n // 16, unroll=1):
+        for chunk in cutlass.range(QUARTERS * self.n // CHUNK, unroll=1):
             tile, load, part, values = self.output_part(memory, chunk, thread)
             cute.copy(load, part.partition_S(tile), values)
             cute.arch.fence_view_async_tmem_load()
-            for i in cutlass.range_constexpr(16):
-                values[i] = values[i] * sFactor[chunk * 16 % self.n + i]
-            atom = cute.make_copy_atom(tcgen05.St32x32bOp(tcgen05.Repetition(16)), Float32)
+            factors = self.factors_of(sFactor, chunk)
+            for i in cutlass.range_constexpr(CHUNK):
+                values[i] = values[i] * factors[i]
+            atom = cute.make_copy_atom(tcgen05.St32x32bOp(tcgen05.Repetition(CHUNK)), Float32)
             store = tcgen05.make_tmem_copy(atom, tile)
             cute.copy(store, values, store.get_slice(thread).partition_D(tile))
         cute.arch.fence_view_async_tmem_store()
 
     @cute.jit
     def output_part(self, memory, chunk, thread):
-        """16 columns of O: a thread has one row (lane) of them."""
-        layout = cute.make_layout((QUARTER, 16), stride=(1 << 16, 1))
-        tile = cute.make_tensor(memory + cute.assume(16 * chunk, divby=16), layout)
-        atom = cute.make_copy_atom(tcgen05.Ld32x32bOp(tcgen05.Repetition(16)), Float32)
+        """A chunk of O's columns: a thread has one row (lane) of them."""
+        layout = cute.make_layout((QUARTER, CHUNK), stride=(1 << 16, 1))
+        tile = cute.make_tensor(memory + cute.assume(CHUNK * chunk, divby=CHUNK), layout)
+        atom = cute.make_copy_atom(tcgen05.Ld32x32bOp(tcgen05.Repetition(CHUNK)), Float32)
         load = tcgen05.make_tmem_copy(atom, tile)
         part = load.get_slice(thread)
         shape = part.partition_D(cute.make_identity_tensor(tile.shape)).shape
         return tile, load, part, cute.make_rmem_tensor(shape, Float32)
+
+    @cute.jit
+    def factors_of(self, sFactor, chunk):
+        """One for each column of a chunk of O."""
+        factors = cute.make_rmem_tensor(CHUNK, Float32)
+        own = cute.local_tile(sFactor, (CHUNK,), (chunk % (self.n // CHUNK),))
+        cute.autovec_copy(own, factors)
+        return factors
 
     @cute.jit
     def finish(self, bars, memory, state, shared, results, scales, tile_count, piece):
@@ -640,19 +650,21 @@ class MlaDecode:
         self.meet()
         cute.arch.mbarrier_wait(bars.output_here, (tile_count + 1) % 2)
         tcgen05_fence_after()
-        for chunk in cutlass.range(QUARTERS * self.n // 16, unroll=1):
+        for chunk in cutlass.range(QUARTERS * self.n // CHUNK, unroll=1):
             tile, load, part, values = self.output_part(memory, chunk, thread)
             cute.copy(load, part.partition_S(tile), values)
             cute.arch.fence_view_async_tmem_load()
-            column = QUARTER * (chunk * 16 // self.n) + thread
-            for i in cutlass.range_constexpr(16):
-                n = chunk * 16 % self.n + i
-                value = values[i] * sFactor[n]
-                query = group * self.n + n
-                if not whole:
-                    mPartial[place, n, column] = value
-                if whole and query < self.rows:
-                    mOut[row, query, column] = mOut.element_type(value)
+            factors = self.factors_of(sFactor, chunk)
+            column = QUARTER * (chunk // (self.n // CHUNK)) + thread
+            n = chunk % (self.n // CHUNK) * CHUNK
+            if whole:
+                for i in cutlass.range_constexpr(CHUNK):
+                    query = group * self.n + n + i
+                    if query < self.rows:
+                        mOut[row, query, column] = mOut.element_type(values[i] * factors[i])
+            else:
+                for i in cutlass.range_constexpr(CHUNK):
+                    mPartial[place, n + i, column] = values[i] * factors[i]
         tcgen05_fence_before()
         self.meet()  # sFactor has been read
 

@@ -20,15 +20,20 @@ from __future__ import annotations
 
 import cutlass
 import cutlass.cute as cute
-from cutlass import Int32
+from cutlass import Int32, Uint32
 
 LANES = 32
+
+
+def quotient(a: Int32, b: Int32) -> Int32:
+    """Of numbers that are not negative, which is cheaper."""
+    return Int32(Uint32(a) // Uint32(b))
 
 
 @cute.jit
 def tiles_of(length: Int32, tile: cutlass.Constexpr) -> Int32:
     """KV tiles of a context; none for one of length 0."""
-    return (length + (tile - 1)) // tile
+    return quotient(length + (tile - 1), tile)
 
 
 @cute.jit
@@ -45,7 +50,7 @@ def tiles_before(
 @cute.jit
 def tiles_each(total: Int32, ctas: Int32) -> Int32:
     """Length of a CTA's stretch."""
-    return (total + ctas - 1) // ctas
+    return quotient(total + ctas - 1, ctas)
 
 
 @cute.jit
@@ -102,7 +107,7 @@ def piece_at(
         row += 1
         length = context_lens[row]
     tiles = tiles_of(length, tile)
-    group = at // tiles
+    group = quotient(at, tiles)
     begin = at - group * tiles
     return row, group, length, begin, cutlass.min(tiles, begin + left)
 
