@@ -63,6 +63,11 @@ def mla_decode(
     checks.dtype("out", out, torch.bfloat16)
     checks.dtype("lse", lse, torch.float32)
     checks.dtype("workspace", workspace, torch.float32)
+    for name, tensor in (("out", out), ("lse", lse), ("workspace", workspace)):
+        if not tensor.is_contiguous():
+            raise ValueError(f"{name} is strided {list(tensor.stride())}, but must be contiguous")
+    if rows == 0:
+        return out
     if workspace.numel() < places * (LATENT + 1):
         raise ValueError(
             f"workspace has {workspace.numel()} elements, but {ctas} CTAs need "
@@ -131,6 +136,12 @@ def _check(
         raise ValueError(f"q is strided {list(q.stride())}, but must be contiguous")
     if kv.stride()[1:] != (WIDTH, 1):
         raise ValueError(f"kv's pages are strided {list(kv.stride()[1:])}, but must be contiguous")
+    if kv.stride(0) % 16 != 0:
+        raise ValueError(f"kv's pages are {kv.stride(0)} elements apart: no multiple of 16")
+    if block_table.stride(1) != 1:
+        raise ValueError(
+            f"block_table's columns are {block_table.stride(1)} apart, but must adjoin"
+        )
     if not scale > 0:
         raise ValueError(f"scale is {scale}, but must be positive")
 

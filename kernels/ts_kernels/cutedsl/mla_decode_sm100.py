@@ -19,16 +19,18 @@ of N query rows). `=>` is who announces a barrier, and to whom:
              |            query_read, latent_read[], rope_read[]  => load
              |            scores_here[2], output_here             => attend
     warps   attend    maxima, weights P; rescales O where a maximum grew; after the last tile, O out
-     0 - 3   |            scores_read[2], weights_here            => multiply
+     0 - 3   |            weights_here                            => multiply
 
     time ->   load      |K0|K1   |K2   |K3
               multiply     |S0|S1|  O0|S2|  O1|S3|
               attend          | P0  | | P1  | | P2
 
-`output_here` says that O has the product of the latest weights, so that these may be overwritten, O
-be rescaled and, after the last tile, be stored. What a query must not see is -inf among the scores,
-whatever stands there; behind the end of a context the latents of the tile are zeroed too, since
-0 x NaN is NaN. Pages behind the end are loaded from past the pool's end, where TMA reads zeros.
+`weights_here` says that the scores have been read, too: S of a tile is multiplied after O of the
+tile before the last, so its place in tensor memory is free. `output_here` says that O has the
+product of the latest weights, so that these may be overwritten, O be rescaled and, after the last
+tile, be stored. What a query must not see is -inf among the scores, whatever stands there; behind
+the end of a context the latents of the tile are zeroed too, since 0 x NaN is NaN. Pages behind the
+end are loaded from past the pool's end, where TMA reads zeros.
 """
 
 from __future__ import annotations
@@ -396,8 +398,6 @@ class MlaDecode:
         """S^T = K Q^T, of the tile that this CTA takes `tile_count`-th."""
         mma = self.score_mma()
         scores = self.scores_at(mma, memory, tile_count % 2)
-        cute.arch.mbarrier_wait(bars.scores_read + tile_count % 2, (tile_count // 2 + 1) % 2)
-        tcgen05_fence_after()
         mma.set(tcgen05.Field.ACCUMULATE, False)
         steps = cute.size(rK, mode=[2])
         for quarter in cutlass.range_constexpr(QUARTERS):
@@ -510,8 +510,6 @@ class MlaDecode:
         scores = cute.make_rmem_tensor(shape, Float32)
         cute.copy(load, source, scores)
         cute.arch.fence_view_async_tmem_load()
-        tcgen05_fence_before()
-        cute.arch.mbarrier_arrive(bars.scores_read + tile_count % 2)
         return cute.make_tensor(scores.iterator, cute.make_layout(softmax.values_of(self.n)))
 
     @cute.jit
@@ -666,7 +664,6 @@ class MlaDecode:
                 for i in cutlass.range_constexpr(CHUNK):
                     mPartial[place, n + i, column] = values[i] * factors[i]
         tcgen05_fence_before()
-        self.meet()  # sFactor has been read
 
 
 class Barriers:
@@ -679,8 +676,7 @@ class Barriers:
         self.query_here, self.query_read = bars(1), bars(1)
         self.latent_here, self.latent_read = bars(latents), bars(latents)
         self.rope_here, self.rope_read = bars(ropes), bars(ropes)
-        self.scores_here, self.scores_read = bars(2), bars(2)
-        self.weights_here, self.output_here = bars(1), bars(1)
+        self.scores_here, self.weights_here, self.output_here = bars(2), bars(1), bars(1)
         one, all_ = 1, softmax.THREADS
         self.arrivals = [
             (self.query_here, 1, one),
@@ -690,7 +686,6 @@ class Barriers:
             (self.rope_here, ropes, one),
             (self.rope_read, ropes, one),
             (self.scores_here, 2, one),
-            (self.scores_read, 2, all_),
             (self.weights_here, 1, all_),
             (self.output_here, 1, one),
         ]
