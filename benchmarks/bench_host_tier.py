@@ -23,6 +23,7 @@ from unittest.mock import patch
 
 import torch
 import ts_scheduler
+from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
 from results import save
 from rich.console import Console
 from rich.table import Table
@@ -32,7 +33,6 @@ from dynamo_tokenspeed.engine.inbox import submit
 from dynamo_tokenspeed.engine.launched_step import StepResult
 from dynamo_tokenspeed.engine.offline import OfflineEngine
 from dynamo_tokenspeed.engine.transfers import Transfers
-from dynamo_tokenspeed.model.random_checkpoint import write_random_checkpoint
 from dynamo_tokenspeed.protocol import EngineConfig, Submit
 
 MODEL = Path(__file__).parent / ".models" / "bench-51m-64k"
