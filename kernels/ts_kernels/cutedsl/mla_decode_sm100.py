@@ -44,6 +44,7 @@ import cutlass.utils.blackwell_helpers as blackwell
 from cutlass import Float32, Int32, Uint32
 from cutlass._mlir.dialects import nvvm
 from cutlass.cute.nvgpu import OperandMajorMode, cpasync, tcgen05
+from cutlass.cute.nvgpu import warp as warp_copies
 
 from ts_kernels.cutedsl import softmax, splits
 from ts_kernels.cutedsl.mla import rows_of_a_group
@@ -161,7 +162,9 @@ class MlaDecode:
         bars = Barriers(allocator, self.latents, self.ropes)
         columns = allocator.allocate_array(Int32, 1)
         n = self.n
-        exchange = cute.make_layout((n, softmax.WARPS, 2), stride=(1, n, softmax.WARPS * n))
+        exchange = cute.make_layout(
+            (n, softmax.WARPS, 2), stride=(softmax.WARPS, 1, softmax.WARPS * n)
+        )
         sExchange = allocator.allocate_tensor(Float32, exchange, 16)
         sFactor = allocator.allocate_tensor(Float32, cute.make_layout(n), 16)
         sizes = (self.latents * TILE * QUARTER, self.ropes * TILE * ROPE, n * LATENT, n * ROPE)
@@ -550,12 +553,21 @@ class MlaDecode:
         """P^T, as the MMA takes it: the 64 keys of a query row are a line."""
         rounded = cute.make_rmem_tensor(cute.size(weights), self.dtype)
         rounded.store(weights.load().to(self.dtype))
-        bits = cute.recast_tensor(rounded, self.bits)
         layout = cute.make_layout((self.n, TILE), stride=(TILE, 1))
-        p = cute.make_tensor(self.swizzled(sP, TILE, self.bits), layout)
-        for v in cutlass.range_constexpr(cute.size(weights)):
-            i = 2 * (v // 4) + v % 2
-            p[softmax.row_at(i, lane), softmax.key_at(v // 2 % 2, lane, warp)] = bits[v]
+        if cutlass.const_expr(self.bytes == 2):
+            # Of 16 query rows, four matrices of 8 x 8, transposed. A lane says where 8 keys go.
+            p = cute.make_tensor(self.swizzled(sP, TILE, self.dtype), layout)
+            atom = cute.make_copy_atom(warp_copies.StMatrix8x8x16bOp(True, 4), self.dtype)
+            for j in cutlass.range_constexpr(self.n // 16):
+                query, keys = 16 * j + lane // 16 * 8 + lane % 8, 2 * warp + lane // 8 % 2
+                to = cute.local_tile(p[query, None], (8,), (keys,))
+                cute.copy(atom, cute.local_tile(rounded, (8,), (j,)), to)
+        else:
+            bits = cute.recast_tensor(rounded, self.bits)
+            p = cute.make_tensor(self.swizzled(sP, TILE, self.bits), layout)
+            for v in cutlass.range_constexpr(cute.size(weights)):
+                i = 2 * (v // 4) + v % 2
+                p[softmax.row_at(i, lane), softmax.key_at(v // 2 % 2, lane, warp)] = bits[v]
 
     @cute.jit
     def zero_behind(self, bars, sLatent, keys, tile_count):

@@ -114,9 +114,10 @@ def share(values: cute.Tensor, sWarps: cute.Tensor, lane: Int32, warp: Int32):
 @cute.jit
 def collect_maximum(values: cute.Tensor, sWarps: cute.Tensor, lane: Int32):
     for i in cutlass.range_constexpr(cute.size(values)):
-        row = row_at(i, lane)
+        others = cute.make_rmem_tensor(WARPS, Float32)
+        cute.autovec_copy(sWarps[row_at(i, lane), None], others)
         for w in cutlass.range_constexpr(WARPS):
-            values[i] = cute.arch.fmax(values[i], sWarps[row, w])
+            values[i] = cute.arch.fmax(values[i], others[w])
 
 
 @cute.jit
