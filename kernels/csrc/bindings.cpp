@@ -159,25 +159,12 @@ void prepare_step_at(Address arena, Address tokens, Address pages, i64 slots, i6
                      Address absorbed_context, Address expanded_slots, Address query_start,
                      Address expanded_context, Address sample_index, Address sample_slots,
                      Address sample_positions) {
-  prepare_step({at<const std::int32_t>(arena),
-                at<std::int32_t>(tokens),
-                at<std::int32_t>(pages),
-                slots,
-                max_tokens,
-                columns,
-                page_size,
-                num_pages,
-                at<i64>(token_ids),
-                at<i64>(positions),
-                at<i64>(cache_index),
-                at<std::int32_t>(token_slots),
-                at<std::int32_t>(absorbed_context),
-                at<std::int32_t>(expanded_slots),
-                at<std::int32_t>(query_start),
-                at<std::int32_t>(expanded_context),
-                at<i64>(sample_index),
-                at<i64>(sample_slots),
-                at<i64>(sample_positions)});
+  prepare_step({at<const std::int32_t>(arena), at<std::int32_t>(tokens), at<std::int32_t>(pages),
+                slots, max_tokens, columns, page_size, num_pages, at<i64>(token_ids),
+                at<i64>(positions), at<i64>(cache_index), at<std::int32_t>(token_slots),
+                at<std::int32_t>(absorbed_context), at<std::int32_t>(expanded_slots),
+                at<std::int32_t>(query_start), at<std::int32_t>(expanded_context),
+                at<i64>(sample_index), at<i64>(sample_slots), at<i64>(sample_positions)});
 }
 
 void append_tokens(Address tokens, Address slots, Address positions, Address ids, i64 rows,

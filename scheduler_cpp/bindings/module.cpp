@@ -130,7 +130,9 @@ class SchedulerObject {
     alone([&] { scheduler_->check_invariants(); });
   }
   [[nodiscard]] SchedulerConfig config() const { return scheduler_->config(); }
-  [[nodiscard]] std::size_t arena_words() const { return scheduler_->plan_buffers(0).arena_words(); }
+  [[nodiscard]] std::size_t arena_words() const {
+    return scheduler_->plan_buffers(0).arena_words();
+  }
 
  private:
   std::mutex mutex_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Choosing tokens: penalties of what was seen, and the most likely token of a row. One pass each over
-// the vocabulary, written so that the compiler makes vectors of it. Part of isa.h.
+// Choosing tokens: penalties of what was seen, and the most likely token of a row. One pass each
+// over the vocabulary, written so that the compiler makes vectors of it. Part of isa.h.
 
 constexpr i64 kAtOnce = 64;  // logits, between two decisions
 
@@ -49,8 +49,8 @@ inline void most_likely(const MostLikelyArgs& a) {
   });
 }
 
-// First what was seen is divided (or multiplied), then what was generated is made smaller. A count is
-// twice how often a token was generated, plus one if it stands in the prompt.
+// First what was seen is divided (or multiplied), then what was generated is made smaller. A count
+// is twice how often a token was generated, plus one if it stands in the prompt.
 inline void penalise_row(float* logits, const std::int32_t* counts, i64 vocab, float presence,
                          float frequency, float repetition) {
   for (i64 at = 0; at < vocab; at += kAtOnce) {
