@@ -17,7 +17,7 @@ void PlanView::bind(nb::module_& module) {
       .def_prop_ro("num_tokens", [](PlanView& self) { return self.plan().num_tokens; })
       .def(
           "pack",
-          [](PlanView& self, nb::ndarray<std::int32_t, nb::ndim<1>, nb::c_contig> arena) {
+          [](PlanView& self, const nb::ndarray<std::int32_t, nb::ndim<1>, nb::c_contig>& arena) {
             const std::size_t words = self.plan().arena_words();
             if (arena.size() < words) {
               throw nb::value_error(("arena has " + std::to_string(arena.size()) +
