@@ -19,6 +19,10 @@ _SECONDS_TO_END = 5.0
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     os.environ[_MARK] = uuid.uuid4().hex
+    # Programs inherit it when it is ignored (by a shell that runs us in the background), and tests
+    # end them with it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

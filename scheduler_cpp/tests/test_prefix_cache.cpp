@@ -133,6 +133,28 @@ SPEC("what a sequence generated matches pages of its form only, its prompt any")
   EXPECT(store.matched({1, 2, 3, 4, 5, 6}, "", Forms(6, 0)) == 3);
 }
 
+SPEC("a store that is under way brings nothing of what was withdrawn to the host tier") {
+  Store store(with_host(4));
+  store.store({1, 2, 3, 4});
+  store.evict();  // the second page is on its way to the host
+  auto stores = store.cache.host().take_write_backs();
+  EXPECT(stores.size() == 1);
+  const SaltRef salt = store.salts.intern("");
+  const std::vector<Token> content{1, 2};
+  const ContentHash hash = store.cache.blocks().chained_hash(salt, kNoBlock, content);
+  SharedPage first = store.cache.acquire(
+      kFullAttention, store.cache.blocks().find(hash, kNoBlock, salt.id(), content));
+  EXPECT(store.cache.withdraw(first.id()).empty());
+  auto free = store.cache.release(kFullAttention, std::move(first));
+  EXPECT(free.has_value());
+  store.pool.give_back(std::move(*free));
+
+  store.cache.host().written(std::move(stores), true);
+
+  EXPECT(store.cache.host().pages_held() == 0);
+  store.cache.check();
+}
+
 SPEC("a prefix matches in whole pages") {
   Store store;
   store.store({1, 2, 3, 4, 5, 6});

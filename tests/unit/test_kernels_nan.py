@@ -81,6 +81,7 @@ IMPLEMENTATIONS = [
     pytest.param(i.function, op, id=f"{op}-{i.backend}")
     for op in OPS
     for i in default_registry().implementations(op)
+    if not i.devices or "cpu" in i.devices
 ]
 
 
