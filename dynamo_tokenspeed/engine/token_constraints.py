@@ -28,7 +28,7 @@ class TokenConstraint(NamedTuple):
 class SlotConstraint:
     """One request's constraint on the device, brought there once.
 
-    tokens, values: [n]: while no more than `min_tokens` are generated all of them count, then the
+    tokens, values: [n]: while fewer than `min_tokens` are generated all of them count, then the
     first `kept`, which are the bias.
     """
 

@@ -43,17 +43,17 @@ class _Transfer(NamedTuple):
 
 
 class Transfers:
-    """`tier` carries them out. All calls but `store` are those of one thread, the step loop's."""
+    """All calls but `store` are those of one thread, the step loop's."""
 
-    def __init__(self, tier: HostPool) -> None:
-        self._tier = tier
+    def __init__(self, pool: HostPool) -> None:
+        self._pool = pool
         self._under_way = 0  # begun, and not reported
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self.fd = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_CLOEXEC)  # counts what is in `_ended`
         weakref.finalize(self, os.close, self.fd)
         self._stream: torch.cuda.Stream | None = None
-        if tier.device.type == "cuda":
-            self._stream = torch.cuda.Stream(tier.device)  # type: ignore[no-untyped-call]
+        if pool.device.type == "cuda":
+            self._stream = torch.cuda.Stream(pool.device)  # type: ignore[no-untyped-call]
         leave_cores = None if self._stream is not None else lambda: os.nice(NICE)
         self._thread = ThreadPoolExecutor(1, "transfers", initializer=leave_cores)
 
@@ -121,7 +121,7 @@ class Transfers:
                 raise failure
 
             return fail
-        copied = torch.cuda.current_stream(self._tier.device).record_event()
+        copied = torch.cuda.current_stream(self._pool.device).record_event()
         return lambda _: copied.synchronize()
 
     def _copy_beside_steps(self, transfer: _Transfer) -> None:
@@ -133,7 +133,7 @@ class Transfers:
 
     @torch.inference_mode()
     def _copy(self, transfer: _Transfer) -> None:
-        copy = self._tier.load if transfer.kind == Kind.LOAD else self._tier.store
+        copy = self._pool.load if transfer.kind == Kind.LOAD else self._pool.store
         copy(transfer.device_pages, transfer.host_pages)
 
 

@@ -38,7 +38,15 @@ def mla_cache_write(
     cache_index: [T] int64, page * page_size + offset, no two alike. ValueError: widths do not add
     up, or a dtype differs.
     """
-    _check_mla_cache_write(kv, latent, rope_key, cache_index)
+    checks.shape("kv", kv, None, None, None)
+    if kv.stride()[1:] != (kv.shape[2], 1):
+        raise ValueError(f"kv's pages are strided {list(kv.stride()[1:])}, but must be contiguous")
+    checks.shape("latent", latent, None, None)
+    checks.shape("rope_key", rope_key, latent.shape[0], kv.shape[2] - latent.shape[1])
+    checks.shape("cache_index", cache_index, latent.shape[0])
+    checks.dtype("cache_index", cache_index, torch.int64)
+    checks.dtype("latent", latent, kv.dtype)
+    checks.dtype("rope_key", rope_key, kv.dtype)
     checks.shape("norm_weight", norm_weight, latent.shape[1])
     checks.dtype("norm_weight", norm_weight, kv.dtype)
     checks.shape("cos_sin", cos_sin, None, rope_key.shape[1])
@@ -122,17 +130,3 @@ def _check_rows(block_table: Tensor, slots: Tensor, context_lens: Tensor, rows: 
     checks.dtype("block_table", block_table, torch.int32)
     checks.dtype("slots", slots, torch.int32)
     checks.dtype("context_lens", context_lens, torch.int32)
-
-
-def _check_mla_cache_write(
-    kv: Tensor, latent: Tensor, rope_key: Tensor, cache_index: Tensor
-) -> None:
-    checks.shape("kv", kv, None, None, None)
-    if kv.stride()[1:] != (kv.shape[2], 1):
-        raise ValueError(f"kv's pages are strided {list(kv.stride()[1:])}, but must be contiguous")
-    checks.shape("latent", latent, None, None)
-    checks.shape("rope_key", rope_key, latent.shape[0], kv.shape[2] - latent.shape[1])
-    checks.shape("cache_index", cache_index, latent.shape[0])
-    checks.dtype("cache_index", cache_index, torch.int64)
-    checks.dtype("latent", latent, kv.dtype)
-    checks.dtype("rope_key", rope_key, kv.dtype)

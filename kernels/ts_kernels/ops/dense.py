@@ -30,7 +30,12 @@ def linear(
     `out_dtype`, or in x's dtype. With `out_dtype=torch.float32` the result is the fp32 sum itself,
     not a rounded bf16 (router logits, the head). ValueError: a width or a dtype differs.
     """
-    _check_linear(x, weight, bias)
+    checks.shape("x", x, None, None)
+    checks.shape("weight", weight, None, x.shape[1])
+    checks.dtype("weight", weight, x.dtype)
+    if bias is not None:
+        checks.shape("bias", bias, weight.shape[0])
+        checks.dtype("bias", bias, x.dtype)
     return ops_for(x).linear(x, weight, bias, out_dtype)
 
 
@@ -41,20 +46,7 @@ def head_linear(x: Tensor, weight: Tensor) -> Tensor:
     section 2.1.2). x: [T, H, K]. weight: [H, N, K] in x's dtype. Both may be strided views, the
     weight also a transposed one. → [T, H, N]. ValueError: a size or a dtype differs.
     """
-    _check_head_linear(x, weight)
-    return ops_for(x).head_linear(x, weight)
-
-
-def _check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    checks.shape("x", x, None, None)
-    checks.shape("weight", weight, None, x.shape[1])
-    checks.dtype("weight", weight, x.dtype)
-    if bias is not None:
-        checks.shape("bias", bias, weight.shape[0])
-        checks.dtype("bias", bias, x.dtype)
-
-
-def _check_head_linear(x: Tensor, weight: Tensor) -> None:
     checks.shape("x", x, None, None, None)
     checks.shape("weight", weight, x.shape[1], None, x.shape[2])
     checks.dtype("weight", weight, x.dtype)
+    return ops_for(x).head_linear(x, weight)

@@ -30,7 +30,18 @@ def moe_route(
     wanted expert first. ValueError: E is not a multiple of n_group, a group has fewer than two
     experts, or fewer than top_k experts remain.
     """
-    _check_moe_route(logits, bias, top_k, n_group, topk_group)
+    checks.shape("logits", logits, None, None)
+    checks.shape("bias", bias, logits.shape[1])
+    checks.dtype("logits", logits, torch.float32)
+    checks.dtype("bias", bias, torch.float32)
+    experts = logits.shape[1]
+    if experts % n_group or (n_group > 1 and experts < 2 * n_group):
+        raise ValueError(f"{experts} experts do not divide into {n_group} groups of two or more")
+    if not (0 < topk_group <= n_group and 0 < top_k <= experts // n_group * topk_group):
+        raise ValueError(
+            f"cannot choose {top_k} experts from {topk_group} of {n_group} groups of "
+            f"{experts // n_group}"
+        )
     return ops_for(logits).moe_route(
         logits, bias, top_k, n_group, topk_group, norm_topk_prob, routed_scaling_factor
     )
@@ -51,32 +62,6 @@ def moe_experts(
     S = num_shared experts of the stack are shared: every token passes through them with weight 1.
     → [T, D] in x's dtype. ValueError: a size or a dtype differs.
     """
-    _check_moe_experts(x, w_gate_up, w_down, weights, ids)
-    if not 0 <= num_shared <= w_down.shape[0]:
-        raise ValueError(f"num_shared is {num_shared}, but the stack has {len(w_down)} experts")
-    return ops_for(x).moe_experts(x, w_gate_up, w_down, weights, ids, num_shared)
-
-
-def _check_moe_route(
-    logits: Tensor, bias: Tensor, top_k: int, n_group: int, topk_group: int
-) -> None:
-    checks.shape("logits", logits, None, None)
-    checks.shape("bias", bias, logits.shape[1])
-    checks.dtype("logits", logits, torch.float32)
-    checks.dtype("bias", bias, torch.float32)
-    experts = logits.shape[1]
-    if experts % n_group or (n_group > 1 and experts < 2 * n_group):
-        raise ValueError(f"{experts} experts do not divide into {n_group} groups of two or more")
-    if not (0 < topk_group <= n_group and 0 < top_k <= experts // n_group * topk_group):
-        raise ValueError(
-            f"cannot choose {top_k} experts from {topk_group} of {n_group} groups of "
-            f"{experts // n_group}"
-        )
-
-
-def _check_moe_experts(
-    x: Tensor, w_gate_up: Tensor, w_down: Tensor, weights: Tensor, ids: Tensor
-) -> None:
     checks.shape("x", x, None, None)
     checks.shape("w_gate_up", w_gate_up, None, None, x.shape[1])
     checks.shape("w_down", w_down, w_gate_up.shape[0], x.shape[1], w_gate_up.shape[1] // 2)
@@ -86,3 +71,6 @@ def _check_moe_experts(
     checks.dtype("w_down", w_down, x.dtype)
     checks.dtype("weights", weights, torch.float32)
     checks.dtype("ids", ids, torch.int64)
+    if not 0 <= num_shared <= w_down.shape[0]:
+        raise ValueError(f"num_shared is {num_shared}, but the stack has {len(w_down)} experts")
+    return ops_for(x).moe_experts(x, w_gate_up, w_down, weights, ids, num_shared)

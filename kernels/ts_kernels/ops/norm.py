@@ -33,7 +33,9 @@ def silu_and_mul(gate_up: Tensor) -> Tensor:
 
     gate_up: [T, 2I], the gate in columns 0…I-1. → [T, I] in its dtype.
     """
-    _check_silu_and_mul(gate_up)
+    checks.shape("gate_up", gate_up, None, None)
+    if gate_up.shape[1] % 2:
+        raise ValueError(f"gate_up has {gate_up.shape[1]} columns, but must have an even number")
     return ops_for(gate_up).silu_and_mul(gate_up)
 
 
@@ -45,9 +47,3 @@ def _check_rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor) -> None:
     if residual is not None:
         checks.dtype("residual", residual, x.dtype)
     checks.dtype("weight", weight, x.dtype)
-
-
-def _check_silu_and_mul(gate_up: Tensor) -> None:
-    checks.shape("gate_up", gate_up, None, None)
-    if gate_up.shape[1] % 2:
-        raise ValueError(f"gate_up has {gate_up.shape[1]} columns, but must have an even number")

@@ -20,13 +20,9 @@ def rope_interleaved(x: Tensor, positions: Tensor, cos_sin: Tensor) -> Tensor:
     cos_sin: [max_pos, d] fp32, the cosines of pair i in column i, its sine in column d/2 + i.
     → [T, h, d] in x's dtype.
     """
-    _check_rope(x, positions, cos_sin)
-    return ops_for(x).rope_interleaved(x, positions, cos_sin)
-
-
-def _check_rope(x: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
     checks.shape("x", x, None, None, None)
     checks.shape("positions", positions, x.shape[0])
     checks.dtype("positions", positions, torch.int64)
     checks.shape("cos_sin", cos_sin, None, x.shape[2])
     checks.dtype("cos_sin", cos_sin, torch.float32)
+    return ops_for(x).rope_interleaved(x, positions, cos_sin)
