@@ -120,7 +120,7 @@ def test_a_load_that_stands_still_holds_up_nobody_elses_steps(
         engine.generate([[evicting] * len(case.prompts[longest])], NEW_TOKENS)
     executor = engine._engine.executor
     assert executor.transfers is not None
-    tier, launch = executor.transfers._tier, executor.launch
+    tier, launch = executor.transfers._pool, executor.launch
     may_load, order = threading.Event(), []
     load = tier.load
 
@@ -159,7 +159,7 @@ def test_transfers_that_are_late_or_fail_change_no_answer(
 ) -> None:
     engine = small(case, spare_pages=4, overlap_schedule=overlap)
     assert engine._engine.executor.transfers is not None
-    tier = engine._engine.executor.transfers._tier
+    tier = engine._engine.executor.transfers._pool
     rng = random.Random(seed)
     failed: list[str] = []
 
